@@ -1,0 +1,59 @@
+/**
+ * Addresses as functions of the plan: MACs from an index, IPs that count up, prefixes.
+ * IPv4 as unsigned 32-bit numbers inside, dotted text outside.
+ */
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "./errors.ts";
+
+/** An address with its prefix length, as `10.1.0.10/16`. */
+export interface Cidr {
+  address: number;
+  length: number;
+}
+
+export function parseIp(text: string): Result<number, MtError> {
+  const m = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
+  const parts = m?.slice(1).map(Number);
+  if (!parts || parts.some((p) => p > 255)) return fail("data", `Cannot read address ${JSON.stringify(text)}: it is no IPv4 address`);
+  return ok(parts.reduce((sum, p) => sum * 256 + p, 0));
+}
+
+export function formatIp(address: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join(".");
+}
+
+export function parseCidr(text: string): Result<Cidr, MtError> {
+  const [ip, length, ...rest] = text.split("/");
+  if (rest.length > 0 || !length || !/^\d{1,2}$/.test(length) || Number(length) > 32)
+    return fail("data", `Cannot read address ${JSON.stringify(text)}: expected address/length, as 10.1.0.10/16`);
+  return parseIp(ip!).map((address) => ({ address, length: Number(length) }));
+}
+
+export function formatCidr({ address, length }: Cidr): string {
+  return `${formatIp(address)}/${length}`;
+}
+
+/** The network that an address is in: `10.1.0.10/16` → `10.1.0.0/16`. */
+export function networkOf({ address, length }: Cidr): Cidr {
+  const size = 2 ** (32 - length);
+  return { address: Math.floor(address / size) * size, length };
+}
+
+/** The address `k` places further on in the same network: what member k of a range gets. */
+export function cidrPlus(text: string, k: number): Result<string, MtError> {
+  if (k === 0) return ok(text);
+  return parseCidr(text).andThen((c) => {
+    const next = { address: c.address + k, length: c.length };
+    if (networkOf(next).address !== networkOf(c).address)
+      return fail<string>("data", `Cannot count ${text} up by ${k}: it leaves the network`, "use a larger prefix or fewer guests a segment");
+    return ok(formatCidr(next));
+  });
+}
+
+/** A MAC: first byte, interface number, index in four bytes. Guests begin with 02:, routers with 06:. */
+function mac(first: number, nic: number, index: number): string {
+  const bytes = [first, nic, Math.floor(index / 2 ** 24) % 256, (index >>> 16) & 255, (index >>> 8) & 255, index & 255];
+  return bytes.map((b) => b.toString(16).padStart(2, "0")).join(":");
+}
+export const guestMac = (index: number, nic: number) => mac(0x02, nic, index);
+export const routerMac = (index: number, nic: number) => mac(0x06, nic, index);

@@ -1,0 +1,66 @@
+/**
+ * What a tool is, as data: from it come the parser, the help, the man page's tables and completions.
+ * Flags and arguments are citty's definitions; what citty lacks (kinds, examples, exit codes) is beside.
+ */
+import type { ArgsDef } from "citty";
+import type { Kind } from "../records/index.ts";
+
+export interface Example {
+  command: string;
+  does: string;
+}
+
+export interface CommandSpec {
+  summary: string;
+  /** citty's: `positional`, `string`, `boolean`, `enum`; `default` in the flag's unit, `valueHint` names it. */
+  args: ArgsDef;
+  /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may. */
+  rest?: { name: string; required: boolean; description: string };
+  /** Whether it reads records on stdin; a terminal there is a usage error. */
+  stdin: "records" | "optional" | "none";
+  reads: readonly Kind[];
+  writes: readonly Kind[];
+  /** Called by the project's own programs, not by people: not listed. */
+  hidden?: boolean;
+}
+
+export interface ToolSpec {
+  name: string;
+  summary: string;
+  description: string;
+  commands: Record<string, CommandSpec>;
+  /** The command meant where none is named. */
+  defaultCommand?: string;
+  examples: readonly Example[];
+  /** Exit codes that mean more here than in the shared table. */
+  exits?: Readonly<Record<number, string>>;
+  seeAlso: readonly string[];
+}
+
+/** Flags that every filter has. */
+export const filterArgs = {
+  host: { type: "string", valueHint: "NAME", description: "act as this host (default: MT_HOST, else the host name)" },
+  only: { type: "boolean", description: "print this tool's own records and no others" },
+} satisfies ArgsDef;
+
+/** Flags that every command has. */
+export const commonArgs = {
+  progress: { type: "boolean", description: "say on stderr every few seconds how far it is" },
+  log: { type: "enum", options: ["text", "json"], default: "text", description: "how stderr is written" },
+  help: { type: "boolean", alias: "h", description: "show this help" },
+} satisfies ArgsDef;
+
+/** What exit codes mean in every tool. */
+export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
+  0: "all done",
+  1: "some of this tool's own records failed; they are in the stream",
+  64: "usage: an unknown flag or command, a missing or extra argument",
+  65: "bad input, or a stream that ended without its end record",
+  69: "a needed program or device is missing; the message names the package or the setting",
+  70: "a bug in the tool",
+  74: "input or output failed: stdout closed, disk full",
+  75: "busy: somebody else holds it; try again",
+  77: "no permission",
+  130: "ended by SIGINT",
+  143: "ended by SIGTERM",
+};

@@ -1,0 +1,80 @@
+/**
+ * The start and the end of every tool: arguments in, the command run, signals turned into an abort, the
+ * exit code out. The one place with process.exit: stdout is written synchronously, so nothing is lost.
+ */
+import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
+import { SCHEMA_VERSION } from "../records/experiment.ts";
+import { StdoutClosed, writeAll } from "../stream/writer.ts";
+import { COMMIT, VERSION } from "../version.ts";
+import { commandHelp, toolHelp } from "./help.ts";
+import { type Parsed, parse } from "./parse.ts";
+import type { ToolSpec } from "./spec.ts";
+import { stderrStyle, warn } from "./stderr.ts";
+
+export interface Invocation extends Parsed {
+  tool: string;
+  /** Aborted by SIGINT, SIGTERM and SIGHUP. */
+  signal: AbortSignal;
+}
+
+/** Does the work of one command; gives its exit code. A thrown MtError is told on stderr and mapped. */
+export type Run = (invocation: Invocation) => Promise<number>;
+/** Commands by name, loaded only when called: what a tool does not use does not slow its start. */
+export type Commands = Record<string, () => Promise<Run>>;
+
+export async function start(tool: ToolSpec, commands: Commands): Promise<never> {
+  process.exit(await main(tool, commands, process.argv.slice(2)));
+}
+
+async function main(tool: ToolSpec, commands: Commands, words: string[]): Promise<number> {
+  const request = parse(tool, words, process.env);
+  if (request.isErr()) return complain(tool.name, request.error);
+  const ask = request.value;
+  if (ask.ask === "version") return print(`${tool.name} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`);
+  if (ask.ask === "help") return print(ask.command ? commandHelp(tool, ask.command) : toolHelp(tool));
+  const { parsed } = ask;
+  stderrStyle(tool.name, parsed.args.log === "json" ? "json" : "text");
+  if (parsed.spec.stdin === "records" && process.stdin.isTTY)
+    return complain(tool.name, {
+      code: "usage",
+      message: `Cannot read records: stdin is a terminal`,
+      hint: `pipe a plan in, as: ${tool.name} ${parsed.command} <abilene.plan`,
+    });
+  const abort = new AbortController();
+  let signalCode: number | undefined;
+  const onSignal = (code: number) => () => {
+    // A second Ctrl-C means it.
+    if (signalCode !== undefined) process.exit(code);
+    signalCode = code;
+    abort.abort(new Error("signal"));
+  };
+  process.on("SIGINT", onSignal(EXIT.sigint));
+  process.on("SIGTERM", onSignal(EXIT.sigterm));
+  process.on("SIGHUP", onSignal(129));
+  // Without a reader a write says so itself, by EPIPE.
+  process.on("SIGPIPE", () => {});
+  try {
+    const run = await commands[parsed.command]!();
+    const code = await run({ ...parsed, tool: tool.name, signal: abort.signal });
+    return signalCode ?? code;
+  } catch (thrown) {
+    if (signalCode !== undefined) return signalCode;
+    if (thrown instanceof StdoutClosed) return EXIT.ok;
+    return complain(tool.name, toMtError(thrown));
+  }
+}
+
+/** Tells an error on stderr and gives its exit code. */
+export function complain(tool: string, error: MtError): number {
+  warn(error, tool);
+  return exitCodeOf(error.code);
+}
+
+function print(text: string): number {
+  try {
+    writeAll(1, Buffer.from(`${text}\n`));
+    return EXIT.ok;
+  } catch (thrown) {
+    return thrown instanceof StdoutClosed ? EXIT.ok : exitCodeOf(toMtError(thrown).code);
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * The lease on what the kernel has only once (KSM's settings, sysctls), for all hosts of this machine:
+ * the first user saves what was there, the last one puts it back. Kept in one file under one lock, so
+ * that `down` restores after a crash too.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "./errors.ts";
+import { lock } from "./lock.ts";
+import { leaseDir } from "./names.ts";
+import { run } from "./process.ts";
+
+/** Kernel settings: a path under /sys or /proc/sys → its text. */
+export type Settings = Record<string, string>;
+
+interface LeaseFile {
+  /** What was there before the first holder, by path. */
+  saved: Settings;
+  /** Which paths each holder relies on. A holder is "host:experiment" or whatever names one user. */
+  holders: Record<string, string[]>;
+}
+
+const leaseFile = (resource: string) => join(leaseDir(), `${resource}.json`);
+
+function read(resource: string): LeaseFile {
+  try {
+    return JSON.parse(readFileSync(leaseFile(resource), "utf8")) as LeaseFile;
+  } catch {
+    return { saved: {}, holders: {} };
+  }
+}
+
+function write(resource: string, lease: LeaseFile): void {
+  const path = leaseFile(resource);
+  if (Object.keys(lease.holders).length === 0) return rmSync(path, { force: true });
+  writeFileSync(`${path}.new`, JSON.stringify(lease), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Those of other namespaces must be set from the machine's own: a host of `--via local` is not in it. */
+const inRootNetns = (path: string) => path.startsWith("/proc/sys/net/");
+
+async function readSetting(path: string): Promise<Result<string, MtError>> {
+  if (inRootNetns(path)) {
+    const got = await run("cat", [path], { netns: "/proc/1/ns/net" });
+    return got.andThen((f) => (f.code === 0 ? ok(f.stdout.trim()) : fail<string>("unavailable", `Cannot read ${path}: ${f.stderr.trim()}`)));
+  }
+  try {
+    return ok(readFileSync(path, "utf8").trim());
+  } catch {
+    return fail("unavailable", `Cannot read ${path}: the kernel does not have it`);
+  }
+}
+
+async function writeSetting(path: string, value: string): Promise<Result<void, MtError>> {
+  if (inRootNetns(path)) {
+    const done = await run("tee", [path], { netns: "/proc/1/ns/net", input: value });
+    return done.andThen((f) => (f.code === 0 ? ok(undefined) : fail<void>("permission", `Cannot set ${path}: ${f.stderr.trim()}`, "run it as root")));
+  }
+  try {
+    writeFileSync(path, value);
+    return ok(undefined);
+  } catch (thrown) {
+    return fail("permission", `Cannot set ${path} to ${value}: ${(thrown as NodeJS.ErrnoException).code}`, "run it as root");
+  }
+}
+
+/** Takes a share in `resource` and sets what it asks for. The same holder may come again with more. */
+export async function acquireLease(resource: string, holder: string, wanted: Settings): Promise<Result<void, MtError>> {
+  mkdirSync(leaseDir(), { recursive: true, mode: 0o700 });
+  const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
+  if (unlock.isErr()) return unlock.map(() => undefined);
+  try {
+    const lease = read(resource);
+    for (const path of Object.keys(wanted)) {
+      if (path in lease.saved) continue;
+      const before = await readSetting(path);
+      if (before.isErr()) return before.map(() => undefined);
+      lease.saved[path] = before.value;
+    }
+    lease.holders[holder] = [...new Set([...(lease.holders[holder] ?? []), ...Object.keys(wanted)])];
+    // First noted, then done: a crash in between costs a restore of what is already there.
+    write(resource, lease);
+    for (const [path, value] of Object.entries(wanted)) {
+      const done = await writeSetting(path, value);
+      if (done.isErr()) return done;
+    }
+    return ok(undefined);
+  } finally {
+    unlock.value();
+  }
+}
+
+/**
+ * Gives a share back; the last one puts back what the first one found. Twice is fine.
+ * @param holders which holders go; by a predicate, so that a host can drop all of its own
+ * @returns true where the settings were put back
+ */
+export async function releaseLease(
+  resource: string,
+  goes: (holder: string) => boolean,
+  beforeRestore?: () => Promise<Result<void, MtError>>,
+): Promise<Result<boolean, MtError>> {
+  if (!existsSync(leaseFile(resource))) return ok(false);
+  const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
+  if (unlock.isErr()) return unlock.map(() => false);
+  try {
+    const lease = read(resource);
+    for (const holder of Object.keys(lease.holders)) if (goes(holder)) delete lease.holders[holder];
+    if (Object.keys(lease.holders).length > 0) {
+      write(resource, lease);
+      return ok(false);
+    }
+    const before = await beforeRestore?.();
+    if (before?.isErr()) return before.map(() => false);
+    for (const [path, value] of Object.entries(lease.saved)) {
+      const done = await writeSetting(path, value);
+      if (done.isErr()) return done.map(() => false);
+    }
+    write(resource, lease);
+    return ok(true);
+  } finally {
+    unlock.value();
+    // The directory goes with the last lease; another one's files keep it.
+    try {
+      const { rmdirSync } = await import("node:fs");
+      rmdirSync(leaseDir());
+    } catch {}
+  }
+}
+
+export function leaseHolders(resource: string): string[] {
+  return Object.keys(read(resource).holders);
+}

@@ -1,0 +1,97 @@
+/**
+ * Every name that this project gives to something in the kernel or in the file system, as a function of
+ * (host, experiment, id). The plan alone finds what it made: nothing has to be remembered.
+ * Links: 15 characters at most, so a letter and 60 bits of a digest; their alias says the whole name.
+ * Sockets: 107 bytes at most, so long ids are shortened in directories.
+ */
+import { createHash } from "node:crypto";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "./errors.ts";
+
+const SOCKET_PATH_MAX = 107;
+
+const isRoot = () => process.getuid?.() === 0;
+
+/** What dies with the machine: sockets, pids, leases. */
+export function runDir(): string {
+  if (process.env.MT_RUN) return process.env.MT_RUN;
+  if (isRoot()) return "/run/megatux";
+  return join(process.env.XDG_RUNTIME_DIR ?? `/tmp/run-${process.getuid?.() ?? 0}`, "megatux");
+}
+
+/** What stays: images and history. */
+export function stateDir(): string {
+  if (process.env.MT_STATE) return process.env.MT_STATE;
+  if (isRoot()) return "/var/lib/megatux";
+  return join(process.env.XDG_STATE_HOME ?? join(homedir(), ".local/state"), "megatux");
+}
+
+/** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
+export const leaseDir = () => process.env.MT_LEASES ?? "/run/megatux-leases";
+
+/** The base-32 digest of the parts, which cannot run into each other. */
+function digest(parts: readonly (string | number)[], characters: number): string {
+  const bytes = createHash("sha256").update(parts.join("\0")).digest();
+  const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+  let out = "";
+  for (let i = 0; i < characters; i++) {
+    const bit = i * 5;
+    out += alphabet[(((bytes[bit >> 3]! << 8) | bytes[(bit >> 3) + 1]!) >> (11 - (bit & 7))) & 31];
+  }
+  return out;
+}
+
+/** An id as a directory name of 16 characters at most. */
+export function shortName(id: string): string {
+  return id.length <= 16 ? id : `${id.slice(0, 7)}~${digest([id], 8)}`;
+}
+
+/** A kernel link name. The letter says what it is: b bridge, x VXLAN, t tap, v a router's port. */
+function link(letter: string, ...parts: (string | number)[]): string {
+  return letter + digest(parts, 12);
+}
+export const bridgeName = (experiment: string, segment: string) => link("b", experiment, "segment", segment);
+export const vxlanName = (experiment: string, segment: string) => link("x", experiment, "segment", segment);
+export const tapName = (experiment: string, guest: string, nic: number) => link("t", experiment, "guest", guest, nic);
+/** The end of a router's port that stands on the segment's bridge; inside the router it is `eth<nic>`. */
+export const routerPortName = (experiment: string, router: string, nic: number) =>
+  link("v", experiment, "router", router, nic);
+/** What `ip link` shows as the alias of a link, for people. */
+export const linkAlias = (experiment: string, kind: string, id: string, nic?: number) =>
+  nic === undefined ? `mt:${experiment}:${kind}:${id}` : `mt:${experiment}:${kind}:${id}:${nic}`;
+
+/** The namespace of a host of `--via local`. */
+export const hostNamespace = (host: string) => `mt-${host}`;
+/** The namespace of a router. `:` stands in no id, so two names never meet. */
+export const routerNamespace = (host: string, experiment: string, router: string) => `mt:${host}:${experiment}:${router}`;
+/** What the namespaces of all routers of an experiment on this host begin with. */
+export const routerNamespacePrefix = (host: string, experiment?: string) =>
+  experiment === undefined ? `mt:${host}:` : `mt:${host}:${experiment}:`;
+
+/** All that an experiment has on this host under MT_RUN. */
+export const experimentDir = (experiment: string) => join(runDir(), "experiments", shortName(experiment));
+export const guestDir = (experiment: string, guest: string) => join(experimentDir(experiment), "g", shortName(guest));
+export const routerDir = (experiment: string, router: string) => join(experimentDir(experiment), "r", shortName(router));
+export const supervisorSocket = (experiment: string) => join(experimentDir(experiment), "boot.sock");
+/** The tree as this host knows it: on the head its hosts and keys, on a node its agent. */
+export const treeDir = () => join(runDir(), "tree");
+export const treeSocket = () => join(treeDir(), "head.sock");
+
+/** The store of files by digest on this host. */
+export const storeDir = () => join(stateDir(), "store");
+/** Where a file of the store is: `sha256:9c…` → …/store/sha256/9c…. */
+export function storePath(fileDigest: string): Result<string, MtError> {
+  const m = /^sha256:([0-9a-f]{64})$/.exec(fileDigest);
+  if (!m) return fail("data", `Cannot find file ${JSON.stringify(fileDigest.slice(0, 90))}: it is no sha256 digest`);
+  return ok(join(storeDir(), "sha256", m[1]!));
+}
+/** What `mt-image build` says of an image: one `image` record. */
+export const imagePath = (image: string) => join(stateDir(), "images", `${image}.json`);
+
+/** Checks that a socket's path fits into the kernel's 107 bytes. */
+export function socketPath(path: string): Result<string, MtError> {
+  if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return ok(path);
+  return fail("data", `Cannot use socket ${path}: ${Buffer.byteLength(path)} bytes, the kernel takes ${SOCKET_PATH_MAX}`, "set MT_RUN to a shorter directory");
+}

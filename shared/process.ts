@@ -1,0 +1,182 @@
+/**
+ * Other programs: run to their end with a time limit, or started as daemons; always from an argument
+ * vector, never through a shell. Also: which of our own tools is where, and what is missing on this host.
+ */
+import { spawn } from "node:child_process";
+import { accessSync, closeSync, constants, existsSync, openSync, readFileSync } from "node:fs";
+import { basename, delimiter, dirname, join } from "node:path";
+import { execa } from "execa";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "./errors.ts";
+
+/** Which Debian package brings a program. */
+const PACKAGE_OF: Readonly<Record<string, string>> = {
+  "qemu-system-x86_64": "qemu-system-x86",
+  bird: "bird2",
+  birdc: "bird2",
+  ip: "iproute2",
+  bridge: "iproute2",
+  tc: "iproute2",
+  nsenter: "util-linux",
+  sysctl: "procps",
+  "dpkg-deb": "dpkg",
+  "apt-get": "apt",
+};
+
+export interface RunOptions {
+  /** Written to its stdin, which is closed after it. */
+  input?: string | Uint8Array;
+  /** Seconds; default 60. */
+  timeout_s?: number;
+  signal?: AbortSignal;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** A network namespace by name: the program runs in it. */
+  netns?: string;
+}
+
+export interface Finished {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end. An exit code other than 0 is a value; not to be there or too slow is an error. */
+export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<Result<Finished, MtError>> {
+  const { timeout_s = 60, netns } = options;
+  const words = netns === undefined ? [file, ...args] : ["nsenter", `--net=${netnsPath(netns)}`, "--", file, ...args];
+  const missing = findProgram(file);
+  if (missing.isErr()) return missing.map(() => ({ code: 0, stdout: "", stderr: "" }));
+  const result = await execa(words[0]!, words.slice(1), {
+    input: options.input ?? "",
+    timeout: timeout_s * 1000,
+    cancelSignal: options.signal,
+    env: options.env ?? cleanEnv(),
+    extendEnv: false,
+    cwd: options.cwd,
+    reject: false,
+    stripFinalNewline: false,
+    maxBuffer: 256 * 1024 * 1024,
+  });
+  if (result.timedOut) return fail("timeout", `Cannot run ${file}: no end after ${timeout_s} s`);
+  if (result.isCanceled) return fail("failed", `Cannot run ${file}: interrupted`);
+  if (result.exitCode === undefined && result.signal === undefined) return fail("failed", `Cannot run ${file}: ${result.shortMessage}`);
+  return ok({ code: result.exitCode ?? 128, stdout: result.stdout, stderr: result.stderr || (result.signal ? `ended by ${result.signal}` : "") });
+}
+
+/** As `run`, but an exit code other than 0 is an error with the last line of its stderr. */
+export async function runOk(file: string, args: readonly string[], options: RunOptions = {}): Promise<Result<Finished, MtError>> {
+  const done = await run(file, args, options);
+  if (done.isErr() || done.value.code === 0) return done;
+  const why = done.value.stderr.trim().split("\n").pop() || `exit code ${done.value.code}`;
+  return fail("failed", `Cannot run ${file} ${args.slice(0, 3).join(" ")}: ${why}`);
+}
+
+export interface DaemonOptions {
+  /** stdout and stderr are appended to this file. */
+  log: string;
+  netns?: string;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+}
+
+/** Starts a program that outlives us, in a session of its own; gives its pid (nsenter replaces itself). */
+export function startDaemon(file: string, args: readonly string[], options: DaemonOptions): Result<number, MtError> {
+  const missing = findProgram(file);
+  if (missing.isErr()) return missing.map(() => 0);
+  const words = options.netns === undefined ? [file, ...args] : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", file, ...args];
+  const log = openSync(options.log, "a", 0o600);
+  try {
+    const child = spawn(words[0]!, words.slice(1), {
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: options.env ?? cleanEnv(),
+      cwd: options.cwd ?? "/",
+    });
+    child.on("error", () => {});
+    child.unref();
+    if (child.pid === undefined) return fail("failed", `Cannot start ${file}: the kernel gave no process`);
+    return ok(child.pid);
+  } finally {
+    closeSync(log);
+  }
+}
+
+/** The environment for what we start: ours, without what would turn a compiled Bun binary into something else. */
+export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env, ...extra };
+  for (const name of Object.keys(env)) if (name.startsWith("BUN_") || name === "NODE_OPTIONS") delete env[name];
+  // An idle Bun wakes for its collector ten times a second; daemons and helpers do without.
+  env.BUN_GC_TIMER_DISABLE = "1";
+  return env;
+}
+
+/** Where a program is on PATH (sbin included: cron leaves it out), or which package brings it. */
+export function findProgram(file: string): Result<string, MtError> {
+  if (file.includes("/")) return existsSync(file) ? ok(file) : fail("unavailable", `Cannot run ${file}: no such file`);
+  const path = `${process.env.PATH ?? ""}${delimiter}/usr/local/sbin${delimiter}/usr/sbin${delimiter}/sbin${delimiter}/usr/bin${delimiter}/bin`;
+  for (const dir of path.split(delimiter)) {
+    if (dir === "") continue;
+    const full = join(dir, file);
+    try {
+      accessSync(full, constants.X_OK);
+      return ok(full);
+    } catch {}
+  }
+  const pkg = PACKAGE_OF[file];
+  return fail("unavailable", `Cannot run ${file}: it is not installed`, pkg ? `apt-get install ${pkg}` : undefined);
+}
+
+/**
+ * How to call one of our tools: the compiled binary beside this one, `mt` by another name, or the source
+ * under the runtime that runs us. The words go in front of the tool's own arguments.
+ */
+export function toolCommand(tool: string): string[] {
+  const self = process.execPath;
+  const entry = process.argv[1] ?? "";
+  if (!/\.ts$/.test(entry) || entry.startsWith("/$bunfs/")) {
+    if (basename(self) === "mt") return [self, tool];
+    const sibling = join(dirname(self), tool);
+    return [existsSync(sibling) ? sibling : tool];
+  }
+  // From source: Bun runs TypeScript as it is; so does whatever runs us, with the flags that it was given.
+  return [self, ...process.execArgv, join(dirname(entry), "..", tool, "main.ts")];
+}
+
+export const netnsPath = (name: string) => (name.includes("/") ? name : `/run/netns/${name}`);
+
+/** Whether this process lives and is the one that was started (pids come again): `mark` stands in its command line. */
+export function isAlive(pid: number, mark: string): boolean {
+  try {
+    if (/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return false;
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(mark);
+  } catch {
+    return false;
+  }
+}
+
+/** Polls until `done` gives something other than undefined; undefined where the time ran out. */
+export async function waitFor<T>(done: () => T | undefined | Promise<T | undefined>, timeout_s: number, every_ms = 20, signal?: AbortSignal): Promise<T | undefined> {
+  const end = Date.now() + timeout_s * 1000;
+  for (;;) {
+    const value = await done();
+    if (value !== undefined) return value;
+    if (Date.now() >= end || signal?.aborted) return undefined;
+    await new Promise((resolve) => setTimeout(resolve, every_ms));
+  }
+}
+
+/** Ends a process: SIGTERM, then SIGKILL after `grace_s`. True once it is gone. */
+export async function endProcess(pid: number, mark: string, grace_s = 2): Promise<boolean> {
+  const gone = () => (isAlive(pid, mark) ? undefined : true);
+  if (gone()) return true;
+  for (const [signal, wait_s] of [["SIGTERM", grace_s], ["SIGKILL", 10]] as const) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      return gone() === true;
+    }
+    if (await waitFor(gone, wait_s)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,51 @@
+/**
+ * Fields that several kinds have. Units stand in the names; sources are the field's standard terms.
+ */
+import { Type } from "@sinclair/typebox";
+import { ERROR_CODES } from "../errors.ts";
+
+/** One name: letters, digits, `.`, `_`, `-`, 40 at most, not beginning with `.` or `-`. */
+export const ID_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,39}$";
+/** A name or a range of them: `g[0-226]`. */
+export const RANGE_PATTERN = "^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,39}|(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,38})?\\[[0-9,-]{1,4000}\\][A-Za-z0-9._-]{0,39})$";
+const OCTET = "(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)";
+export const IP_PATTERN = `^${OCTET}(?:\\.${OCTET}){3}$`;
+export const CIDR_PATTERN = `^${OCTET}(?:\\.${OCTET}){3}/(?:3[0-2]|[12]?\\d)$`;
+
+export const id = (description: string) => Type.String({ pattern: ID_PATTERN, maxLength: 40, description });
+export const range = (description: string) => Type.String({ pattern: RANGE_PATTERN, description });
+export const ip = (description: string) => Type.String({ pattern: IP_PATTERN, description });
+export const cidr = (description: string) => Type.String({ pattern: CIDR_PATTERN, description });
+export const sha256 = (description: string) => Type.String({ pattern: "^sha256:[0-9a-f]{64}$", description });
+export const count = (description: string) => Type.Integer({ minimum: 0, maximum: 4294967295, description });
+export const positive = (description: string) => Type.Integer({ minimum: 1, maximum: 4294967295, description });
+export const measure = (description: string) => Type.Number({ minimum: 0, description });
+export const text = (description: string) => Type.String({ description });
+export const time = (description: string) => Type.String({ description: `${description} (UTC, RFC 3339)` });
+
+export const error = Type.Object(
+  {
+    by: Type.Optional(text("the tool that says so")),
+    code: Type.Union(
+      ERROR_CODES.map((c) => Type.Literal(c)),
+      { description: "what sort of failure; the tools' exit codes by name" },
+    ),
+    message: text("Cannot <verb> <object>: <state>"),
+    hint: Type.Optional(text("what to do about it")),
+  },
+  { description: "why the record failed; the first tool that failed it says so" },
+);
+
+export const host = Type.Optional(id("the host that the record goes to and comes back from"));
+export const hosts = Type.Optional(
+  Type.Array(id("a host"), { description: "the hosts that the record is context for; absent: all" }),
+);
+export const failure = { error: Type.Optional(error) };
+export const state = (states: readonly string[], description: string) =>
+  Type.Optional(
+    Type.Union(
+      states.map((s) => Type.Literal(s)),
+      { description },
+    ),
+  );
+export const open = { additionalProperties: true } as const;

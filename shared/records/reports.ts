@@ -1,0 +1,135 @@
+/**
+ * The kinds that tools make to say what is true. They go to no host and never need to come back in;
+ * one with the same kind, id and host replaces the older.
+ */
+import { type Static, Type } from "@sinclair/typebox";
+import { count, error, failure, id, measure, open, range, state, text, time } from "./fields.ts";
+
+const where = Type.Optional(id("the host that it is about"));
+
+export const copySchema = Type.Object(
+  {
+    kind: Type.Literal("copy"),
+    id: id("the image"),
+    host: where,
+    state: state(["present", "failed"], "whether all its files are there, digests checked"),
+    bytes: Type.Optional(count("bytes brought there now; 0: all was there already")),
+    ...failure,
+  },
+  { ...open, description: "an image as it stands on one host" },
+);
+export type Copy = Static<typeof copySchema>;
+
+export const switchSchema = Type.Object(
+  {
+    kind: Type.Literal("switch"),
+    id: id("the segment"),
+    host: where,
+    state: state(["up", "down", "failed"], "what was last true"),
+    bridge: Type.Optional(text("name of the bridge in the host's namespace")),
+    tunnel: Type.Optional(text("name of the VXLAN link, where the segment spans hosts")),
+    ports: Type.Optional(count("ports of guests and routers on it")),
+    applied: Type.Optional(
+      Type.Record(Type.String(), Type.Boolean(), { description: "delay_ms, rate_mbit, loss: whether the kernel does it" }),
+    ),
+    ...failure,
+  },
+  { ...open, description: "a segment as it stands on one host" },
+);
+export type Switch = Static<typeof switchSchema>;
+
+export const sampleSchema = Type.Object(
+  {
+    kind: Type.Literal("sample"),
+    id: id("what was measured: the experiment, or the tool"),
+    host: where,
+    time: time("when"),
+    state: state(["failed"], "set where measuring failed"),
+    ...failure,
+  },
+  { ...open, description: "measurements of one host or experiment at one time" },
+);
+export type Sample = Static<typeof sampleSchema> & { [measurement: string]: unknown };
+
+export const exitSchema = Type.Object(
+  {
+    kind: Type.Literal("exit"),
+    id: range("the host or guest that the command ran on"),
+    host: where,
+    guest: Type.Optional(id("the guest that it ran in")),
+    code: Type.Optional(Type.Integer({ description: "exit code; absent where the command did not end by itself" })),
+    signal: Type.Optional(text("signal that ended it")),
+    stdout: Type.Optional(text("what it printed, lossily as UTF-8")),
+    stderr: Type.Optional(text("what it printed on stderr")),
+    truncated: Type.Optional(Type.Boolean({ description: "whether output was cut" })),
+    seconds: Type.Optional(measure("how long it took")),
+    state: state(["failed"], "set where the command could not be run or watched to its end"),
+    ...failure,
+  },
+  { ...open, description: "what a command did on one host or in one guest" },
+);
+export type Exit = Static<typeof exitSchema>;
+
+export const verdictSchema = Type.Object(
+  {
+    kind: Type.Literal("verdict"),
+    id: id("the experiment"),
+    hosts: Type.Optional(count("hosts of the plan")),
+    routers: Type.Optional(count("routers of the plan")),
+    converged: Type.Optional(count("routers whose table holds every prefix")),
+    guests: Type.Optional(count("guests of the plan")),
+    ready: Type.Optional(count("guests that said so themselves")),
+    pairs_tried: Type.Optional(count("pings between guests of different routers")),
+    pairs_reached: Type.Optional(count("of them, how many were answered")),
+    left_behind: Type.Optional(count("processes, namespaces, links, mounts, settings, run files that should be gone")),
+    seconds: Type.Optional(measure("from the first step to this verdict")),
+    ...failure,
+  },
+  { ...open, description: "what was asked, what is true" },
+);
+export type Verdict = Static<typeof verdictSchema>;
+
+export const errorSchema = Type.Object(
+  {
+    kind: Type.Literal("error"),
+    id: id("tool and line"),
+    line: count("number of the line, from 1"),
+    raw: text("the line as it came, lossily as UTF-8, cut after 4,096 characters"),
+    error,
+  },
+  { ...open, description: "a line that could not be read" },
+);
+export type ErrorRecord = Static<typeof errorSchema>;
+
+export const reportExamples = {
+  copy: [{ kind: "copy", id: "tux", host: "kn1", state: "present", bytes: 21760000 }] as Copy[],
+  switch: [
+    { kind: "switch", id: "chi-nyc", host: "kn1", state: "up", bridge: "bq3xk2ydzmfa7", ports: 1, applied: { delay_ms: false } },
+  ] as Switch[],
+  sample: [
+    { kind: "sample", id: "ksm", host: "kn1", time: "2026-11-22T17:00:00Z", saved_mib: 812.4, cpu_s: 3.1 },
+  ] as Sample[],
+  exit: [{ kind: "exit", id: "g0", host: "kn1", guest: "g0", code: 0, stdout: "g0\n", stderr: "", seconds: 0.04 }] as Exit[],
+  verdict: [
+    {
+      kind: "verdict",
+      id: "abilene",
+      hosts: 4,
+      routers: 11,
+      converged: 11,
+      guests: 44,
+      ready: 44,
+      pairs_tried: 440,
+      pairs_reached: 440,
+    },
+  ] as Verdict[],
+  error: [
+    {
+      kind: "error",
+      id: "mt-vnet.line-3",
+      line: 3,
+      raw: '{"kind":"guest","id":"../x"}',
+      error: { by: "mt-vnet", code: "data", message: "Cannot read line 3: id: expected a name or a range of names" },
+    },
+  ] as ErrorRecord[],
+};

@@ -1,0 +1,5 @@
+/** Which release this is. The build puts the commit in; from source it is unknown. */
+declare const MT_COMMIT: string | undefined;
+
+export const VERSION = "0.1.0";
+export const COMMIT = typeof MT_COMMIT === "string" ? MT_COMMIT : "unknown";

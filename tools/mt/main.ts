@@ -1,0 +1,22 @@
+/**
+ * All tools in one binary, told apart by the name that it is called by (links), or by its first word.
+ * Each tool's main.ts runs when it is imported.
+ */
+import { basename } from "node:path";
+import { EXIT } from "../../shared/errors.ts";
+import { TOOLS } from "./tools.ts";
+
+const calledAs = basename(process.argv0);
+let name = calledAs;
+if (!Object.hasOwn(TOOLS, name)) {
+  // `mt mt-boot …` or `mt boot …`
+  const first = process.argv[2] ?? "";
+  name = Object.hasOwn(TOOLS, first) ? first : `mt-${first}`;
+  if (Object.hasOwn(TOOLS, name)) process.argv.splice(2, 1);
+}
+const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
+if (load) await load();
+else {
+  process.stderr.write(`mt: Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool\n  hint: one of: ${Object.keys(TOOLS).join(", ")}\n`);
+  process.exitCode = EXIT.usage;
+}
