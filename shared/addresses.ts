@@ -14,7 +14,8 @@ export interface Cidr {
 export function parseIp(text: string): Result<number, MtError> {
   const m = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
   const parts = m?.slice(1).map(Number);
-  if (!parts || parts.some((p) => p > 255)) return fail("data", `Cannot read address ${JSON.stringify(text)}: it is no IPv4 address`);
+  if (!parts || parts.some((p) => p > 255))
+    return fail("data", `Cannot read address ${JSON.stringify(text)}: it is no IPv4 address`);
   return ok(parts.reduce((sum, p) => sum * 256 + p, 0));
 }
 
@@ -25,7 +26,10 @@ export function formatIp(address: number): string {
 export function parseCidr(text: string): Result<Cidr, MtError> {
   const [ip, length, ...rest] = text.split("/");
   if (rest.length > 0 || !length || !/^\d{1,2}$/.test(length) || Number(length) > 32)
-    return fail("data", `Cannot read address ${JSON.stringify(text)}: expected address/length, as 10.1.0.10/16`);
+    return fail(
+      "data",
+      `Cannot read address ${JSON.stringify(text)}: expected address/length, as 10.1.0.10/16`,
+    );
   return parseIp(ip!).map((address) => ({ address, length: Number(length) }));
 }
 
@@ -45,14 +49,25 @@ export function cidrPlus(text: string, k: number): Result<string, MtError> {
   return parseCidr(text).andThen((c) => {
     const next = { address: c.address + k, length: c.length };
     if (networkOf(next).address !== networkOf(c).address)
-      return fail<string>("data", `Cannot count ${text} up by ${k}: it leaves the network`, "use a larger prefix or fewer guests a segment");
+      return fail<string>(
+        "data",
+        `Cannot count ${text} up by ${k}: it leaves the network`,
+        "use a larger prefix or fewer guests a segment",
+      );
     return ok(formatCidr(next));
   });
 }
 
 /** A MAC: first byte, interface number, index in four bytes. Guests begin with 02:, routers with 06:. */
 function mac(first: number, nic: number, index: number): string {
-  const bytes = [first, nic, Math.floor(index / 2 ** 24) % 256, (index >>> 16) & 255, (index >>> 8) & 255, index & 255];
+  const bytes = [
+    first,
+    nic,
+    Math.floor(index / 2 ** 24) % 256,
+    (index >>> 16) & 255,
+    (index >>> 8) & 255,
+    index & 255,
+  ];
   return bytes.map((b) => b.toString(16).padStart(2, "0")).join(":");
 }
 export const guestMac = (index: number, nic: number) => mac(0x02, nic, index);

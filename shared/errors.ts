@@ -73,7 +73,11 @@ export function toMtError(thrown: unknown): MtError {
   switch (e?.code) {
     case "ENOSPC":
     case "EDQUOT":
-      return mtError("io", `Cannot write ${e.path ?? "output"}: the disk is full`, "free some space, then run it again");
+      return mtError(
+        "io",
+        `Cannot write ${e.path ?? "output"}: the disk is full`,
+        "free some space, then run it again",
+      );
     case "EROFS":
     case "EIO":
       return mtError("io", text);

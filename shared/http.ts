@@ -28,7 +28,11 @@ export async function serveUnix(path: string, handlers: Readonly<Record<string, 
   return server;
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, handlers: Readonly<Record<string, Handler>>): Promise<void> {
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  handlers: Readonly<Record<string, Handler>>,
+): Promise<void> {
   const gone = new AbortController();
   response.on("close", () => gone.abort());
   const send = (line: unknown) => void response.write(`${JSON.stringify(line)}\n`);
@@ -56,9 +60,18 @@ export async function askUnix(
 ): Promise<Result<void, MtError>> {
   const { Client } = (await import("undici/index.js" as string)) as typeof import("undici");
   const limit = (options.timeout_s ?? 60) * 1000;
-  const client = new Client("http://localhost", { socketPath: path, headersTimeout: limit, bodyTimeout: limit });
+  const client = new Client("http://localhost", {
+    socketPath: path,
+    headersTimeout: limit,
+    bodyTimeout: limit,
+  });
   try {
-    const response = await client.request({ path: `/${name}`, method: "POST", body: JSON.stringify(body ?? null), signal: options.signal });
+    const response = await client.request({
+      path: `/${name}`,
+      method: "POST",
+      body: JSON.stringify(body ?? null),
+      signal: options.signal,
+    });
     const splitter = new LineSplitter();
     let failure: MtError | undefined;
     const take = (lines: { text: string }[]) => {
@@ -74,8 +87,10 @@ export async function askUnix(
     return failure ? fail(failure.code, failure.message, failure.hint) : ok(undefined);
   } catch (thrown) {
     const code = (thrown as NodeJS.ErrnoException).code ?? "";
-    if (code === "ECONNREFUSED" || code === "ENOENT") return fail("unavailable", `Cannot reach ${path}: nobody listens there`);
-    if (/TIMEOUT/.test(code)) return fail("timeout", `Cannot hear from ${path}: no answer to ${name} in ${limit / 1000} s`);
+    if (code === "ECONNREFUSED" || code === "ENOENT")
+      return fail("unavailable", `Cannot reach ${path}: nobody listens there`);
+    if (/TIMEOUT/.test(code))
+      return fail("timeout", `Cannot hear from ${path}: no answer to ${name} in ${limit / 1000} s`);
     if (options.signal?.aborted) return fail("failed", `Cannot ask ${name}: interrupted`);
     return fail("lost", `Cannot hear from ${path}: ${(thrown as Error).message}`);
   } finally {

@@ -3,7 +3,16 @@
  * the first user saves what was there, the last one puts it back. Kept in one file under one lock, so
  * that `down` restores after a crash too.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
@@ -41,13 +50,35 @@ function write(resource: string, lease: LeaseFile): void {
 /** Those of other namespaces must be set from the machine's own: a host of `--via local` is not in it. */
 const inRootNetns = (path: string) => path.startsWith("/proc/sys/net/");
 
-async function readSetting(path: string): Promise<Result<string, MtError>> {
+/**
+ * The machine's own namespace, as the namespace of some process. Where init does not let itself be looked
+ * at, kthreadd (pid 2) does; where neither is in sight (a container), our own is all there is.
+ */
+function rootNetns(): string {
+  for (const pid of ["1", "2"]) {
+    try {
+      readlinkSync(`/proc/${pid}/ns/net`);
+      return `/proc/${pid}/ns/net`;
+    } catch {}
+  }
+  return "/proc/self/ns/net";
+}
+
+/** What is chosen, where the kernel shows all choices: `[none] scan-time` → `none`. */
+const chosen = (text: string) => /\[([^\]]+)\]/.exec(text)?.[1] ?? text.trim();
+
+/** What a setting is now, as it would be written. */
+export async function readSetting(path: string): Promise<Result<string, MtError>> {
   if (inRootNetns(path)) {
-    const got = await run("cat", [path], { netns: "/proc/1/ns/net" });
-    return got.andThen((f) => (f.code === 0 ? ok(f.stdout.trim()) : fail<string>("unavailable", `Cannot read ${path}: ${f.stderr.trim()}`)));
+    const got = await run("cat", [path], { netns: rootNetns() });
+    return got.andThen((f) =>
+      f.code === 0
+        ? ok(f.stdout.trim())
+        : fail<string>("unavailable", `Cannot read ${path}: ${f.stderr.trim()}`),
+    );
   }
   try {
-    return ok(readFileSync(path, "utf8").trim());
+    return ok(chosen(readFileSync(path, "utf8")));
   } catch {
     return fail("unavailable", `Cannot read ${path}: the kernel does not have it`);
   }
@@ -55,19 +86,31 @@ async function readSetting(path: string): Promise<Result<string, MtError>> {
 
 async function writeSetting(path: string, value: string): Promise<Result<void, MtError>> {
   if (inRootNetns(path)) {
-    const done = await run("tee", [path], { netns: "/proc/1/ns/net", input: value });
-    return done.andThen((f) => (f.code === 0 ? ok(undefined) : fail<void>("permission", `Cannot set ${path}: ${f.stderr.trim()}`, "run it as root")));
+    const done = await run("tee", [path], { netns: rootNetns(), input: value });
+    return done.andThen((f) =>
+      f.code === 0
+        ? ok(undefined)
+        : fail<void>("permission", `Cannot set ${path}: ${f.stderr.trim()}`, "run it as root"),
+    );
   }
   try {
     writeFileSync(path, value);
     return ok(undefined);
   } catch (thrown) {
-    return fail("permission", `Cannot set ${path} to ${value}: ${(thrown as NodeJS.ErrnoException).code}`, "run it as root");
+    return fail(
+      "permission",
+      `Cannot set ${path} to ${value}: ${(thrown as NodeJS.ErrnoException).code}`,
+      "run it as root",
+    );
   }
 }
 
 /** Takes a share in `resource` and sets what it asks for. The same holder may come again with more. */
-export async function acquireLease(resource: string, holder: string, wanted: Settings): Promise<Result<void, MtError>> {
+export async function acquireLease(
+  resource: string,
+  holder: string,
+  wanted: Settings,
+): Promise<Result<void, MtError>> {
   mkdirSync(leaseDir(), { recursive: true, mode: 0o700 });
   const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
   if (unlock.isErr()) return unlock.map(() => undefined);
@@ -100,7 +143,7 @@ export async function acquireLease(resource: string, holder: string, wanted: Set
 export async function releaseLease(
   resource: string,
   goes: (holder: string) => boolean,
-  beforeRestore?: () => Promise<Result<void, MtError>>,
+  beforeRestore?: (saved: Settings) => Promise<Result<void, MtError>>,
 ): Promise<Result<boolean, MtError>> {
   if (!existsSync(leaseFile(resource))) return ok(false);
   const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
@@ -112,9 +155,10 @@ export async function releaseLease(
       write(resource, lease);
       return ok(false);
     }
-    const before = await beforeRestore?.();
+    const before = await beforeRestore?.(lease.saved);
     if (before?.isErr()) return before.map(() => false);
-    for (const [path, value] of Object.entries(lease.saved)) {
+    // The other way round than they were set: one may lock another (KSM's advisor its pages_to_scan).
+    for (const [path, value] of Object.entries(lease.saved).reverse()) {
       const done = await writeSetting(path, value);
       if (done.isErr()) return done.map(() => false);
     }
@@ -128,6 +172,16 @@ export async function releaseLease(
       rmdirSync(leaseDir());
     } catch {}
   }
+}
+
+/** Gives back every share of these holders, whatever the resource: a host that is switched off. */
+export async function releaseAllLeases(goes: (holder: string) => boolean): Promise<Result<void, MtError>> {
+  const resources = existsSync(leaseDir()) ? readdirSync(leaseDir()).filter((f) => f.endsWith(".json")) : [];
+  for (const file of resources) {
+    const released = await releaseLease(file.slice(0, -".json".length), goes);
+    if (released.isErr()) return released.map(() => undefined);
+  }
+  return ok(undefined);
 }
 
 export function leaseHolders(resource: string): string[] {

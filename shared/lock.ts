@@ -2,7 +2,7 @@
  * Locks that die with their holder: a directory entry that names a living process, made in one step.
  * (flock needs FFI here; a name that is linked into place needs none.)
  */
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
@@ -36,22 +36,45 @@ export function readHolder(path: string): Holder | undefined {
   }
 }
 
+let calls = 0;
+
 /**
  * Takes the lock, waiting up to `timeout_s`; gives the function that lets it go.
  * @param what what the holder is doing, for whoever has to wait
  */
 export async function lock(path: string, what: string, timeout_s = 30): Promise<Result<() => void, MtError>> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const mine = `${path}.${process.pid}`;
-  const holder: Holder = { pid: process.pid, started: startTime(process.pid) ?? "0", since: new Date().toISOString(), what };
-  writeFileSync(mine, JSON.stringify(holder), { mode: 0o600 });
+  // A file of its own a call: two calls of one process must not share, and take away, each other's.
+  const mine = `${path}.${process.pid}.${calls++}`;
+  const holder: Holder = {
+    pid: process.pid,
+    started: startTime(process.pid) ?? "0",
+    since: new Date().toISOString(),
+    what,
+  };
+  noteHolder(mine, holder);
   try {
     const got = await waitFor(() => (tryLock(path, mine) ? true : undefined), timeout_s, 10);
     if (got) return ok(() => rmSync(path, { force: true }));
     const by = readHolder(path);
-    return fail("busy", `Cannot lock ${path}: ${by ? `${by.what} (pid ${by.pid}) holds it since ${by.since}` : "it stays held"}`, "wait for it, then try again");
+    return fail(
+      "busy",
+      `Cannot lock ${path}: ${by ? `${by.what} (pid ${by.pid}) holds it since ${by.since}` : "it stays held"}`,
+      "wait for it, then try again",
+    );
   } finally {
     rmSync(mine, { force: true });
+  }
+}
+
+/** Writes the file that is linked into place. Its directory may go (with the last lease) just before. */
+function noteHolder(mine: string, holder: Holder): void {
+  for (let attempt = 1; ; attempt++) {
+    mkdirSync(dirname(mine), { recursive: true, mode: 0o700 });
+    try {
+      return writeFileSync(mine, JSON.stringify(holder), { mode: 0o600 });
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 20) throw thrown;
+    }
   }
 }
 
@@ -63,13 +86,20 @@ function tryLock(path: string, mine: string): boolean {
     if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
   }
   if (readHolder(path)) return false;
-  // Its holder is dead. Only one of those who see that may take it away: a rename succeeds once.
+  // Its holder is dead. Only who holds the breaker may take it away, and looks again first: else one that
+  // saw the dead holder could take away the lock of the one that came after it.
+  const breaker = `${path}.break`;
   try {
-    const dead = `${mine}.dead`;
-    renameSync(path, dead);
-    const revived = readHolder(dead);
-    if (revived) linkSync(dead, path);
-    rmSync(dead, { force: true });
-  } catch {}
+    linkSync(mine, breaker);
+  } catch {
+    // One whose holder died while breaking; not one that has just gone, for another's may stand there by now.
+    if (existsSync(breaker) && !readHolder(breaker)) rmSync(breaker, { force: true });
+    return false;
+  }
+  try {
+    if (!readHolder(path)) rmSync(path, { force: true });
+  } finally {
+    rmSync(breaker, { force: true });
+  }
   return false;
 }

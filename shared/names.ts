@@ -54,7 +54,8 @@ function link(letter: string, ...parts: (string | number)[]): string {
 }
 export const bridgeName = (experiment: string, segment: string) => link("b", experiment, "segment", segment);
 export const vxlanName = (experiment: string, segment: string) => link("x", experiment, "segment", segment);
-export const tapName = (experiment: string, guest: string, nic: number) => link("t", experiment, "guest", guest, nic);
+export const tapName = (experiment: string, guest: string, nic: number) =>
+  link("t", experiment, "guest", guest, nic);
 /** The end of a router's port that stands on the segment's bridge; inside the router it is `eth<nic>`. */
 export const routerPortName = (experiment: string, router: string, nic: number) =>
   link("v", experiment, "router", router, nic);
@@ -65,15 +66,18 @@ export const linkAlias = (experiment: string, kind: string, id: string, nic?: nu
 /** The namespace of a host of `--via local`. */
 export const hostNamespace = (host: string) => `mt-${host}`;
 /** The namespace of a router. `:` stands in no id, so two names never meet. */
-export const routerNamespace = (host: string, experiment: string, router: string) => `mt:${host}:${experiment}:${router}`;
+export const routerNamespace = (host: string, experiment: string, router: string) =>
+  `mt:${host}:${experiment}:${router}`;
 /** What the namespaces of all routers of an experiment on this host begin with. */
 export const routerNamespacePrefix = (host: string, experiment?: string) =>
   experiment === undefined ? `mt:${host}:` : `mt:${host}:${experiment}:`;
 
 /** All that an experiment has on this host under MT_RUN. */
 export const experimentDir = (experiment: string) => join(runDir(), "experiments", shortName(experiment));
-export const guestDir = (experiment: string, guest: string) => join(experimentDir(experiment), "g", shortName(guest));
-export const routerDir = (experiment: string, router: string) => join(experimentDir(experiment), "r", shortName(router));
+export const guestDir = (experiment: string, guest: string) =>
+  join(experimentDir(experiment), "g", shortName(guest));
+export const routerDir = (experiment: string, router: string) =>
+  join(experimentDir(experiment), "r", shortName(router));
 export const supervisorSocket = (experiment: string) => join(experimentDir(experiment), "boot.sock");
 /** The tree as this host knows it: on the head its hosts and keys, on a node its agent. */
 export const treeDir = () => join(runDir(), "tree");
@@ -84,7 +88,11 @@ export const storeDir = () => join(stateDir(), "store");
 /** Where a file of the store is: `sha256:9c…` → …/store/sha256/9c…. */
 export function storePath(fileDigest: string): Result<string, MtError> {
   const m = /^sha256:([0-9a-f]{64})$/.exec(fileDigest);
-  if (!m) return fail("data", `Cannot find file ${JSON.stringify(fileDigest.slice(0, 90))}: it is no sha256 digest`);
+  if (!m)
+    return fail(
+      "data",
+      `Cannot find file ${JSON.stringify(fileDigest.slice(0, 90))}: it is no sha256 digest`,
+    );
   return ok(join(storeDir(), "sha256", m[1]!));
 }
 /** What `mt-image build` says of an image: one `image` record. */
@@ -93,5 +101,15 @@ export const imagePath = (image: string) => join(stateDir(), "images", `${image}
 /** Checks that a socket's path fits into the kernel's 107 bytes. */
 export function socketPath(path: string): Result<string, MtError> {
   if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return ok(path);
-  return fail("data", `Cannot use socket ${path}: ${Buffer.byteLength(path)} bytes, the kernel takes ${SOCKET_PATH_MAX}`, "set MT_RUN to a shorter directory");
+  return fail(
+    "data",
+    `Cannot use socket ${path}: ${Buffer.byteLength(path)} bytes, the kernel takes ${SOCKET_PATH_MAX}`,
+    "set MT_RUN to a shorter directory",
+  );
 }
+
+/** The namespace with the bridge that stands for the network of the cluster of `--via local` kept in this MT_RUN. */
+export const clusterNamespace = () => `mt-net-${digest([runDir()], 6)}`;
+/** MT_RUN and MT_STATE of a host of `--via local`. */
+export const localRunDir = (host: string) => join(runDir(), "hosts", shortName(host));
+export const localStateDir = (host: string) => join(stateDir(), "hosts", shortName(host));

@@ -42,9 +42,14 @@ export interface Finished {
 }
 
 /** Runs a program to its end. An exit code other than 0 is a value; not to be there or too slow is an error. */
-export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<Result<Finished, MtError>> {
+export async function run(
+  file: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Result<Finished, MtError>> {
   const { timeout_s = 60, netns } = options;
-  const words = netns === undefined ? [file, ...args] : ["nsenter", `--net=${netnsPath(netns)}`, "--", file, ...args];
+  const words =
+    netns === undefined ? [file, ...args] : ["nsenter", `--net=${netnsPath(netns)}`, "--", file, ...args];
   const missing = findProgram(file);
   if (missing.isErr()) return missing.map(() => ({ code: 0, stdout: "", stderr: "" }));
   const result = await execa(words[0]!, words.slice(1), {
@@ -60,12 +65,21 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   });
   if (result.timedOut) return fail("timeout", `Cannot run ${file}: no end after ${timeout_s} s`);
   if (result.isCanceled) return fail("failed", `Cannot run ${file}: interrupted`);
-  if (result.exitCode === undefined && result.signal === undefined) return fail("failed", `Cannot run ${file}: ${result.shortMessage}`);
-  return ok({ code: result.exitCode ?? 128, stdout: result.stdout, stderr: result.stderr || (result.signal ? `ended by ${result.signal}` : "") });
+  if (result.exitCode === undefined && result.signal === undefined)
+    return fail("failed", `Cannot run ${file}: ${result.shortMessage}`);
+  return ok({
+    code: result.exitCode ?? 128,
+    stdout: result.stdout,
+    stderr: result.stderr || (result.signal ? `ended by ${result.signal}` : ""),
+  });
 }
 
 /** As `run`, but an exit code other than 0 is an error with the last line of its stderr. */
-export async function runOk(file: string, args: readonly string[], options: RunOptions = {}): Promise<Result<Finished, MtError>> {
+export async function runOk(
+  file: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Result<Finished, MtError>> {
   const done = await run(file, args, options);
   if (done.isErr() || done.value.code === 0) return done;
   const why = done.value.stderr.trim().split("\n").pop() || `exit code ${done.value.code}`;
@@ -81,10 +95,17 @@ export interface DaemonOptions {
 }
 
 /** Starts a program that outlives us, in a session of its own; gives its pid (nsenter replaces itself). */
-export function startDaemon(file: string, args: readonly string[], options: DaemonOptions): Result<number, MtError> {
+export function startDaemon(
+  file: string,
+  args: readonly string[],
+  options: DaemonOptions,
+): Result<number, MtError> {
   const missing = findProgram(file);
   if (missing.isErr()) return missing.map(() => 0);
-  const words = options.netns === undefined ? [file, ...args] : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", file, ...args];
+  const words =
+    options.netns === undefined
+      ? [file, ...args]
+      : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", file, ...args];
   const log = openSync(options.log, "a", 0o600);
   try {
     const child = spawn(words[0]!, words.slice(1), {
@@ -105,7 +126,8 @@ export function startDaemon(file: string, args: readonly string[], options: Daem
 /** The environment for what we start: ours, without what would turn a compiled Bun binary into something else. */
 export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { ...process.env, ...extra };
-  for (const name of Object.keys(env)) if (name.startsWith("BUN_") || name === "NODE_OPTIONS") delete env[name];
+  for (const name of Object.keys(env))
+    if (name.startsWith("BUN_") || name === "NODE_OPTIONS") delete env[name];
   // An idle Bun wakes for its collector ten times a second; daemons and helpers do without.
   env.BUN_GC_TIMER_DISABLE = "1";
   return env;
@@ -113,7 +135,8 @@ export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
 
 /** Where a program is on PATH (sbin included: cron leaves it out), or which package brings it. */
 export function findProgram(file: string): Result<string, MtError> {
-  if (file.includes("/")) return existsSync(file) ? ok(file) : fail("unavailable", `Cannot run ${file}: no such file`);
+  if (file.includes("/"))
+    return existsSync(file) ? ok(file) : fail("unavailable", `Cannot run ${file}: no such file`);
   const path = `${process.env.PATH ?? ""}${delimiter}/usr/local/sbin${delimiter}/usr/sbin${delimiter}/sbin${delimiter}/usr/bin${delimiter}/bin`;
   for (const dir of path.split(delimiter)) {
     if (dir === "") continue;
@@ -124,7 +147,11 @@ export function findProgram(file: string): Result<string, MtError> {
     } catch {}
   }
   const pkg = PACKAGE_OF[file];
-  return fail("unavailable", `Cannot run ${file}: it is not installed`, pkg ? `apt-get install ${pkg}` : undefined);
+  return fail(
+    "unavailable",
+    `Cannot run ${file}: it is not installed`,
+    pkg ? `apt-get install ${pkg}` : undefined,
+  );
 }
 
 /**
@@ -156,7 +183,12 @@ export function isAlive(pid: number, mark: string): boolean {
 }
 
 /** Polls until `done` gives something other than undefined; undefined where the time ran out. */
-export async function waitFor<T>(done: () => T | undefined | Promise<T | undefined>, timeout_s: number, every_ms = 20, signal?: AbortSignal): Promise<T | undefined> {
+export async function waitFor<T>(
+  done: () => T | undefined | Promise<T | undefined>,
+  timeout_s: number,
+  every_ms = 20,
+  signal?: AbortSignal,
+): Promise<T | undefined> {
   const end = Date.now() + timeout_s * 1000;
   for (;;) {
     const value = await done();
@@ -170,7 +202,10 @@ export async function waitFor<T>(done: () => T | undefined | Promise<T | undefin
 export async function endProcess(pid: number, mark: string, grace_s = 2): Promise<boolean> {
   const gone = () => (isAlive(pid, mark) ? undefined : true);
   if (gone()) return true;
-  for (const [signal, wait_s] of [["SIGTERM", grace_s], ["SIGKILL", 10]] as const) {
+  for (const [signal, wait_s] of [
+    ["SIGTERM", grace_s],
+    ["SIGKILL", 10],
+  ] as const) {
     try {
       process.kill(pid, signal);
     } catch {

@@ -31,7 +31,11 @@ const quote = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(
 
 export function parseRange(text: string): Result<Range, MtError> {
   const bad = (why: string) =>
-    fail<Range>("data", `Cannot read id ${quote(text)}: ${why}`, "letters, digits, . _ - and one [a-b,c] at most, 40 characters a name");
+    fail<Range>(
+      "data",
+      `Cannot read id ${quote(text)}: ${why}`,
+      "letters, digits, . _ - and one [a-b,c] at most, 40 characters a name",
+    );
   const open = text.indexOf("[");
   if (open < 0) {
     if (text.length > NAME_LENGTH_MAX) return bad(`${text.length} characters`);
@@ -59,6 +63,9 @@ export function parseRange(text: string): Result<Range, MtError> {
       return bad("its members have more than 40 characters");
   }
   if (count > RANGE_COUNT_MAX) return bad(`${count} members, more than ${RANGE_COUNT_MAX}`);
+  const sorted = [...spans].sort((a, b) => a.lo - b.lo);
+  for (const [i, s] of sorted.entries())
+    if (i > 0 && s.lo <= sorted[i - 1]!.hi) return bad(`${s.lo} stands in it twice`);
   return ok({ prefix, suffix, spans });
 }
 
@@ -83,7 +90,8 @@ export function memberAt(range: Range, k: number): string {
 
 export function* members(range: Range): Generator<string> {
   if (range.spans.length === 0) yield range.prefix;
-  for (const s of range.spans) for (let n = s.lo; n <= s.hi; n++) yield range.prefix + digits(n, s.width) + range.suffix;
+  for (const s of range.spans)
+    for (let n = s.lo; n <= s.hi; n++) yield range.prefix + digits(n, s.width) + range.suffix;
 }
 
 /** Members `from` … `from + count - 1`, as a range of their own. */
@@ -130,7 +138,11 @@ export function splitName(name: string): { family: Family; n: number } | undefin
   if (!m) return undefined;
   const number = m[2]!;
   return {
-    family: { prefix: m[1]!, suffix: m[3]!, width: number.length > 1 && number.startsWith("0") ? number.length : 0 },
+    family: {
+      prefix: m[1]!,
+      suffix: m[3]!,
+      width: number.length > 1 && number.startsWith("0") ? number.length : 0,
+    },
     n: Number(number),
   };
 }
@@ -188,10 +200,14 @@ function splitSet(text: string): string[] {
 /** A node set: names and ranges with commas between them. */
 export function parseSet(text: string): Result<Range[], MtError> {
   const ranges: Range[] = [];
+  let count = 0;
   for (const part of splitSet(text)) {
     const range = parseRange(part.trim());
     if (range.isErr()) return range.map(() => []);
     ranges.push(range.value);
+    count += rangeCount(range.value);
+    if (count > RANGE_COUNT_MAX)
+      return fail("data", `Cannot read set ${quote(text)}: more than ${RANGE_COUNT_MAX} members`);
   }
   return ok(ranges);
 }

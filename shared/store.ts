@@ -3,13 +3,21 @@
  * from it. A file is there under its digest or not at all: it is written aside, checked, then renamed.
  */
 import { createHash } from "node:crypto";
-import { chmodSync, createReadStream, createWriteStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, toMtError } from "./errors.ts";
 import { storeDir, storePath } from "./names.ts";
-import { err } from "neverthrow";
 
 /** Whether the store has the file. */
 export function storeHas(digest: string): boolean {
@@ -28,7 +36,10 @@ export async function digestOf(path: string): Promise<string> {
  * Takes bytes into the store. With `expected`, bytes of another digest are thrown away: `data`.
  * Gives the digest and how many bytes came.
  */
-export async function storeTake(bytes: AsyncIterable<Buffer>, expected?: string): Promise<Result<{ digest: string; bytes: number }, MtError>> {
+export async function storeTake(
+  bytes: AsyncIterable<Buffer>,
+  expected?: string,
+): Promise<Result<{ digest: string; bytes: number }, MtError>> {
   const part = join(storeDir(), "incoming", `${process.pid}-${Math.random().toString(36).slice(2)}`);
   const hash = createHash("sha256");
   let size = 0;
@@ -44,7 +55,11 @@ export async function storeTake(bytes: AsyncIterable<Buffer>, expected?: string)
     await pipeline(counted, createWriteStream(part, { mode: 0o600 }));
     const digest = `sha256:${hash.digest("hex")}`;
     if (expected !== undefined && digest !== expected)
-      return fail("data", `Cannot store ${expected}: ${size} bytes came with digest ${digest}`, "the file was cut off or changed on its way; push it again");
+      return fail(
+        "data",
+        `Cannot store ${expected}: ${size} bytes came with digest ${digest}`,
+        "the file was cut off or changed on its way; push it again",
+      );
     const path = storePath(digest);
     if (path.isErr()) return err(path.error);
     mkdirSync(dirname(path.value), { recursive: true, mode: 0o700 });
@@ -59,7 +74,8 @@ export async function storeTake(bytes: AsyncIterable<Buffer>, expected?: string)
 }
 
 /** Takes a file into the store, leaving it where it is. */
-export const storeTakeFile = (path: string) => storeTake(createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>);
+export const storeTakeFile = (path: string) =>
+  storeTake(createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>);
 
 /** Bytes of a file of the store, or 0. */
 export function storeSize(digest: string): number {

@@ -12,7 +12,10 @@ export function hostOf(invocation: Pick<Invocation, "args">): string {
 }
 
 /** Runs the filter over stdin and gives the exit code, having told what no record says. */
-export async function runFilterCommand(invocation: Invocation, filter: Omit<Filter, "by" | "host" | "only">): Promise<number> {
+export async function runFilterCommand(
+  invocation: Invocation,
+  filter: Omit<Filter, "by" | "host" | "only">,
+): Promise<number> {
   const result = await runFilter(
     { by: invocation.tool, host: hostOf(invocation), only: invocation.args.only === true, ...filter },
     { input: stdinChunks(), signal: invocation.signal },

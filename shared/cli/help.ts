@@ -5,7 +5,9 @@ import { type CommandSpec, EXIT_MEANINGS, type ToolSpec } from "./spec.ts";
 
 export function usageLine(tool: ToolSpec, name: string, spec: CommandSpec): string {
   const places = Object.entries(argsOf(spec)).filter(([, a]) => a.type === "positional");
-  const words = places.map(([n, a]) => (a.required === false || a.default !== undefined ? `[${n.toUpperCase()}]` : n.toUpperCase()));
+  const words = places.map(([n, a]) =>
+    a.required === false || a.default !== undefined ? `[${n.toUpperCase()}]` : n.toUpperCase(),
+  );
   const rest = spec.rest ? [spec.rest.required ? `-- ${spec.rest.name}` : `[-- ${spec.rest.name}]`] : [];
   const stdin = spec.stdin === "records" ? ["<RECORDS"] : [];
   return [tool.name, name, "[FLAGS]", ...words, ...rest, ...stdin].join(" ");
@@ -24,11 +26,17 @@ export function flagRows(spec: CommandSpec): [string, string][] {
 }
 function flagText(name: string, a: ArgDef): string {
   const alias = "alias" in a && typeof a.alias === "string" ? `-${a.alias}, ` : "";
-  const value = a.type === "boolean" ? "" : a.type === "enum" ? ` ${(a.options ?? []).join("|")}` : ` ${a.valueHint ?? "VALUE"}`;
+  const value =
+    a.type === "boolean"
+      ? ""
+      : a.type === "enum"
+        ? ` ${(a.options ?? []).join("|")}`
+        : ` ${a.valueHint ?? "VALUE"}`;
   return `${alias}--${name}${value}`;
 }
 function flagMeaning(a: ArgDef): string {
-  const standard = a.default === undefined || a.default === false || a.default === "" ? "" : ` (default: ${a.default})`;
+  const standard =
+    a.default === undefined || a.default === false || a.default === "" ? "" : ` (default: ${a.default})`;
   return `${a.description ?? ""}${standard}`;
 }
 
@@ -50,12 +58,15 @@ export function commandHelp(tool: ToolSpec, name: string): string {
   const places = Object.entries(argsOf(spec)).filter(([, a]) => a.type === "positional");
   const examples = tool.examples.filter((e) => new RegExp(`${tool.name} ${name}\\b`).test(e.command));
   const parts = [`${tool.name} ${name}: ${spec.summary}`];
-  if (examples.length > 0) parts.push(`Examples:\n${examples.map((e) => `  # ${e.does}\n  ${e.command}`).join("\n")}`);
+  if (examples.length > 0)
+    parts.push(`Examples:\n${examples.map((e) => `  # ${e.does}\n  ${e.command}`).join("\n")}`);
   parts.push(`Usage:\n  ${usageLine(tool, name, spec)}`);
   const words: [string, string][] = places.map(([n, a]) => [n.toUpperCase(), flagMeaning(a)]);
   if (spec.rest) words.push([spec.rest.name, spec.rest.description]);
   if (words.length > 0) parts.push(`Arguments:\n${columns(words)}`);
   parts.push(`Flags (each also as MT_NAME in the environment):\n${columns(flagRows(spec))}`);
-  parts.push(`Reads: ${spec.reads.join(", ") || "no records"}\nWrites: ${spec.writes.join(", ") || "no records"}`);
+  parts.push(
+    `Reads: ${spec.reads.join(", ") || "no records"}\nWrites: ${spec.writes.join(", ") || "no records"}`,
+  );
   return parts.join("\n\n");
 }

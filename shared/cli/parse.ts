@@ -21,13 +21,21 @@ export interface Parsed {
 /** `help` and `version` are asked for, all else is a command to run. */
 export type Request = { ask: "help"; command?: string } | { ask: "version" } | { ask: "run"; parsed: Parsed };
 
-export const argsOf = (spec: CommandSpec): Record<string, ArgDef> => ({ ...(spec.args as Record<string, ArgDef>), ...commonArgs });
+export const argsOf = (spec: CommandSpec): Record<string, ArgDef> => ({
+  ...(spec.args as Record<string, ArgDef>),
+  ...commonArgs,
+});
 const envName = (flag: string) => `MT_${flag.replaceAll("-", "_").toUpperCase()}`;
 
-export function parse(tool: ToolSpec, words: readonly string[], env: NodeJS.ProcessEnv): Result<Request, MtError> {
+export function parse(
+  tool: ToolSpec,
+  words: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Result<Request, MtError> {
   const first = words[0];
   if (first === "--version" || first === "-V") return ok({ ask: "version" });
-  if (first === "--help" || first === "-h" || first === "help") return ok({ ask: "help", command: words[1] && tool.commands[words[1]] ? words[1] : undefined });
+  if (first === "--help" || first === "-h" || first === "help")
+    return ok({ ask: "help", command: words[1] && tool.commands[words[1]] ? words[1] : undefined });
   let name = first;
   let from = 1;
   if (name === undefined || !Object.hasOwn(tool.commands, name)) {
@@ -36,15 +44,28 @@ export function parse(tool: ToolSpec, words: readonly string[], env: NodeJS.Proc
       from = 0;
     } else {
       const names = Object.keys(tool.commands).filter((c) => !tool.commands[c]!.hidden);
-      if (name === undefined) return usage(`Cannot run ${tool.name}: no command`, `one of: ${names.join(", ")}; ${tool.name} --help says more`);
-      return usage(`Cannot run ${JSON.stringify(name)}: no such command`, didYouMean(name, names) ?? `one of: ${names.join(", ")}`);
+      if (name === undefined)
+        return usage(
+          `Cannot run ${tool.name}: no command`,
+          `one of: ${names.join(", ")}; ${tool.name} --help says more`,
+        );
+      return usage(
+        `Cannot run ${JSON.stringify(name)}: no such command`,
+        didYouMean(name, names) ?? `one of: ${names.join(", ")}`,
+      );
     }
   }
   const spec = tool.commands[name]!;
   return parseCommand(tool, name, spec, words.slice(from), env);
 }
 
-function parseCommand(tool: ToolSpec, command: string, spec: CommandSpec, words: readonly string[], env: NodeJS.ProcessEnv): Result<Request, MtError> {
+function parseCommand(
+  tool: ToolSpec,
+  command: string,
+  spec: CommandSpec,
+  words: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Result<Request, MtError> {
   const dashes = words.indexOf("--");
   const own = dashes < 0 ? [...words] : words.slice(0, dashes);
   const rest = dashes < 0 ? [] : words.slice(dashes + 1);
@@ -60,23 +81,47 @@ function parseCommand(tool: ToolSpec, command: string, spec: CommandSpec, words:
   let positionals: string[];
   let given: Record<string, unknown>;
   try {
-    const parsed = parseWords({ args: own, options, allowPositionals: true, strict: true, allowNegative: true });
+    const parsed = parseWords({
+      args: own,
+      options,
+      allowPositionals: true,
+      strict: true,
+      allowNegative: true,
+    });
     positionals = parsed.positionals;
     given = parsed.values;
   } catch (thrown) {
-    return usage(...explain(thrown as NodeJS.ErrnoException, flags.map(([f]) => f)));
+    return usage(
+      ...explain(
+        thrown as NodeJS.ErrnoException,
+        flags.map(([f]) => f),
+      ),
+    );
   }
   const places = Object.entries(args).filter(([, a]) => a.type === "positional");
   const extra = positionals[places.length];
   if (extra !== undefined)
-    return usage(`Cannot use ${JSON.stringify(extra)}: ${tool.name} ${command} takes ${places.length === 0 ? "no argument" : `${places.length} argument${places.length > 1 ? "s" : ""}`}`, spec.rest ? `a command stands after --` : `${tool.name} ${command} --help`);
+    return usage(
+      `Cannot use ${JSON.stringify(extra)}: ${tool.name} ${command} takes ${places.length === 0 ? "no argument" : `${places.length} argument${places.length > 1 ? "s" : ""}`}`,
+      spec.rest ? `a command stands after --` : `${tool.name} ${command} --help`,
+    );
   for (const [i, [place, a]] of places.entries())
     if (a.required !== false && a.default === undefined && positionals[i] === undefined)
-      return usage(`Cannot run ${tool.name} ${command}: ${place.toUpperCase()} is missing`, `${tool.name} ${command} --help`);
+      return usage(
+        `Cannot run ${tool.name} ${command}: ${place.toUpperCase()} is missing`,
+        `${tool.name} ${command} --help`,
+      );
   if (spec.rest?.required && rest.length === 0)
-    return usage(`Cannot run ${tool.name} ${command}: ${spec.rest.name} is missing`, `${tool.name} ${command} … -- ${spec.rest.name}`);
-  if (!spec.rest && dashes >= 0) return usage(`Cannot use --: ${tool.name} ${command} runs no command`, `${tool.name} ${command} --help`);
-  const twins = flags.filter(([f]) => given[f] === undefined && f !== "help" && env[envName(f)] !== undefined && env[envName(f)] !== "");
+    return usage(
+      `Cannot run ${tool.name} ${command}: ${spec.rest.name} is missing`,
+      `${tool.name} ${command} … -- ${spec.rest.name}`,
+    );
+  if (!spec.rest && dashes >= 0)
+    return usage(`Cannot use --: ${tool.name} ${command} runs no command`, `${tool.name} ${command} --help`);
+  const twins = flags.filter(
+    ([f]) =>
+      given[f] === undefined && f !== "help" && env[envName(f)] !== undefined && env[envName(f)] !== "",
+  );
   const fromEnv = twins.flatMap(([f, a]) => {
     const value = env[envName(f)]!;
     if (a.type !== "boolean") return [`--${f}=${value}`];
@@ -84,8 +129,13 @@ function parseCommand(tool: ToolSpec, command: string, spec: CommandSpec, words:
   });
   try {
     // After the check above nothing is left for citty to guess: canonical words in, values with defaults out.
-    const canonical = Object.entries(given).flatMap(([f, v]) => (v === true ? [`--${f}`] : v === false ? [`--no-${f}`] : [`--${f}=${v}`]));
-    const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Record<string, string | boolean | undefined>;
+    const canonical = Object.entries(given).flatMap(([f, v]) =>
+      v === true ? [`--${f}`] : v === false ? [`--no-${f}`] : [`--${f}=${v}`],
+    );
+    const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Record<
+      string,
+      string | boolean | undefined
+    >;
     const out: Parsed["args"] = {};
     for (const key of Object.keys(args)) out[key] = values[key];
     return ok({ ask: "run", parsed: { command, spec, args: out, rest } });
@@ -98,9 +148,19 @@ function parseCommand(tool: ToolSpec, command: string, spec: CommandSpec, words:
 function explain(thrown: NodeJS.ErrnoException, flags: string[]): [string, string | undefined] {
   const quoted = /'(?:-\w, )?(-{1,2}[^' =]*)/.exec(thrown.message)?.[1] ?? "";
   if (thrown.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION")
-    return [`Cannot use ${quoted}: no such flag`, didYouMean(quoted, flags.map((f) => `--${f}`)) ?? "--help lists the flags"];
-  if (/does not take an argument/.test(thrown.message)) return [`Cannot use ${quoted} with a value: it takes none`, undefined];
-  return [`Cannot use ${quoted}: its value is missing`, `${quoted} VALUE; a value that begins with - is written ${quoted}=VALUE`];
+    return [
+      `Cannot use ${quoted}: no such flag`,
+      didYouMean(
+        quoted,
+        flags.map((f) => `--${f}`),
+      ) ?? "--help lists the flags",
+    ];
+  if (/does not take an argument/.test(thrown.message))
+    return [`Cannot use ${quoted} with a value: it takes none`, undefined];
+  return [
+    `Cannot use ${quoted}: its value is missing`,
+    `${quoted} VALUE; a value that begins with - is written ${quoted}=VALUE`,
+  ];
 }
 
 const usage = (message: string, hint?: string) => fail<Request>("usage", message, hint);
@@ -132,11 +192,18 @@ function distance(a: string, b: string): number {
 }
 
 /** A flag's value as a number in its unit, or a usage error that says what was expected. */
-export function numberArg(args: Parsed["args"], flag: string, range: { min?: number; max?: number; integer?: boolean } = {}): Result<number, MtError> {
+export function numberArg(
+  args: Parsed["args"],
+  flag: string,
+  range: { min?: number; max?: number; integer?: boolean } = {},
+): Result<number, MtError> {
   const value = args[flag];
   const { min = 0, max = Number.MAX_SAFE_INTEGER, integer = true } = range;
   const n = typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : Number.NaN;
   if (Number.isNaN(n) || n < min || n > max || (integer && !Number.isInteger(n)))
-    return fail("usage", `Cannot use --${flag} ${JSON.stringify(value)}: expected a ${integer ? "whole " : ""}number ${max === Number.MAX_SAFE_INTEGER ? `from ${min}` : `from ${min} to ${max}`}`);
+    return fail(
+      "usage",
+      `Cannot use --${flag} ${JSON.stringify(value)}: expected a ${integer ? "whole " : ""}number ${max === Number.MAX_SAFE_INTEGER ? `from ${min}` : `from ${min} to ${max}`}`,
+    );
   return ok(n);
 }

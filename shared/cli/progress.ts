@@ -26,7 +26,9 @@ export async function startProgress(unit: string, lines: boolean): Promise<Progr
     const seconds = (Date.now() - began) / 1000;
     const rate = done / Math.max(seconds, 0.001);
     const eta = rate > 0 && done < total ? `, ${Math.ceil((total - done) / rate)} s to go` : "";
-    inform(`${done} of ${total} ${unit}${failed > 0 ? `, ${failed} failed` : ""}, ${rate.toFixed(1)}/s${eta}`);
+    inform(
+      `${done} of ${total} ${unit}${failed > 0 ? `, ${failed} failed` : ""}, ${rate.toFixed(1)}/s${eta}`,
+    );
   };
   const timer = lines && !bar ? setInterval(say, LINE_EVERY_MS) : undefined;
   timer?.unref();
@@ -53,7 +55,12 @@ export async function startProgress(unit: string, lines: boolean): Promise<Progr
 async function makeBar(unit: string): Promise<SingleBar> {
   const { SingleBar, Presets } = await import("cli-progress");
   const bar = new SingleBar(
-    { format: `{bar} {value}/{total} ${unit}, {failed} failed, ETA {eta_formatted}`, stream: process.stderr, hideCursor: true, clearOnComplete: true },
+    {
+      format: `{bar} {value}/{total} ${unit}, {failed} failed, ETA {eta_formatted}`,
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+    },
     Presets.shades_classic,
   );
   bar.start(0, 0, { failed: 0 });

@@ -39,7 +39,11 @@ export interface ToolSpec {
 
 /** Flags that every filter has. */
 export const filterArgs = {
-  host: { type: "string", valueHint: "NAME", description: "act as this host (default: MT_HOST, else the host name)" },
+  host: {
+    type: "string",
+    valueHint: "NAME",
+    description: "act as this host (default: MT_HOST, else the host name)",
+  },
   only: { type: "boolean", description: "print this tool's own records and no others" },
 } satisfies ArgsDef;
 

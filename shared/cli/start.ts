@@ -30,7 +30,8 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
   const request = parse(tool, words, process.env);
   if (request.isErr()) return complain(tool.name, request.error);
   const ask = request.value;
-  if (ask.ask === "version") return print(`${tool.name} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`);
+  if (ask.ask === "version")
+    return print(`${tool.name} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`);
   if (ask.ask === "help") return print(ask.command ? commandHelp(tool, ask.command) : toolHelp(tool));
   const { parsed } = ask;
   stderrStyle(tool.name, parsed.args.log === "json" ? "json" : "text");

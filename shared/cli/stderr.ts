@@ -20,13 +20,15 @@ function put(text: string): void {
 
 /** Something is wrong: `mt-boot: Cannot … : …` and what to do. */
 export function warn(error: MtError, tool = name): void {
-  if (style === "json") put(JSON.stringify({ time: new Date().toISOString(), tool, level: "error", ...error }));
+  if (style === "json")
+    put(JSON.stringify({ time: new Date().toISOString(), tool, level: "error", ...error }));
   else put(`${tool}: ${error.message}${error.hint ? `\n  hint: ${error.hint}` : ""}`);
 }
 
 /** Something to know that is not wrong. */
 export function inform(message: string): void {
-  if (style === "json") put(JSON.stringify({ time: new Date().toISOString(), tool: name, level: "info", message }));
+  if (style === "json")
+    put(JSON.stringify({ time: new Date().toISOString(), tool: name, level: "info", message }));
   else put(`${name}: ${message}`);
 }
 

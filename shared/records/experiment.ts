@@ -9,7 +9,9 @@ export const experimentSchema = Type.Object(
   {
     kind: Type.Literal("experiment"),
     id: id("names everything that the experiment makes"),
-    version: Type.Integer({ description: "version of the plan format; one that a tool does not know is refused with 65" }),
+    version: Type.Integer({
+      description: "version of the plan format; one that a tool does not know is refused with 65",
+    }),
     seed: count("seed of whatever is drawn at random"),
   },
   { ...open, description: "header: id, schema version, random seed" },

@@ -7,7 +7,8 @@ import { ERROR_CODES } from "../errors.ts";
 /** One name: letters, digits, `.`, `_`, `-`, 40 at most, not beginning with `.` or `-`. */
 export const ID_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,39}$";
 /** A name or a range of them: `g[0-226]`. */
-export const RANGE_PATTERN = "^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,39}|(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,38})?\\[[0-9,-]{1,4000}\\][A-Za-z0-9._-]{0,39})$";
+export const RANGE_PATTERN =
+  "^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,39}|(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,38})?\\[[0-9,-]{1,4000}\\][A-Za-z0-9._-]{0,39})$";
 const OCTET = "(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)";
 export const IP_PATTERN = `^${OCTET}(?:\\.${OCTET}){3}$`;
 export const CIDR_PATTERN = `^${OCTET}(?:\\.${OCTET}){3}/(?:3[0-2]|[12]?\\d)$`;
@@ -18,7 +19,8 @@ export const ip = (description: string) => Type.String({ pattern: IP_PATTERN, de
 export const cidr = (description: string) => Type.String({ pattern: CIDR_PATTERN, description });
 export const sha256 = (description: string) => Type.String({ pattern: "^sha256:[0-9a-f]{64}$", description });
 export const count = (description: string) => Type.Integer({ minimum: 0, maximum: 4294967295, description });
-export const positive = (description: string) => Type.Integer({ minimum: 1, maximum: 4294967295, description });
+export const positive = (description: string) =>
+  Type.Integer({ minimum: 1, maximum: 4294967295, description });
 export const measure = (description: string) => Type.Number({ minimum: 0, description });
 export const text = (description: string) => Type.String({ description });
 export const time = (description: string) => Type.String({ description: `${description} (UTC, RFC 3339)` });

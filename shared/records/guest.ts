@@ -25,7 +25,10 @@ export const guestSchema = Type.Object(
       ),
       { maxItems: 256, description: "eth0, eth1, … in order" },
     ),
-    state: state(GUEST_STATES, "what was last true: paused is stopped at the barrier in its boot, ready said so itself"),
+    state: state(
+      GUEST_STATES,
+      "what was last true: paused is stopped at the barrier in its boot, ready said so itself",
+    ),
     ...failure,
   },
   { ...open, description: "a virtual machine, or a range of them" },

@@ -15,4 +15,6 @@ export const hostSchema = Type.Object(
   { ...open, description: "a node: address, cores, memory" },
 );
 export type Host = Static<typeof hostSchema>;
-export const hostExamples: Host[] = [{ kind: "host", id: "kn1", addr: "10.254.0.1", cores: 2, mem_mib: 6000 }];
+export const hostExamples: Host[] = [
+  { kind: "host", id: "kn1", addr: "10.254.0.1", cores: 2, mem_mib: 6000 },
+];

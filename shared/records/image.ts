@@ -14,7 +14,11 @@ export const imageSchema = Type.Object(
     files: Type.Optional(
       Type.Object(
         { kernel: sha256("Linux kernel"), initrd: sha256("initial RAM disk") },
-        { ...open, description: "file by role, as a digest of the store; absent: the image was not built where the plan was written" },
+        {
+          ...open,
+          description:
+            "file by role, as a digest of the store; absent: the image was not built where the plan was written",
+        },
       ),
     ),
     cmdline: Type.Optional(text("kernel command line")),

@@ -29,7 +29,21 @@ import {
 import { type Router, routerExamples, routerSchema } from "./router.ts";
 import { type Segment, segmentExamples, segmentSchema } from "./segment.ts";
 
-export type { Copy, End, ErrorRecord, Exit, Experiment, Guest, Host, Image, Router, Sample, Segment, Switch, Verdict };
+export type {
+  Copy,
+  End,
+  ErrorRecord,
+  Exit,
+  Experiment,
+  Guest,
+  Host,
+  Image,
+  Router,
+  Sample,
+  Segment,
+  Switch,
+  Verdict,
+};
 export { SCHEMA_VERSION };
 
 export interface RecordByKind {
@@ -65,8 +79,15 @@ export interface Line {
  */
 export type Travel = "host" | "self" | "context" | "end" | "report";
 
-export const KINDS: { [K in Kind]: { schema: TSchema; travel: Travel; madeBy: string; examples: RecordByKind[K][] } } = {
-  experiment: { schema: experimentSchema, travel: "context", madeBy: "mt-topo", examples: experimentExamples },
+export const KINDS: {
+  [K in Kind]: { schema: TSchema; travel: Travel; madeBy: string; examples: RecordByKind[K][] };
+} = {
+  experiment: {
+    schema: experimentSchema,
+    travel: "context",
+    madeBy: "mt-topo",
+    examples: experimentExamples,
+  },
   host: { schema: hostSchema, travel: "self", madeBy: "mt-tree", examples: hostExamples },
   image: { schema: imageSchema, travel: "context", madeBy: "mt-image, mt-topo", examples: imageExamples },
   segment: { schema: segmentSchema, travel: "context", madeBy: "mt-topo", examples: segmentExamples },
@@ -75,7 +96,12 @@ export const KINDS: { [K in Kind]: { schema: TSchema; travel: Travel; madeBy: st
   end: { schema: endSchema, travel: "end", madeBy: "mt-topo", examples: endExamples },
   copy: { schema: copySchema, travel: "report", madeBy: "mt-push", examples: reportExamples.copy },
   switch: { schema: switchSchema, travel: "report", madeBy: "mt-vnet", examples: reportExamples.switch },
-  sample: { schema: sampleSchema, travel: "report", madeBy: "mt-ksm, mt-boot, mt-route, mt-status", examples: reportExamples.sample },
+  sample: {
+    schema: sampleSchema,
+    travel: "report",
+    madeBy: "mt-ksm, mt-boot, mt-route, mt-status",
+    examples: reportExamples.sample,
+  },
   exit: { schema: exitSchema, travel: "report", madeBy: "mt-tree, mt-boot", examples: reportExamples.exit },
   verdict: { schema: verdictSchema, travel: "report", madeBy: "mt-status", examples: reportExamples.verdict },
   error: { schema: errorSchema, travel: "report", madeBy: "any", examples: reportExamples.error },
@@ -120,7 +146,10 @@ export function validate<K extends Kind>(kind: K, line: unknown): Result<RecordB
   const field = first.path.replace(/^\//, "").replaceAll("/", ".") || kind;
   const got = first.value === undefined ? "nothing" : JSON.stringify(first.value)?.slice(0, 80);
   const schema = first.schema as { description?: string; pattern?: string };
-  const expected = first.type === ValueErrorType.StringPattern && schema.description ? schema.description : lower(first.message);
+  const expected =
+    first.type === ValueErrorType.StringPattern && schema.description
+      ? schema.description
+      : lower(first.message);
   return fail("data", `${kind} ${field}: expected ${expected.replace(/^expected /, "")}, got ${got}`);
 }
 const lower = (s: string) => s.charAt(0).toLowerCase() + s.slice(1);

@@ -4,9 +4,12 @@
  */
 import { ok, type Result } from "neverthrow";
 import { cidrPlus } from "../addresses.ts";
-import type { MtError } from "../errors.ts";
+import { fail, type MtError } from "../errors.ts";
 import { formatRange, memberAt, parseRange, rangeCount, sliceRange } from "../ranges.ts";
 import type { Guest } from "./guest.ts";
+
+/** The last index that a MAC can hold. */
+const INDEX_MAX = 4294967295;
 
 /** Members `from` … `from + n - 1` of a guest record, as a record of their own. All else is copied. */
 export function sliceGuest(guest: Guest, from: number, n: number): Result<Guest, MtError> {
@@ -21,7 +24,12 @@ export function sliceGuest(guest: Guest, from: number, n: number): Result<Guest,
       if (address.isErr()) return address.map(() => guest);
       interfaces.push({ ...nic, ip: address.value });
     }
-    return ok({ ...guest, id: formatRange(sliceRange(range, from, n)), index: guest.index + from, interfaces });
+    return ok({
+      ...guest,
+      id: formatRange(sliceRange(range, from, n)),
+      index: guest.index + from,
+      interfaces,
+    });
   });
 }
 
@@ -29,6 +37,12 @@ export function sliceGuest(guest: Guest, from: number, n: number): Result<Guest,
 export function guestMembers(guest: Guest): Result<Guest[], MtError> {
   return parseRange(guest.id).andThen((range) => {
     const n = rangeCount(range);
+    if (guest.index + n - 1 > INDEX_MAX)
+      return fail<Guest[]>(
+        "data",
+        `Cannot number ${guest.id}: index ${guest.index + n - 1} is more than ${INDEX_MAX}`,
+        "MACs come from it, and have four bytes for it",
+      );
     const last = sliceGuest(guest, n - 1, 1);
     if (last.isErr()) return last.map(() => []);
     const out: Guest[] = [];
@@ -59,7 +73,11 @@ export function foldOutcomes(guest: Guest, outcomes: readonly Outcome[]): Result
     if (slice.isErr()) return slice.map(() => []);
     const { state: _state, error: _error, ...rest } = slice.value;
     const { state, error } = outcomes[start]!;
-    out.push({ ...rest, ...(state === undefined ? {} : { state }), ...(error === undefined ? {} : { error }) } as Guest);
+    out.push({
+      ...rest,
+      ...(state === undefined ? {} : { state }),
+      ...(error === undefined ? {} : { error }),
+    } as Guest);
     start = k;
   }
   return ok(out);

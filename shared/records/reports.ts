@@ -30,7 +30,9 @@ export const switchSchema = Type.Object(
     tunnel: Type.Optional(text("name of the VXLAN link, where the segment spans hosts")),
     ports: Type.Optional(count("ports of guests and routers on it")),
     applied: Type.Optional(
-      Type.Record(Type.String(), Type.Boolean(), { description: "delay_ms, rate_mbit, loss: whether the kernel does it" }),
+      Type.Record(Type.String(), Type.Boolean(), {
+        description: "delay_ms, rate_mbit, loss: whether the kernel does it",
+      }),
     ),
     ...failure,
   },
@@ -57,7 +59,9 @@ export const exitSchema = Type.Object(
     id: range("the host or guest that the command ran on"),
     host: where,
     guest: Type.Optional(id("the guest that it ran in")),
-    code: Type.Optional(Type.Integer({ description: "exit code; absent where the command did not end by itself" })),
+    code: Type.Optional(
+      Type.Integer({ description: "exit code; absent where the command did not end by itself" }),
+    ),
     signal: Type.Optional(text("signal that ended it")),
     stdout: Type.Optional(text("what it printed, lossily as UTF-8")),
     stderr: Type.Optional(text("what it printed on stderr")),
@@ -81,7 +85,9 @@ export const verdictSchema = Type.Object(
     ready: Type.Optional(count("guests that said so themselves")),
     pairs_tried: Type.Optional(count("pings between guests of different routers")),
     pairs_reached: Type.Optional(count("of them, how many were answered")),
-    left_behind: Type.Optional(count("processes, namespaces, links, mounts, settings, run files that should be gone")),
+    left_behind: Type.Optional(
+      count("processes, namespaces, links, mounts, settings, run files that should be gone"),
+    ),
     seconds: Type.Optional(measure("from the first step to this verdict")),
     ...failure,
   },
@@ -104,12 +110,22 @@ export type ErrorRecord = Static<typeof errorSchema>;
 export const reportExamples = {
   copy: [{ kind: "copy", id: "tux", host: "kn1", state: "present", bytes: 21760000 }] as Copy[],
   switch: [
-    { kind: "switch", id: "chi-nyc", host: "kn1", state: "up", bridge: "bq3xk2ydzmfa7", ports: 1, applied: { delay_ms: false } },
+    {
+      kind: "switch",
+      id: "chi-nyc",
+      host: "kn1",
+      state: "up",
+      bridge: "bq3xk2ydzmfa7",
+      ports: 1,
+      applied: { delay_ms: false },
+    },
   ] as Switch[],
   sample: [
     { kind: "sample", id: "ksm", host: "kn1", time: "2026-11-22T17:00:00Z", saved_mib: 812.4, cpu_s: 3.1 },
   ] as Sample[],
-  exit: [{ kind: "exit", id: "g0", host: "kn1", guest: "g0", code: 0, stdout: "g0\n", stderr: "", seconds: 0.04 }] as Exit[],
+  exit: [
+    { kind: "exit", id: "g0", host: "kn1", guest: "g0", code: 0, stdout: "g0\n", stderr: "", seconds: 0.04 },
+  ] as Exit[],
   verdict: [
     {
       kind: "verdict",
@@ -129,7 +145,11 @@ export const reportExamples = {
       id: "mt-vnet.line-3",
       line: 3,
       raw: '{"kind":"guest","id":"../x"}',
-      error: { by: "mt-vnet", code: "data", message: "Cannot read line 3: id: expected a name or a range of names" },
+      error: {
+        by: "mt-vnet",
+        code: "data",
+        message: "Cannot read line 3: id: expected a name or a range of names",
+      },
     },
   ] as ErrorRecord[],
 };

@@ -5,7 +5,9 @@ import { cidr, count, hosts, id, ip, measure, open, positive } from "./fields.ts
 export const memberSchema = Type.Object(
   {
     host: id("a host that has ports of the segment"),
-    underlay: Type.Optional(ip("that host's address, where its tunnel ends; absent where the segment has one host")),
+    underlay: Type.Optional(
+      ip("that host's address, where its tunnel ends; absent where the segment has one host"),
+    ),
     router: Type.Optional(id("the router whose port stands on that host")),
     index: Type.Optional(count("index of the first guest there")),
     count: Type.Optional(positive("how many guests there, indexes in a row")),
@@ -19,14 +21,24 @@ export const segmentSchema = Type.Object(
     kind: Type.Literal("segment"),
     id: id("name of the segment"),
     hosts,
-    vni: Type.Integer({ minimum: 1, maximum: 16777215, description: "VXLAN network identifier, once in an experiment" }),
+    vni: Type.Integer({
+      minimum: 1,
+      maximum: 16777215,
+      description: "VXLAN network identifier, once in an experiment",
+    }),
     prefix: Type.Optional(cidr("its IPv4 network")),
     delay_ms: Type.Optional(measure("one-way delay")),
-    rate_mbit: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: "rate limit of every port, in Mbit/s" })),
+    rate_mbit: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, description: "rate limit of every port, in Mbit/s" }),
+    ),
     loss: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: "share of frames lost" })),
     members: Type.Optional(Type.Array(memberSchema, { description: "who has ports on it, and where" })),
   },
-  { ...open, description: "a layer-2 network, a LAN or one link between routers: prefix, tunnel id, members, delay, loss, rate" },
+  {
+    ...open,
+    description:
+      "a layer-2 network, a LAN or one link between routers: prefix, tunnel id, members, delay, loss, rate",
+  },
 );
 export type Segment = Static<typeof segmentSchema>;
 export const segmentExamples: Segment[] = [

@@ -4,7 +4,15 @@
  * is a barrier; a failure is a record; a stream that was cut off is 65.
  */
 import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
-import { isKind, type Kind, type Line, type RecordByKind, travelOf, validate } from "../records/index.ts";
+import {
+  type End,
+  isKind,
+  type Kind,
+  type Line,
+  type RecordByKind,
+  travelOf,
+  validate,
+} from "../records/index.ts";
 import { LineSplitter, type RawLine } from "./lines.ts";
 import { LineWriter, StdoutClosed } from "./writer.ts";
 
@@ -29,7 +37,10 @@ export interface FilterContext {
   note(error: MtError): void;
 }
 
-type Handler<K extends Kind> = (record: RecordByKind[K], context: FilterContext) => Outcome | Promise<Outcome>;
+type Handler<K extends Kind> = (
+  record: RecordByKind[K],
+  context: FilterContext,
+) => Outcome | Promise<Outcome>;
 
 export interface Filter {
   by: string;
@@ -45,9 +56,9 @@ export interface Filter {
   /** Kinds that it reads: the line goes on as it came, after the handler is done. */
   reads?: { [K in Kind]?: Handler<K> };
   /** When `end` has come: before what waits for it, and after all else is done. */
-  onEnd?: (context: FilterContext) => void | Promise<void>;
+  onEnd?: (context: FilterContext, end: End) => void | Promise<void>;
   /** After everything that waited for `end`, before `end` goes out. */
-  afterEnd?: (context: FilterContext) => void | Promise<void>;
+  afterEnd?: (context: FilterContext, end: End | undefined) => void | Promise<void>;
   /** Where the stream was cut off; nothing that waits for the whole is done. */
   onCutOff?: (context: FilterContext) => void | Promise<void>;
   /** No `end` is expected: a stream that begins or ends as it likes (mt-topo's first stage, samples). */
@@ -91,6 +102,7 @@ class FilterRun {
   #broken: unknown;
   #line = 0;
   #ended: string | undefined;
+  #end: End | undefined;
   #failed = false;
   #worst: MtError | undefined;
   #cutOff = false;
@@ -112,7 +124,10 @@ class FilterRun {
       atEnd: (run) => this.#atEnd(run),
       failed: (record, error) => {
         this.#failed = true;
-        const known = (record as { state?: string; error?: MtError }).state === "failed" ? (record as { error?: MtError }).error : undefined;
+        const known =
+          (record as { state?: string; error?: MtError }).state === "failed"
+            ? (record as { error?: MtError }).error
+            : undefined;
         return { ...record, state: "failed", error: known ?? { by: filter.by, ...error } };
       },
       note: (error) => {
@@ -126,7 +141,7 @@ class FilterRun {
       await this.#readAll(input);
       // What waits for the whole must not start while an earlier record is still being worked on.
       await this.#settle(() => this.#busy.size <= this.#waiting.length);
-      if (this.#ended !== undefined) await this.#filter.onEnd?.(this.#context);
+      if (this.#end !== undefined) await this.#filter.onEnd?.(this.#context, this.#end);
       else {
         this.#cutOff = !this.#filter.open || this.#abort.signal.aborted;
         await this.#filter.onCutOff?.(this.#context);
@@ -134,7 +149,8 @@ class FilterRun {
       this.#phase = this.#ended === undefined || this.#abort.signal.aborted ? "cut" : "ended";
       for (const w of this.#waiting.splice(0)) w(this.#phase);
       await this.#settle(() => this.#busy.size === 0);
-      if (!this.#cutOff && !this.#abort.signal.aborted) await this.#filter.afterEnd?.(this.#context);
+      if (!this.#cutOff && !this.#abort.signal.aborted)
+        await this.#filter.afterEnd?.(this.#context, this.#end);
       if (this.#ended !== undefined && !this.#filter.only) this.#writer.line(this.#ended);
       this.#writer.flush();
     } catch (thrown) {
@@ -164,12 +180,8 @@ class FilterRun {
   async #readAll(input: AsyncIterable<Buffer>): Promise<void> {
     const splitter = new LineSplitter();
     const iterator = input[Symbol.asyncIterator]();
-    const aborted = new Promise<undefined>((resolve) => {
-      if (this.#abort.signal.aborted) resolve(undefined);
-      this.#abort.signal.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
     for (;;) {
-      const next = await Promise.race([iterator.next(), aborted]);
+      const next = await this.#next(iterator);
       if (this.#broken !== undefined) throw this.#broken;
       if (next === undefined || next.done) break;
       await this.#takeAll(splitter.push(next.value));
@@ -178,6 +190,23 @@ class FilterRun {
     }
     if (!this.#abort.signal.aborted) await this.#takeAll(splitter.end());
     this.#flushSlots();
+  }
+
+  /**
+   * The next chunk, or undefined where the run is aborted. Not Promise.race with one promise for the abort: that
+   * would hold every chunk until the stream has ended.
+   */
+  #next(iterator: AsyncIterator<Buffer>): Promise<IteratorResult<Buffer> | undefined> {
+    const { signal } = this.#abort;
+    if (signal.aborted) return Promise.resolve(undefined);
+    return new Promise((resolve, reject) => {
+      const interrupted = () => resolve(undefined);
+      signal.addEventListener("abort", interrupted, { once: true });
+      iterator
+        .next()
+        .then(resolve, reject)
+        .finally(() => signal.removeEventListener("abort", interrupted));
+    });
   }
 
   async #takeAll(lines: RawLine[]): Promise<void> {
@@ -199,8 +228,10 @@ class FilterRun {
     } catch {
       return this.#refuse(raw.text, "it is no JSON");
     }
-    if (typeof line !== "object" || line === null || Array.isArray(line)) return this.#refuse(raw.text, "it is no JSON object");
-    if (typeof line.kind !== "string" || line.kind === "") return this.#refuse(raw.text, "kind: expected a string");
+    if (typeof line !== "object" || line === null || Array.isArray(line))
+      return this.#refuse(raw.text, "it is no JSON object");
+    if (typeof line.kind !== "string" || line.kind === "")
+      return this.#refuse(raw.text, "kind: expected a string");
     if (typeof line.id !== "string" || line.id === "") return this.#refuse(raw.text, "id: expected a string");
     if (this.#ended !== undefined) return this.#refuse(raw.text, "it stands after the end record");
     const kind = line.kind;
@@ -208,11 +239,15 @@ class FilterRun {
       const valid = validate("end", line);
       if (valid.isErr()) return this.#refuse(raw.text, valid.error.message);
       this.#ended = raw.text;
+      this.#end = valid.value;
       return undefined;
     }
     if (!isKind(kind)) return this.#pass(line, raw.text);
     const reads = this.#filter.reads?.[kind] as Handler<Kind> | undefined;
-    const mine = this.#filter.anyHost || line.host === this.#filter.host || (travelOf(line) === "self" && line.id === this.#filter.host);
+    const mine =
+      this.#filter.anyHost ||
+      line.host === this.#filter.host ||
+      (travelOf(line) === "self" && line.id === this.#filter.host);
     const owns = mine ? (this.#filter.owns?.[kind] as Handler<Kind> | undefined) : undefined;
     if (!owns && !reads && kind !== "experiment") return this.#pass(line, raw.text);
     const valid = validate(kind, line);
@@ -234,7 +269,10 @@ class FilterRun {
     const slot: Slot = { lines: undefined };
     this.#slots.push(slot);
     const finish = (outcome: Outcome) => {
-      slot.lines = outcome === undefined ? [text] : (Array.isArray(outcome) ? outcome : [outcome]).map((r) => JSON.stringify(r));
+      slot.lines =
+        outcome === undefined
+          ? [text]
+          : (Array.isArray(outcome) ? outcome : [outcome]).map((r) => JSON.stringify(r));
       const out = outcome === undefined ? [line] : Array.isArray(outcome) ? outcome : [outcome];
       if (out.some((r) => (r as Line).state === "failed")) this.#failed = true;
     };
@@ -284,8 +322,16 @@ class FilterRun {
   }
 
   #refuse(text: string, why: string): undefined {
-    const error: MtError = { by: this.#filter.by, code: "data", message: `Cannot read line ${this.#line}: ${why}` };
-    this.#worst ??= { code: "data", message: error.message, hint: "the line stands in the stream as an error record" };
+    const error: MtError = {
+      by: this.#filter.by,
+      code: "data",
+      message: `Cannot read line ${this.#line}: ${why}`,
+    };
+    this.#worst ??= {
+      code: "data",
+      message: error.message,
+      hint: "the line stands in the stream as an error record",
+    };
     const record = {
       kind: "error",
       id: `${this.#filter.by}.line-${this.#line}`,

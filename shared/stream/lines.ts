@@ -58,7 +58,10 @@ export class LineSplitter {
     if (overlong > 0) {
       const newline = rest.indexOf(10);
       const length = tailBytes + overlong + (newline < 0 ? rest.length : newline);
-      const head = { text: Buffer.concat(tail).subarray(0, 4096).toString(), bad: `${length} bytes, more than ${LINE_BYTES_MAX}` };
+      const head = {
+        text: Buffer.concat(tail).subarray(0, 4096).toString(),
+        bad: `${length} bytes, more than ${LINE_BYTES_MAX}`,
+      };
       return newline < 0 ? [head] : [head, ...decode(rest.subarray(newline + 1))];
     }
     return decode(tailBytes === 0 ? rest : Buffer.concat([...tail, rest], tailBytes + rest.length));
@@ -67,7 +70,10 @@ export class LineSplitter {
 
 function decode(bytes: Buffer): RawLine[] {
   try {
-    return strict.decode(bytes).split("\n").map((text) => ({ text }));
+    return strict
+      .decode(bytes)
+      .split("\n")
+      .map((text) => ({ text }));
   } catch {
     const lines: RawLine[] = [];
     for (let from = 0; from <= bytes.length; ) {

@@ -54,7 +54,9 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
       if (code === "EINTR") continue;
       if (code === "EPIPE" || code === "EBADF") throw new StdoutClosed();
       const why = code === "ENOSPC" || code === "EDQUOT" ? "the disk is full" : String(code ?? thrown);
-      throw new MtFailure(mtError("io", `Cannot write to stdout: ${why}`, "free some space, then run it again"));
+      throw new MtFailure(
+        mtError("io", `Cannot write to stdout: ${why}`, "free some space, then run it again"),
+      );
     }
   }
 }

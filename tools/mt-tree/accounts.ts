@@ -1,0 +1,127 @@
+/**
+ * What went to a host and has not come out again: by kind and id, ranges as sets. A range that comes back
+ * in parts is settled part by part; what is left when the host has ended is what failed.
+ */
+import { parseRange, type Range, rangeCount, type Span } from "../../shared/ranges.ts";
+import type { Guest, Line } from "../../shared/records/index.ts";
+import { sliceGuest } from "../../shared/records/members.ts";
+
+/** Members `from` … `to` of a range record, by position. */
+interface Gap {
+  from: number;
+  to: number;
+}
+
+interface Entry {
+  text: string;
+  kind: string;
+  /** Only once a part has come back: what is still missing, in order. */
+  range?: Range;
+  gaps?: Gap[];
+}
+
+const keyOf = (kind: string, id: string) => `${kind}\0${id}`;
+const bracket = (id: string) => id.indexOf("[");
+
+export class Accounts {
+  readonly #open = new Map<string, Entry>();
+  /** Keys of ranges by kind and the letters before the numbers: where a part may belong. */
+  readonly #ranges = new Map<string, Set<string>>();
+
+  /** A record went out to the host. */
+  sent(line: Line, text: string): void {
+    const key = keyOf(line.kind, line.id);
+    this.#open.set(key, { text, kind: line.kind });
+    const at = bracket(line.id);
+    if (at < 0) return;
+    const family = keyOf(line.kind, line.id.slice(0, at));
+    const keys = this.#ranges.get(family);
+    if (keys) keys.add(key);
+    else this.#ranges.set(family, new Set([key]));
+  }
+
+  /** A record came back, whole or as a part of a range. */
+  came(line: Line): void {
+    if (this.#open.delete(keyOf(line.kind, line.id))) return;
+    if (this.#ranges.size === 0) return;
+    const part = parseRange(line.id);
+    if (part.isErr()) return;
+    const at = bracket(line.id);
+    // `g7` may be of `g[0-9]`: its own number is what follows the letters of the family.
+    const prefixes = at >= 0 ? [line.id.slice(0, at)] : prefixesOf(line.id);
+    for (const prefix of prefixes)
+      for (const key of this.#ranges.get(keyOf(line.kind, prefix)) ?? []) {
+        const entry = this.#open.get(key);
+        if (!entry) this.#ranges.get(keyOf(line.kind, prefix))?.delete(key);
+        else this.#settle(key, entry, part.value, line.id);
+      }
+  }
+
+  #settle(key: string, entry: Entry, part: Range, partId: string): void {
+    const range = (entry.range ??= parseRange(JSON.parse(entry.text).id)._unsafeUnwrap());
+    let gaps = (entry.gaps ??= [{ from: 0, to: rangeCount(range) - 1 }]);
+    for (const span of spansOf(part, partId, range)) gaps = subtract(gaps, positions(range, span));
+    entry.gaps = gaps;
+    if (gaps.length === 0) this.#open.delete(key);
+  }
+
+  /** What did not come back, as the records that it was (ranges cut to what is missing). */
+  *missing(): Generator<Line> {
+    for (const entry of this.#open.values()) {
+      const line = JSON.parse(entry.text) as Line;
+      if (!entry.gaps || line.kind !== "guest") {
+        yield line;
+        continue;
+      }
+      for (const gap of entry.gaps) {
+        const slice = sliceGuest(line as unknown as Guest, gap.from, gap.to - gap.from + 1);
+        if (slice.isOk()) yield slice.value as unknown as Line;
+      }
+    }
+  }
+}
+
+/** The letters that may stand before a name's number: `g10` → `g`, `g1` (of `g1[0-9]`) and `g10`. */
+function prefixesOf(id: string): string[] {
+  const out: string[] = [];
+  for (let i = 0; i < id.length; i++) if (id[i]! >= "0" && id[i]! <= "9") out.push(id.slice(0, i));
+  return out;
+}
+
+/** The numbers of a part that are of this range's family; a plain name counts as its one number. */
+function spansOf(part: Range, partId: string, range: Range): Span[] {
+  if (part.spans.length > 0)
+    return part.prefix === range.prefix && part.suffix === range.suffix ? part.spans : [];
+  const number = partId.slice(range.prefix.length, partId.length - range.suffix.length);
+  if (!partId.endsWith(range.suffix) || !/^\d{1,15}$/.test(number)) return [];
+  const n = Number(number);
+  return [{ lo: n, hi: n, width: number.length > 1 && number.startsWith("0") ? number.length : 0 }];
+}
+
+/** Where the numbers of a span stand in the range. */
+function positions(range: Range, span: Span): Gap[] {
+  const out: Gap[] = [];
+  let before = 0;
+  for (const s of range.spans) {
+    const lo = Math.max(s.lo, span.lo);
+    const hi = Math.min(s.hi, span.hi);
+    if (lo <= hi && padded(s.width, lo) === padded(span.width, lo))
+      out.push({ from: before + lo - s.lo, to: before + hi - s.lo });
+    before += s.hi - s.lo + 1;
+  }
+  return out;
+}
+const padded = (width: number, n: number) => String(n).padStart(width, "0");
+
+function subtract(gaps: Gap[], taken: Gap[]): Gap[] {
+  let left = gaps;
+  for (const t of taken)
+    left = left.flatMap((g) => {
+      if (t.to < g.from || t.from > g.to) return [g];
+      const out: Gap[] = [];
+      if (t.from > g.from) out.push({ from: g.from, to: t.from - 1 });
+      if (t.to < g.to) out.push({ from: t.to + 1, to: g.to });
+      return out;
+    });
+  return left;
+}

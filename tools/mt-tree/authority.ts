@@ -1,0 +1,98 @@
+/**
+ * The cluster's own authority: a CA made for one tree, a certificate for every node. Whoever has none of
+ * it can neither join nor be joined. Keys are P-256; the library makes them, TLS 1.3 uses them.
+ */
+import { createHash, webcrypto } from "node:crypto";
+
+export interface Identity {
+  /** PEM: the authority's certificate, the node's own, its private key. */
+  ca: string;
+  cert: string;
+  key: string;
+}
+
+export interface Authority {
+  cert: string;
+  key: string;
+}
+
+const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const DAY_MS = 86_400_000;
+
+async function library() {
+  // The library's own dependency injection wants it first.
+  await import("reflect-metadata");
+  const x509 = await import("@peculiar/x509");
+  x509.cryptoProvider.set(webcrypto as never);
+  return x509;
+}
+
+async function pem(key: webcrypto.CryptoKey): Promise<string> {
+  const der = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", key)).toString("base64");
+  return `-----BEGIN PRIVATE KEY-----\n${der.match(/.{1,64}/g)!.join("\n")}\n-----END PRIVATE KEY-----\n`;
+}
+
+const serial = () =>
+  Buffer.from(webcrypto.getRandomValues(new Uint8Array(16)))
+    .toString("hex")
+    .replace(/^[89a-f]/, "7");
+const validity = (days: number) => ({
+  notBefore: new Date(Date.now() - DAY_MS),
+  notAfter: new Date(Date.now() + days * DAY_MS),
+});
+
+/** @param days how long it is valid */
+export async function makeAuthority(cluster: string, days = 365): Promise<Authority> {
+  const x509 = await library();
+  const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
+    "sign",
+    "verify",
+  ])) as webcrypto.CryptoKeyPair;
+  const cert = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: serial(),
+    name: `CN=MegaTux ${cluster}`,
+    ...validity(days),
+    signingAlgorithm: ALGORITHM,
+    keys: keys as never,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+    ],
+  });
+  return { cert: cert.toString("pem"), key: await pem(keys.privateKey) };
+}
+
+/** A certificate for one node, in its name; `days` may be negative, for a test of expiry. */
+export async function issue(authority: Authority, name: string, days = 365): Promise<Identity> {
+  const x509 = await library();
+  const ca = new x509.X509Certificate(authority.cert);
+  const der = Buffer.from(authority.key.replace(/-----[^-]+-----|\s/g, ""), "base64");
+  const signingKey = await webcrypto.subtle.importKey("pkcs8", der, ALGORITHM, false, ["sign"]);
+  const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
+    "sign",
+    "verify",
+  ])) as webcrypto.CryptoKeyPair;
+  const cert = await x509.X509CertificateGenerator.create({
+    serialNumber: serial(),
+    subject: `CN=${name}`,
+    issuer: ca.subject,
+    ...validity(days),
+    signingAlgorithm: ALGORITHM,
+    publicKey: keys.publicKey as never,
+    signingKey: signingKey as never,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([
+        x509.ExtendedKeyUsage.serverAuth,
+        x509.ExtendedKeyUsage.clientAuth,
+      ]),
+      new x509.SubjectAlternativeNameExtension([{ type: "dns", value: dnsName(name) }]),
+    ],
+  });
+  return { ca: authority.cert, cert: cert.toString("pem"), key: await pem(keys.privateKey) };
+}
+
+/** A node's name as TLS checks it: an id may hold what a DNS name may not, and be longer than its 63. */
+export const dnsName = (name: string) =>
+  `${createHash("sha256").update(name).digest("hex").slice(0, 40)}.megatux`;

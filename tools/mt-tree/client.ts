@@ -1,0 +1,362 @@
+/**
+ * The client of a tree: talks to the head, runs one command on many hosts, and keeps what is under way
+ * until it has arrived, so that a node between that dies costs nothing but the way.
+ */
+import { randomBytes } from "node:crypto";
+import { connect } from "node:net";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError, mtError } from "../../shared/errors.ts";
+import { treeSocket } from "../../shared/names.ts";
+import { CHUNK_BYTES } from "./frames.ts";
+import { Link } from "./link.ts";
+import { type DownMessage, type HostStatus, type Message, WINDOW_BYTES } from "./messages.ts";
+import type { Place } from "./node.ts";
+
+/** How a command ended on one host. */
+export interface HostExit {
+  code?: number;
+  signal?: string;
+  error?: MtError;
+}
+
+export interface SessionEvents {
+  output(host: string, fd: 1 | 2, bytes: Buffer): void;
+  exit(host: string, how: HostExit): void;
+  /** There is room for more stdin. */
+  drain?(): void;
+}
+
+interface Piece {
+  o: number;
+  bytes: Buffer;
+}
+
+/** One host's pair of streams. Offsets count bytes from the start of each stream. */
+interface Channel {
+  host: string;
+  epoch: string | undefined;
+  queue: Buffer[];
+  queued: number;
+  unacked: Piece[];
+  sent: number;
+  acked: number;
+  eof: "no" | "wanted" | "sent";
+  heard: number;
+  heardAcked: number;
+  exit: { o: number; how: HostExit } | undefined;
+  done: boolean;
+}
+
+export class TreeClient {
+  readonly #link: Link;
+  readonly #sessions = new Map<string, Session>();
+  #listed: ((hosts: HostStatus[]) => void)[] = [];
+  #closed: ((why: string) => void)[] = [];
+
+  private constructor(socket: ReturnType<typeof connect>) {
+    this.#link = new Link(
+      socket,
+      {
+        message: (message, payload) => this.#message(message, payload),
+        close: (why) => {
+          for (const session of this.#sessions.values())
+            session.allLost(`the head of the tree is gone: ${why}`);
+          for (const closed of this.#closed.splice(0)) closed(why);
+        },
+      },
+      false,
+    );
+  }
+
+  /** Connects to the head of the tree that is up here; `unavailable` where none is. */
+  static connect(path = treeSocket()): Promise<Result<TreeClient, MtError>> {
+    return new Promise((resolve) => {
+      const socket = connect(path);
+      const none = (why: string) =>
+        resolve(fail("unavailable", `Cannot reach the tree: ${why}`, "mt-tree up HOSTS --via local"));
+      socket.once("error", (e: NodeJS.ErrnoException) =>
+        none(e.code === "ENOENT" || e.code === "ECONNREFUSED" ? "none is up here" : e.message),
+      );
+      socket.once("connect", () => {
+        socket.removeAllListeners("error");
+        resolve(ok(new TreeClient(socket)));
+      });
+    });
+  }
+
+  /** Who is there, who is missing since when. Waits 5 s at most. */
+  list(): Promise<Result<HostStatus[], MtError>> {
+    return new Promise((resolve) => {
+      const late = setTimeout(
+        () => resolve(fail("timeout", "Cannot list the hosts: the head of the tree did not answer in 5 s")),
+        5_000,
+      );
+      this.#closed.push((why) => resolve(fail("lost", `Cannot list the hosts: ${why}`)));
+      this.#listed.push((hosts) => {
+        clearTimeout(late);
+        resolve(ok(hosts));
+      });
+      this.#link.send({ t: "list" });
+    });
+  }
+
+  /** Tells the head of hosts that it shall expect. */
+  expect(hosts: Place[]): void {
+    this.#link.send({ t: "expect", hosts });
+  }
+
+  session(argv: string[], env: Record<string, string>, stdin: boolean, events: SessionEvents): Session {
+    const session = new Session(randomBytes(8).toString("hex"), this.#link, { argv, env, stdin }, events);
+    this.#sessions.set(session.s, session);
+    return session;
+  }
+
+  close(): void {
+    this.#link.close();
+  }
+
+  #message(message: Message, payload: Buffer): void {
+    if (message.t === "listed") for (const listed of this.#listed.splice(0)) listed(message.hosts);
+    else if (message.t === "joined" || message.t === "lost")
+      for (const session of this.#sessions.values()) session.route(message);
+    else if ("s" in message) this.#sessions.get(message.s)?.take(message, payload);
+  }
+}
+
+/** One command on many hosts. stdin is written a host at a time, or once to all of them (`broadcast`). */
+export class Session {
+  readonly s: string;
+  readonly #link: Link;
+  readonly #what: { argv: string[]; env: Record<string, string>; stdin: boolean };
+  readonly #events: SessionEvents;
+  readonly #channels = new Map<string, Channel>();
+  /** What was broadcast and is not yet with every host: the same bytes at the same offsets for all. */
+  #cast: Piece[] = [];
+  #castSent = 0;
+  #broadcasting = false;
+
+  constructor(
+    s: string,
+    link: Link,
+    what: { argv: string[]; env: Record<string, string>; stdin: boolean },
+    events: SessionEvents,
+  ) {
+    this.s = s;
+    this.#link = link;
+    this.#what = what;
+    this.#events = events;
+  }
+
+  has(host: string): boolean {
+    return this.#channels.has(host);
+  }
+
+  /** Hosts where it has not ended yet. */
+  get running(): string[] {
+    return [...this.#channels.values()].filter((c) => !c.done).map((c) => c.host);
+  }
+
+  start(hosts: string[]): void {
+    for (const host of hosts)
+      this.#channels.set(host, {
+        host,
+        epoch: undefined,
+        queue: [],
+        queued: 0,
+        unacked: [],
+        sent: 0,
+        acked: 0,
+        eof: "no",
+        heard: 0,
+        heardAcked: 0,
+        exit: undefined,
+        done: false,
+      });
+    if (hosts.length > 0) this.#send({ t: "start", s: this.s, hs: hosts, ...this.#what });
+  }
+
+  /** Queues stdin for one host. */
+  write(host: string, bytes: Buffer): void {
+    const c = this.#channels.get(host);
+    if (!c || c.done || bytes.length === 0) return;
+    c.queue.push(bytes);
+    c.queued += bytes.length;
+    this.#pump(c);
+  }
+
+  /** Bytes queued for the host that is furthest behind. */
+  get backlog(): number {
+    let most = 0;
+    for (const c of this.#channels.values()) if (!c.done) most = Math.max(most, c.queued);
+    return most;
+  }
+
+  /** Sends stdin to all hosts at once, down the tree; false where it is time to wait for `drain`. */
+  broadcast(bytes: Buffer): boolean {
+    this.#broadcasting = true;
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+      const piece = { o: this.#castSent, bytes: bytes.subarray(at, at + CHUNK_BYTES) };
+      this.#castSent += piece.bytes.length;
+      this.#cast.push(piece);
+      const hs = this.running;
+      if (hs.length > 0) this.#send({ t: "in", s: this.s, hs, o: piece.o }, piece.bytes);
+    }
+    for (const c of this.#channels.values()) c.sent = this.#castSent;
+    return this.#castRoom();
+  }
+
+  #castRoom(): boolean {
+    const live = [...this.#channels.values()].filter((c) => !c.done);
+    const least = live.length === 0 ? this.#castSent : Math.min(...live.map((c) => c.acked));
+    while (this.#cast.length > 0 && this.#cast[0]!.o + this.#cast[0]!.bytes.length <= least)
+      this.#cast.shift();
+    return this.#castSent - least < WINDOW_BYTES;
+  }
+
+  /** No more stdin for these hosts. */
+  end(hosts: Iterable<string> = this.#channels.keys()): void {
+    for (const host of hosts) {
+      const c = this.#channels.get(host);
+      if (c?.eof !== "no") continue;
+      c.eof = "wanted";
+      this.#pump(c);
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    const hs = this.running;
+    if (hs.length > 0) this.#send({ t: "kill", s: this.s, hs, signal });
+  }
+
+  /** Gives up on hosts that have not ended. */
+  giveUp(error: MtError): void {
+    for (const host of this.running) this.#finish(this.#channels.get(host)!, { error });
+  }
+
+  allLost(why: string): void {
+    for (const c of this.#channels.values())
+      if (!c.done) this.#finish(c, { error: mtError("lost", `Cannot hear from ${c.host}: ${why}`) });
+  }
+
+  /** A host came by another way, or is gone for good. */
+  route(message: { t: "joined"; h: string; epoch: string } | { t: "lost"; h: string; since: string }): void {
+    const c = this.#channels.get(message.h);
+    if (!c || c.done) return;
+    if (message.t === "lost")
+      return this.#finish(c, {
+        error: mtError(
+          "lost",
+          `Cannot hear from ${c.host}: it is gone since ${message.since}`,
+          "mt-tree up brings it back; then run it again",
+        ),
+      });
+    if (c.epoch !== undefined && c.epoch !== message.epoch)
+      return this.#finish(c, {
+        error: mtError("lost", `Cannot hear from ${c.host}: its agent was started anew`, "run it again"),
+      });
+    this.#send({ t: "sync", s: this.s, hs: [c.host], o: c.heard });
+  }
+
+  take(message: Message, payload: Buffer): void {
+    const c = "h" in message ? this.#channels.get(message.h) : undefined;
+    if (!c || c.done) return;
+    switch (message.t) {
+      case "started":
+        c.epoch = message.epoch;
+        return;
+      case "credit":
+        this.#credit(c, message.o);
+        return;
+      case "out":
+        this.#heard(c, message.o, message.fd, payload);
+        break;
+      case "exit":
+        c.exit = { o: message.o, how: { code: message.code, signal: message.signal, error: message.error } };
+        break;
+      case "synced":
+        this.#synced(c, message.known, message.o);
+        return;
+      default:
+        return;
+    }
+    if (c.exit && c.heard >= c.exit.o) this.#finish(c, c.exit.how);
+  }
+
+  #heard(c: Channel, o: number, fd: 1 | 2, payload: Buffer): void {
+    // A gap is what a dead node took with it; it comes again after the sync that the new way brings.
+    const skip = c.heard - o;
+    if (skip < 0 || skip >= payload.length) return;
+    const bytes = payload.subarray(skip);
+    c.heard += bytes.length;
+    this.#events.output(c.host, fd, bytes);
+    if (c.heard - c.heardAcked >= WINDOW_BYTES / 4) {
+      c.heardAcked = c.heard;
+      this.#send({ t: "ack", s: this.s, hs: [c.host], o: c.heard });
+    }
+  }
+
+  #credit(c: Channel, o: number): void {
+    if (o <= c.acked) return;
+    c.acked = o;
+    while (c.unacked.length > 0 && c.unacked[0]!.o + c.unacked[0]!.bytes.length <= o) c.unacked.shift();
+    if (this.#broadcasting) {
+      if (this.#castRoom()) this.#events.drain?.();
+      return;
+    }
+    this.#pump(c);
+    this.#events.drain?.();
+  }
+
+  #synced(c: Channel, known: boolean, o: number): void {
+    if (!known) this.#send({ t: "start", s: this.s, hs: [c.host], ...this.#what });
+    else this.#credit(c, o);
+    for (const piece of this.#broadcasting ? this.#cast : c.unacked)
+      if (piece.o + piece.bytes.length > o)
+        this.#send({ t: "in", s: this.s, hs: [c.host], o: piece.o }, piece.bytes);
+    if (c.eof === "sent") this.#send({ t: "eof", s: this.s, hs: [c.host], o: c.sent });
+  }
+
+  #pump(c: Channel): void {
+    while (c.queue.length > 0 && c.sent - c.acked < WINDOW_BYTES) {
+      const bytes = this.#nextChunk(c);
+      c.unacked.push({ o: c.sent, bytes });
+      this.#send({ t: "in", s: this.s, hs: [c.host], o: c.sent }, bytes);
+      c.sent += bytes.length;
+    }
+    if (c.eof === "wanted" && c.queue.length === 0) {
+      c.eof = "sent";
+      this.#send({ t: "eof", s: this.s, hs: [c.host], o: c.sent });
+    }
+  }
+
+  /** Small writes joined, large ones cut. */
+  #nextChunk(c: Channel): Buffer {
+    const pieces: Buffer[] = [];
+    let size = 0;
+    while (c.queue.length > 0 && size < CHUNK_BYTES) {
+      const first = c.queue[0]!;
+      const take = Math.min(first.length, CHUNK_BYTES - size);
+      pieces.push(first.subarray(0, take));
+      size += take;
+      if (take === first.length) c.queue.shift();
+      else c.queue[0] = first.subarray(take);
+    }
+    c.queued -= size;
+    return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces, size);
+  }
+
+  #finish(c: Channel, how: HostExit): void {
+    if (c.done) return;
+    c.done = true;
+    c.queue = [];
+    c.unacked = [];
+    c.queued = 0;
+    this.#send({ t: "close", s: this.s, hs: [c.host] });
+    this.#events.exit(c.host, how);
+    this.#events.drain?.();
+  }
+
+  #send(message: DownMessage, payload?: Buffer): void {
+    this.#link.send(message, payload);
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * Hosts of `--via local`: each a network namespace on a bridge that stands for the cluster's network. The
+ * bridge has a namespace of its own, so that two clusters, and the machine itself, never meet.
+ */
+import { rmSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
+import { ok, type Result } from "neverthrow";
+import { formatIp } from "../../shared/addresses.ts";
+import { fail, type MtError } from "../../shared/errors.ts";
+import { releaseAllLeases } from "../../shared/lease.ts";
+import { startTime } from "../../shared/lock.ts";
+import {
+  clusterNamespace,
+  hostNamespace,
+  localRunDir,
+  localStateDir,
+  routerNamespacePrefix,
+} from "../../shared/names.ts";
+import { run, runOk, waitFor } from "../../shared/process.ts";
+import type { TreeHost } from "./tree-file.ts";
+
+/** 10.254.0.0/16 is the cluster's network: hosts count up from .0.1, the head is at the top. */
+const NETWORK = 10 * 2 ** 24 + 254 * 2 ** 16;
+export const HEAD_ADDR = formatIp(NETWORK + 0xfffe);
+const HOSTS_MAX = 60_000;
+/** Room for a tunnel's header, so that guests keep their 1,500 bytes. */
+const UNDERLAY_MTU = 9000;
+const BRIDGE = "net0";
+/** Of the machine's memory, what hosts share out: the rest is the machine's own. */
+const MEMORY_SHARE = 0.9;
+
+/** Hosts by name, as they share out this machine; those of an earlier `up` keep their places. */
+export function shareOut(names: string[], known: readonly TreeHost[]): Result<TreeHost[], MtError> {
+  const all = [...known.map((h) => h.id), ...names.filter((n) => !known.some((h) => h.id === n))];
+  if (all.length > HOSTS_MAX)
+    return fail("usage", `Cannot make ${all.length} hosts on one machine: ${HOSTS_MAX} at most`);
+  const cores = Math.max(1, Math.floor(availableParallelism() / all.length));
+  const mem_mib = Math.max(1, Math.floor((totalmem() / 2 ** 20) * (MEMORY_SHARE / all.length)));
+  return ok(all.map((id, k) => ({ id, addr: formatIp(NETWORK + 1 + k), cores, mem_mib })));
+}
+
+async function namespaces(): Promise<Set<string>> {
+  const list = await run("ip", ["netns", "list"]);
+  return new Set(list.isErr() ? [] : list.value.stdout.split("\n").map((l) => l.split(" ")[0]!));
+}
+
+/** Makes what is missing of the bridge, the namespaces and the links between them. */
+export async function makeHosts(
+  hosts: TreeHost[],
+  earlier: readonly TreeHost[],
+): Promise<Result<void, MtError>> {
+  if (process.getuid?.() !== 0)
+    return fail("permission", "Cannot make hosts: network namespaces need root", "run it as root");
+  const there = await namespaces();
+  const net = clusterNamespace();
+  for (const h of hosts)
+    if (there.has(hostNamespace(h.id)) && !earlier.some((e) => e.id === h.id))
+      return fail(
+        "busy",
+        `Cannot make host ${h.id}: namespace ${hostNamespace(h.id)} is there and is not of this tree`,
+        `another tree has it; if nobody uses it: ip netns del ${hostNamespace(h.id)}`,
+      );
+  const missing = hosts.filter((h) => !there.has(hostNamespace(h.id)));
+  const add: string[] = [];
+  if (!there.has(net)) add.push(`netns add ${net}`);
+  for (const h of missing) add.push(`netns add ${hostNamespace(h.id)}`);
+  if (add.length > 0) {
+    const made = await runOk("ip", ["-batch", "-"], { input: `${add.join("\n")}\n`, timeout_s: 120 });
+    if (made.isErr()) return made.map(() => undefined);
+  }
+  if (!there.has(net)) {
+    const bridge = [
+      `link add ${BRIDGE} mtu ${UNDERLAY_MTU} type bridge stp_state 0 forward_delay 0`,
+      `addr add ${HEAD_ADDR}/16 dev ${BRIDGE}`,
+      `link set ${BRIDGE} up`,
+      "link set lo up",
+    ];
+    const made = await runOk("ip", ["-batch", "-"], { input: `${bridge.join("\n")}\n`, netns: net });
+    if (made.isErr()) return made.map(() => undefined);
+  }
+  // A crash may have left a namespace without its link: what is there is asked, not remembered.
+  const links = await run("ip", ["-o", "link", "show"], { netns: net });
+  const ports = new Set(
+    links.isErr() ? [] : [...links.value.stdout.matchAll(/^\d+: ([^@:]+)/gm)].map((m) => m[1]!),
+  );
+  const wire: string[] = [];
+  for (const [k, h] of hosts.entries()) {
+    const port = `p${k}`;
+    if (ports.has(port) && !missing.includes(h)) continue;
+    if (ports.has(port)) wire.push(`link del ${port}`);
+    wire.push(
+      `link add ${port} mtu ${UNDERLAY_MTU} master ${BRIDGE} up type veth peer name eth0 mtu ${UNDERLAY_MTU} netns ${hostNamespace(h.id)}`,
+    );
+    if (!missing.includes(h)) missing.push(h);
+  }
+  if (wire.length > 0) {
+    const made = await runOk("ip", ["-batch", "-"], {
+      input: `${wire.join("\n")}\n`,
+      netns: net,
+      timeout_s: 120,
+    });
+    if (made.isErr()) return made.map(() => undefined);
+  }
+  for (const h of missing) {
+    const inside = [`addr replace ${h.addr}/16 dev eth0`, "link set eth0 up", "link set lo up"];
+    const made = await runOk("ip", ["-batch", "-"], {
+      input: `${inside.join("\n")}\n`,
+      netns: hostNamespace(h.id),
+    });
+    if (made.isErr()) return made.map(() => undefined);
+  }
+  return ok(undefined);
+}
+
+/** Ends whatever runs in these namespaces: SIGTERM, a second, SIGKILL. */
+async function endInside(names: string[]): Promise<void> {
+  const pids = async () => {
+    const inside: number[] = [];
+    for (const name of names) {
+      const listed = await run("ip", ["netns", "pids", name]);
+      if (listed.isOk()) inside.push(...listed.value.stdout.split("\n").filter(Boolean).map(Number));
+    }
+    return inside.filter((pid) => pid !== process.pid && startTime(pid) !== undefined);
+  };
+  for (const [signal, wait_s] of [
+    ["SIGTERM", 1],
+    ["SIGKILL", 10],
+  ] as const) {
+    for (const pid of await pids()) {
+      try {
+        process.kill(pid, signal);
+      } catch {}
+    }
+    if (await waitFor(async () => ((await pids()).length === 0 ? true : undefined), wait_s, 50)) return;
+  }
+}
+
+/** Switches hosts off: their processes, their routers', their namespaces, their directories, their leases. */
+export async function removeHosts(hosts: readonly TreeHost[]): Promise<Result<void, MtError>> {
+  const there = await namespaces();
+  const prefixes = hosts.map((h) => routerNamespacePrefix(h.id));
+  const own = hosts.map((h) => hostNamespace(h.id));
+  const doomed = [...there].filter((n) => own.includes(n) || prefixes.some((p) => n.startsWith(p)));
+  const net = clusterNamespace();
+  if (there.has(net)) doomed.push(net);
+  await endInside(doomed);
+  if (doomed.length > 0) {
+    const gone = await runOk("ip", ["-force", "-batch", "-"], {
+      input: doomed.map((n) => `netns del ${n}\n`).join(""),
+      timeout_s: 120,
+    });
+    if (gone.isErr()) return gone.map(() => undefined);
+  }
+  const released = await releaseAllLeases((holder) => hosts.some((h) => holder.startsWith(`${h.id}:`)));
+  if (released.isErr()) return released.map(() => undefined);
+  for (const h of hosts) {
+    rmSync(localRunDir(h.id), { recursive: true, force: true });
+    rmSync(localStateDir(h.id), { recursive: true, force: true });
+  }
+  return ok(undefined);
+}
+
+/** The environment of a host's agent, and so of every command on it. */
+export function hostEnvironment(host: string, binDir: string | undefined): NodeJS.ProcessEnv {
+  const path = process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin";
+  return {
+    HOME: "/root",
+    LANG: "C.UTF-8",
+    PATH: binDir ? `${binDir}:${path}` : path,
+    MT_HOST: host,
+    MT_RUN: localRunDir(host),
+    MT_STATE: localStateDir(host),
+    ...(process.env.MT_LEASES ? { MT_LEASES: process.env.MT_LEASES } : {}),
+  };
+}

@@ -1,0 +1,15 @@
+/**
+ * mt-tree: joins hosts into a tree and runs things on them.
+ * Reads and writes any records (map); writes host and exit records.
+ */
+import { start } from "../../shared/cli/start.ts";
+import { spec } from "./spec.ts";
+
+await start(spec, {
+  up: async () => (await import("./up.ts")).up,
+  down: async () => (await import("./down.ts")).down,
+  map: async () => (await import("./map.ts")).map,
+  exec: async () => (await import("./exec.ts")).exec,
+  status: async () => (await import("./status.ts")).status,
+  agent: async () => (await import("./node.ts")).agent,
+});

@@ -1,0 +1,106 @@
+import type { ToolSpec } from "../../shared/cli/spec.ts";
+
+export const spec: ToolSpec = {
+  name: "mt-tree",
+  summary: "join hosts into a tree and run things on them",
+  description: `Every host runs one agent; agents speak TLS on one port, with an authority made for this cluster, and stand
+in a tree under the head, which runs here. A command goes down the tree and its output comes back up. An
+agent whose parent dies joins the nearest ancestor that lives, and its commands go on; a host that does not
+come back is told as lost, with every record that it had. MT_RUN holds the tree's keys and socket.`,
+  commands: {
+    up: {
+      summary: "make (or mend) the tree, and print its hosts",
+      args: {
+        hosts: {
+          type: "positional",
+          required: false,
+          description: "node set, as kn[1-4]; without it the tree that is here is mended",
+        },
+        via: {
+          type: "enum",
+          options: ["local"],
+          default: "local",
+          description: "how hosts are reached: network namespaces of this machine",
+        },
+        fanout: { type: "string", valueHint: "N", default: "16", description: "children a node" },
+        port: { type: "string", valueHint: "PORT", default: "7420", description: "TCP port of the agents" },
+        timeout: {
+          type: "string",
+          valueHint: "S",
+          default: "30",
+          description: "seconds that a host has to join",
+        },
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["host"],
+    },
+    map: {
+      summary:
+        "lift a filter: run it on every host that the stream names, on that host's share of the stream",
+      args: {
+        all: { type: "boolean", description: "run it on every host of the tree" },
+        buffer: {
+          type: "string",
+          valueHint: "MIB",
+          default: "8",
+          description: "what may wait for one slow host before the stream is held back",
+        },
+        timeout: { type: "string", valueHint: "S", default: "3600", description: "seconds for the whole" },
+      },
+      rest: { name: "CMD [ARG...]", required: true, description: "the filter, as mt-boot up" },
+      stdin: "records",
+      reads: ["experiment", "host", "image", "segment", "router", "guest", "end"],
+      writes: ["router", "guest"],
+    },
+    exec: {
+      summary: "run a command on hosts; one exit record a host",
+      args: {
+        hosts: { type: "positional", description: "node set, as kn[1-4,7]" },
+        stdin: { type: "boolean", description: "send stdin to every host, down the tree" },
+        human: { type: "boolean", description: "print output with the host's name in front, not records" },
+        timeout: { type: "string", valueHint: "S", default: "600", description: "seconds for the whole" },
+      },
+      rest: { name: "CMD [ARG...]", required: true, description: "the command; no shell reads it" },
+      stdin: "optional",
+      reads: [],
+      writes: ["exit"],
+    },
+    status: {
+      summary: "who is there, under whom, who is missing since when",
+      args: {
+        records: { type: "boolean", description: "host records also where stdout is a terminal" },
+        human: { type: "boolean", description: "a table also where stdout is no terminal" },
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["host"],
+    },
+    down: {
+      summary: "end the agents; hosts of --via local are switched off and removed",
+      args: {},
+      stdin: "none",
+      reads: [],
+      writes: [],
+    },
+    agent: {
+      summary: "be one node of the tree",
+      args: {
+        config: { type: "string", required: true, valueHint: "FILE", description: "what mt-tree up wrote" },
+      },
+      stdin: "none",
+      reads: [],
+      writes: [],
+      hidden: true,
+    },
+  },
+  examples: [
+    { does: "four hosts on this machine", command: "mt-tree up 'kn[1-4]' --via local >hosts.jsonl" },
+    { does: "a command on all of them", command: "mt-tree exec 'kn[1-4]' -- uname -r" },
+    { does: "a filter on every host of a plan", command: "mt-tree map -- mt-vnet up <abilene.plan" },
+    { does: "who is there", command: "mt-tree status" },
+    { does: "away with it", command: "mt-tree down" },
+  ],
+  exits: { 1: "a host failed or was lost; its records are in the stream, failed" },
+  seeAlso: ["mt-push(1)", "mt-launch(1)", "megatux(7)"],
+};

@@ -1,0 +1,59 @@
+/**
+ * What is known of the tree between two commands: one file beside the head's socket. Written before
+ * anything is made, so that `down` finds what a crash left.
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../shared/errors.ts";
+import { lock } from "../../shared/lock.ts";
+import { treeDir } from "../../shared/names.ts";
+import type { Authority } from "./authority.ts";
+
+export interface TreeHost {
+  id: string;
+  addr: string;
+  cores: number;
+  mem_mib: number;
+}
+
+export interface TreeFile {
+  via: "local";
+  fanout: number;
+  port: number;
+  head: { name: string; addr: string };
+  authority: Authority;
+  hosts: TreeHost[];
+}
+
+const path = () => join(treeDir(), "tree.json");
+
+export function readTree(): TreeFile | undefined {
+  try {
+    return JSON.parse(readFileSync(path(), "utf8")) as TreeFile;
+  } catch {
+    return undefined;
+  }
+}
+
+export function writeTree(tree: TreeFile): void {
+  mkdirSync(treeDir(), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path()}.new`, JSON.stringify(tree), { mode: 0o600 });
+  renameSync(`${path()}.new`, path());
+}
+
+/** One `up` or `down` at a time. */
+export async function lockTree(what: string): Promise<Result<() => void, MtError>> {
+  const held = await lock(`${treeDir()}.lock`, what, 60);
+  return held.isErr() ? fail("busy", held.error.message, "wait for it, then try again") : ok(held.value);
+}
+
+/**
+ * The ancestors of the k-th host, nearest first, without the head: a heap of the given fanout, in which
+ * the head has the first `fanout` hosts, so that whoever comes later stands under somebody who came earlier.
+ */
+export function ancestorsOf(k: number, fanout: number): number[] {
+  const out: number[] = [];
+  for (let at = Math.floor(k / fanout) - 1; at >= 0; at = Math.floor(at / fanout) - 1) out.push(at);
+  return out;
+}
