@@ -1,0 +1,47 @@
+/**
+ * The errors of an image build, and a program's failure as one of them.
+ * Reads: the output of the programs it runs.  Writes: nothing.
+ */
+import { err, ok, type Result } from "neverthrow";
+import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
+import { cleanEnv, run as runProgram } from "../../shared/process.ts";
+
+/** "Cannot <action>: <state>"; an exception with an errno keeps its meaning (a full disk, no permission). */
+export function imageError(
+  code: "unavailable" | "io" | "data",
+  action: string,
+  state: unknown,
+  hint?: string,
+): MtError {
+  if (state instanceof Error && "code" in state)
+    return { ...toMtError(state), message: `Cannot ${action}: ${state.message}` };
+  return mtError(code, `Cannot ${action}: ${state instanceof Error ? state.message : String(state)}`, hint);
+}
+
+/** Runs a program to its end and gives its stdout; its failure is what `action` could not do. */
+export async function run(
+  program: string,
+  argv: string[],
+  options: { action: string; cwd?: string; timeout_s?: number },
+): Promise<Result<string, MtError>> {
+  // What apt and dpkg say is translated otherwise, and parsed here.
+  const done = await runProgram(program, argv, {
+    cwd: options.cwd,
+    timeout_s: options.timeout_s ?? 300,
+    env: cleanEnv({ LC_ALL: "C" }),
+  });
+  return done.andThen(({ code, stdout, stderr }) =>
+    code === 0
+      ? ok(stdout)
+      : err(imageError("unavailable", options.action, lastError(stderr) ?? `${program} ended with ${code}`)),
+  );
+}
+
+/** The line of stderr that says most: apt's own "E:" line, else the last one. */
+export function lastError(stderr: string): string | undefined {
+  const lines = stderr
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+  return (lines.find((line) => line.startsWith("E: ")) ?? lines.at(-1))?.replace(/^E: /, "");
+}

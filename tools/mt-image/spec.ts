@@ -1,0 +1,41 @@
+import type { ToolSpec } from "../../shared/cli/spec.ts";
+
+export const spec: ToolSpec = {
+  name: "mt-image",
+  summary: "build guest images from the distribution's own packages",
+  description: `Packages are downloaded by apt and unpacked, never installed. The same packages give the same bytes, so the same
+digests. The files go into the store of this host (MT_STATE/store), the image record beside it; mt-topo puts
+that record into plans, mt-push brings the files to the hosts.`,
+  commands: {
+    build: {
+      summary: "build an image into the store, and print its image record",
+      args: {
+        image: {
+          type: "positional",
+          description: "tux: Debian's cloud kernel, busybox and the QEMU guest agent",
+        },
+        cache: {
+          type: "string",
+          valueHint: "DIR",
+          description: "where downloaded packages are kept (default: MT_STATE/cache/packages)",
+        },
+        missing: { type: "boolean", description: "build it only where it is not in the store already" },
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["image"],
+    },
+    ls: {
+      summary: "the images of this host, as image records",
+      args: {},
+      stdin: "none",
+      reads: [],
+      writes: ["image"],
+    },
+  },
+  examples: [
+    { does: "build the Linux guest image", command: "mt-image build tux" },
+    { does: "which images are here", command: "mt-image ls" },
+  ],
+  seeAlso: ["mt-topo(1)", "mt-push(1)", "megatux(7)"],
+};

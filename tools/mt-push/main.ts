@@ -1,0 +1,12 @@
+/**
+ * mt-push: brings files to every host that needs them.
+ * Reads image records, writes copy records; passes everything on.
+ */
+import { start } from "../../shared/cli/start.ts";
+import { spec } from "./spec.ts";
+
+await start(spec, {
+  push: async () => (await import("./push.ts")).push,
+  has: async () => (await import("./receive.ts")).has,
+  receive: async () => (await import("./receive.ts")).receive,
+});

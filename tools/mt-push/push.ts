@@ -1,0 +1,129 @@
+/**
+ * mt-push: for each image of the plan, asks its hosts what they lack, and sends each file once down the
+ * tree to those. Says in a copy record how the image stands on each host.
+ */
+import { runFilterCommand } from "../../shared/cli/filter-command.ts";
+import { numberArg } from "../../shared/cli/parse.ts";
+import { type Progress, startProgress } from "../../shared/cli/progress.ts";
+import type { Invocation } from "../../shared/cli/start.ts";
+import { type MtError, mtError, orThrow } from "../../shared/errors.ts";
+import { storePath } from "../../shared/names.ts";
+import type { Copy, Image } from "../../shared/records/index.ts";
+import { storeHas, storeSize } from "../../shared/store.ts";
+import type { FilterContext } from "../../shared/stream/filter.ts";
+import { type Answer, hostsOfTree, onHosts } from "./cluster.ts";
+
+export async function push(invocation: Invocation): Promise<number> {
+  const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1 }));
+  const retries = orThrow(numberArg(invocation.args, "retries"));
+  const progress = await startProgress("copies", invocation.args.progress === true);
+  let tree: Promise<string[] | undefined> | undefined;
+  try {
+    return await runFilterCommand(invocation, {
+      changes: true,
+      reads: {
+        image: async (image, context) => {
+          tree ??= hostsOfTree(context.signal);
+          const hosts = (await tree) ?? [];
+          if (hosts.length > 0) await new Pushing(image, image.hosts ?? hosts, { timeout_s, retries, progress, context }).run();
+          else here(image, context);
+        },
+      },
+    });
+  } finally {
+    progress.stop();
+  }
+}
+
+const digestsOf = (image: Image) => [...new Set(Object.values(image.files ?? {}).filter((d): d is string => typeof d === "string"))];
+
+const notBuilt = (image: Image) =>
+  mtError("data", `Cannot push image ${image.id}: the plan does not say which files it has`, `mt-image build ${image.id}, then write the plan again`);
+const notHere = (image: Image, digest: string) =>
+  mtError("data", `Cannot push image ${image.id}: ${digest} is not in the store here`, `mt-image build ${image.id}, then write the plan again`);
+
+function copyRecord(image: Image, host: string, bytes: number, error?: MtError): Copy {
+  const record = { kind: "copy" as const, id: image.id, host };
+  return error ? { ...record, state: "failed", error: { by: "mt-push", ...error } } : { ...record, state: "present", bytes };
+}
+
+/** No tree is up: this host's own store is all there is. */
+function here(image: Image, context: FilterContext): void {
+  if (image.hosts && !image.hosts.includes(context.host)) return;
+  const digests = digestsOf(image);
+  const lacking = digests.find((d) => !storeHas(d));
+  const error = digests.length === 0 ? notBuilt(image) : lacking ? notHere(image, lacking) : undefined;
+  context.emit(copyRecord(image, context.host, 0, error));
+}
+
+interface Options {
+  timeout_s: number;
+  retries: number;
+  progress: Progress;
+  context: FilterContext;
+}
+
+/** One image on its way to its hosts. */
+class Pushing {
+  readonly #image: Image;
+  readonly #options: Options;
+  readonly #bytes = new Map<string, number>();
+  readonly #errors = new Map<string, MtError>();
+
+  constructor(image: Image, hosts: string[], options: Options) {
+    this.#image = image;
+    this.#options = options;
+    for (const host of hosts) this.#bytes.set(host, 0);
+  }
+
+  async run(): Promise<void> {
+    const { progress, context } = this.#options;
+    const hosts = [...this.#bytes.keys()];
+    progress.grow(hosts.length);
+    const digests = digestsOf(this.#image);
+    if (digests.length === 0) for (const host of hosts) this.#errors.set(host, notBuilt(this.#image));
+    else await this.#bring(digests, hosts);
+    for (const host of hosts) {
+      const error = this.#errors.get(host);
+      context.emit(copyRecord(this.#image, host, this.#bytes.get(host)!, error));
+      progress.step(1, error ? 1 : 0);
+    }
+  }
+
+  async #bring(digests: string[], hosts: string[]): Promise<void> {
+    const { timeout_s, signal } = { ...this.#options, signal: this.#options.context.signal };
+    const asked = await onHosts(hosts, ["mt-push", "has", "--", ...digests], { timeout_s: 60, signal });
+    const lacking = new Map<string, string[]>();
+    for (const [host, answer] of asked) {
+      if (!answer.ok) this.#errors.set(host, answer.error);
+      else for (const digest of answer.stdout.split("\n").filter(Boolean)) lacking.set(digest, [...(lacking.get(digest) ?? []), host]);
+    }
+    for (const [digest, needy] of lacking) {
+      const file = storePath(digest);
+      if (file.isErr() || !storeHas(digest)) {
+        for (const host of needy) this.#errors.set(host, notHere(this.#image, digest));
+        continue;
+      }
+      const size = storeSize(digest);
+      let left = needy;
+      for (let attempt = 0; attempt <= this.#options.retries && left.length > 0 && !signal.aborted; attempt++)
+        left = this.#took(await onHosts(left, ["mt-push", "receive", digest], { file: file.value, timeout_s, signal }), size);
+    }
+  }
+
+  /** Books what hosts took; gives those that have to be tried again. */
+  #took(answers: Map<string, Answer>, size: number): string[] {
+    const again: string[] = [];
+    for (const [host, answer] of answers) {
+      if (answer.ok) {
+        this.#errors.delete(host);
+        this.#bytes.set(host, this.#bytes.get(host)! + size);
+      } else {
+        this.#errors.set(host, answer.error);
+        // A host that is gone is not waited for again.
+        if (answer.error.code !== "lost") again.push(host);
+      }
+    }
+    return again;
+  }
+}
