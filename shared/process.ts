@@ -48,10 +48,13 @@ export async function run(
   options: RunOptions = {},
 ): Promise<Result<Finished, MtError>> {
   const { timeout_s = 60, netns } = options;
+  const found = findProgram(file);
+  if (found.isErr()) return found.map(() => ({ code: 0, stdout: "", stderr: "" }));
+  // By its whole path: it may stand in an sbin that PATH leaves out.
   const words =
-    netns === undefined ? [file, ...args] : ["nsenter", `--net=${netnsPath(netns)}`, "--", file, ...args];
-  const missing = findProgram(file);
-  if (missing.isErr()) return missing.map(() => ({ code: 0, stdout: "", stderr: "" }));
+    netns === undefined
+      ? [found.value, ...args]
+      : ["nsenter", `--net=${netnsPath(netns)}`, "--", found.value, ...args];
   const result = await execa(words[0]!, words.slice(1), {
     input: options.input ?? "",
     timeout: timeout_s * 1000,
@@ -100,12 +103,12 @@ export function startDaemon(
   args: readonly string[],
   options: DaemonOptions,
 ): Result<number, MtError> {
-  const missing = findProgram(file);
-  if (missing.isErr()) return missing.map(() => 0);
+  const found = findProgram(file);
+  if (found.isErr()) return found.map(() => 0);
   const words =
     options.netns === undefined
-      ? [file, ...args]
-      : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", file, ...args];
+      ? [found.value, ...args]
+      : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", found.value, ...args];
   const log = openSync(options.log, "a", 0o600);
   try {
     const child = spawn(words[0]!, words.slice(1), {

@@ -1,0 +1,400 @@
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import type { Guest, Host, Router, Segment } from "../../shared/records/index.ts";
+import { guestMembers } from "../../shared/records/members.ts";
+import { LineWriter } from "../../shared/stream/writer.ts";
+import { complete } from "../../tools/mt-topo/complete.ts";
+import { graphOfShape } from "../../tools/mt-topo/gen.ts";
+import { decodeText, parseGml } from "../../tools/mt-topo/gml.ts";
+import { graphOf } from "../../tools/mt-topo/graph.ts";
+import { addGuests } from "../../tools/mt-topo/guests.ts";
+import { linesOf } from "../../tools/mt-topo/input.ts";
+import { placePlan } from "../../tools/mt-topo/place.ts";
+import { type Plan, readPlan, writePlan } from "../../tools/mt-topo/plan.ts";
+import { planOf } from "../../tools/mt-topo/routed.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "mt-topo-"));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const fixture = (path: string) => readFileSync(new URL(path, import.meta.url));
+async function* bytes(text: string) {
+  yield Buffer.from(text);
+}
+const read = async (text: string, whole = true) => {
+  const plan = await readPlan(linesOf(bytes(text)), whole);
+  return plan.andThen((p) => complete(p).map(() => p));
+};
+const write = (plan: Plan) => {
+  const file = join(dir, "plan");
+  const fd = openSync(file, "w");
+  writePlan(plan, new LineWriter(fd));
+  closeSync(fd);
+  return readFileSync(file, "utf8");
+};
+const fromGml = (data: Buffer) =>
+  parseGml(decodeText(data))
+    .andThen(graphOf)
+    .andThen((g) => planOf(g, "x", 1))
+    ._unsafeUnwrap();
+const shape = (kind: "ring" | "grid", n: number) => planOf(graphOfShape(kind, n), "x", 1)._unsafeUnwrap();
+const withGuests = (plan: Plan, n: number) => {
+  addGuests(plan, n, { image: "tux", cores: 1, mem_mib: 128 })._unsafeUnwrap();
+  if (plan.images.length === 0)
+    plan.images.push({ record: { kind: "image", id: "tux", os: "linux", fork: true } });
+  return plan;
+};
+const hostsOf = (n: number, mem_mib = 6000): Host[] =>
+  Array.from({ length: n }, (_, i) => ({
+    kind: "host",
+    id: `h${i + 1}`,
+    addr: `10.254.0.${i + 1}`,
+    cores: 1,
+    mem_mib,
+  }));
+const records = <R>(list: { record: R }[]) => list.map((e) => e.record);
+const abilene = () => fromGml(fixture("../../examples/abilene.gml"));
+
+describe("gen", () => {
+  it("makes rings and connected grids of any size", () => {
+    expect([1, 2, 3, 7].map((n) => graphOfShape("ring", n).links.length)).toEqual([0, 1, 3, 7]);
+    expect(graphOfShape("grid", 1).links).toEqual([]);
+    for (let n = 1; n <= 60; n++) {
+      const { links } = graphOfShape("grid", n);
+      const reached = new Set([0]);
+      for (let round = 0; round < n; round++)
+        for (const { a, b } of links) {
+          if (reached.has(a)) reached.add(b);
+          if (reached.has(b)) reached.add(a);
+        }
+      expect(reached.size).toBe(n);
+      expect(new Set(links.map(({ a, b }) => `${a} ${b}`)).size).toBe(links.length);
+    }
+    // 3 × 4: 9 links across, 8 down.
+    expect(graphOfShape("grid", 12).links.length).toBe(17);
+  });
+});
+
+describe("import", () => {
+  it("takes Abilene", () => {
+    const plan = abilene();
+    expect(plan.routers.length).toBe(11);
+    expect(plan.segments.length).toBe(14);
+    const link = records(plan.segments).find((s) => s.id === "chicago-new-york")!;
+    expect(link.delay_ms).toBeCloseTo(5.73, 1);
+  });
+
+  const zoo = new URL("../../../shared/data/topologies/", import.meta.url);
+  it("takes the Topology Zoo's files", ({ skip }) => {
+    if (!existsSync(zoo)) skip("shared/data/topologies is not beside the repository");
+    const sizes = { "Abilene.gml": [11, 14], "Geant2012.gml": [40, 61] };
+    for (const [file, size] of Object.entries(sizes)) {
+      const plan = fromGml(readFileSync(new URL(file, zoo)));
+      expect([plan.routers.length, plan.segments.length]).toEqual(size);
+      expect(new Set(records(plan.routers).map((r) => r.id)).size).toBe(size[0]);
+    }
+    const names = (plan: Plan) =>
+      records(plan.routers)
+        .map((r) => r.id)
+        .sort();
+    const theirs = fromGml(readFileSync(new URL("Abilene.gml", zoo)));
+    expect(names(abilene())).toEqual(names(theirs));
+  });
+
+  it("fills in what a plan by hand leaves out, and keeps unknown kinds byte for byte", async () => {
+    const text = fixture("../fixtures/topologies/by-hand.jsonl").toString();
+    const plan = (await read(text, false))._unsafeUnwrap();
+    expect(records(plan.segments).map((s) => [s.id, s.vni, s.prefix])).toEqual([
+      ["a-b", 2, "10.255.0.0/31"],
+      ["office", 1, "192.168.7.0/24"],
+      ["spare", 3, "10.255.0.2/31"],
+    ]);
+    expect(records(plan.routers).map((r) => r.index)).toEqual([1, 0]);
+    expect(plan.guests[0]!.record.index).toBe(0);
+    const out = write(plan);
+    expect(out).toContain('{"kind":"dhcp","id":"pool-a","host":"kn1",  "lease_s":60}\n');
+    expect(out).toContain('"counts":{"image":1,"segment":3,"router":2,"guest":3,"dhcp":1}}');
+    const again = (await read(out))._unsafeUnwrap();
+    expect(write(again)).toBe(out);
+  });
+
+  it("10,000 nodes and 30,000 links of text take no longer than they must", () => {
+    const nodes = Array.from(
+      { length: 10_000 },
+      (_, i) => `node [ id ${i} label "None" Latitude ${i % 90} Longitude 7 ]`,
+    );
+    const edges = Array.from(
+      { length: 30_000 },
+      (_, i) => `edge [ source ${i % 10_000} target ${(i * 7 + 1) % 10_000} ]`,
+    );
+    const began = performance.now();
+    const plan = fromGml(Buffer.from(`graph [\n${nodes.join("\n")}\n${edges.join("\n")}\n]`));
+    expect(plan.routers.length).toBe(10_000);
+    expect(performance.now() - began).toBeLessThan(5000);
+  });
+});
+
+describe("what is no whole plan is refused", () => {
+  const head = '{"kind":"experiment","id":"x","version":1,"seed":1}\n';
+  const host = '{"kind":"host","id":"h1","cores":1,"mem_mib":1}\n';
+  const guest = (id: string, index: number) =>
+    `{"kind":"guest","id":"${id}","index":${index},"image":"tux","cores":1,"mem_mib":1,"interfaces":[]}\n`;
+  const end = '{"kind":"end","id":"x","counts":{}}\n';
+  const why = async (text: string) => {
+    const result = await read(text);
+    return result.isErr() ? `${result.error.code}: ${result.error.message}` : "taken";
+  };
+  it.each([
+    ["no end", head + host, "ended after 2 lines without an end"],
+    ["no experiment", end, "no experiment"],
+    ["no JSON", `${head}{"kind"\n${end}`, "line 2: it is no JSON"],
+    ["a bad field", `${head}{"kind":"host","id":"h1","cores":0,"mem_mib":1}\n${end}`, "line 2: host cores"],
+    ["a hostile id", `${head}{"kind":"host","id":"../h","cores":1,"mem_mib":1}\n${end}`, "line 2: host id"],
+    ["an unknown version", head.replace('"version":1', '"version":2'), "plan version 2"],
+    ["a kind and id twice", head + host + host + end, "line 3: host h1 is there twice"],
+    [
+      "a guest twice, as a range",
+      head + guest("g[0-9]", 0) + guest("g[9-12]", 10) + end,
+      "line 3: guest g9 is there twice",
+    ],
+    [
+      "a guest twice, one alone",
+      head + guest("g7", 0) + guest("g[0-9]", 1) + end,
+      "line 3: guest g7 is there twice",
+    ],
+    [
+      "a guest twice, by padding",
+      head + guest("g[08-12]", 0) + guest("g10", 9) + end,
+      "line 3: guest g10 is there twice",
+    ],
+    [
+      "a guest twice, by the bracket's place",
+      head + guest("g1[0-2]", 0) + guest("g11", 9) + end,
+      "guest g11 is there twice",
+    ],
+    ["an index twice", head + guest("a[0-3]", 0) + guest("b[0-3]", 3) + end, "index 3"],
+    ["lost records", head + host + end.replace("{}", '{"host":2}'), "counts 2 of kind host, 1 came"],
+    ["a record after end", head + end + host, "line 3: it stands after the end"],
+  ])("%s", async (_, text, expected) => {
+    expect(await why(text)).toContain(expected);
+    expect(await why(text)).toMatch(/^data: /);
+  });
+  it("equal names of other families are no duplicates", async () => {
+    expect(await why(head + guest("g[0-9]", 0) + guest("h[0-9]", 10) + guest("g[00-09]", 20) + end)).toBe(
+      "taken",
+    );
+  });
+});
+
+describe("guests", () => {
+  it("come out even, the first routers get one more, one range a LAN", () => {
+    const plan = withGuests(shape("ring", 3), 8);
+    expect(records(plan.guests).map((g) => [g.id, g.index, g.interfaces[0]])).toEqual([
+      ["g[0-2]", 0, { segment: "lan-r0", ip: "10.1.0.10/16", gateway: "10.1.0.1" }],
+      ["g[3-5]", 3, { segment: "lan-r1", ip: "10.2.0.10/16", gateway: "10.2.0.1" }],
+      ["g[6-7]", 6, { segment: "lan-r2", ip: "10.3.0.10/16", gateway: "10.3.0.1" }],
+    ]);
+    expect(plan.routers[2]!.record.interfaces.at(-1)).toEqual({ segment: "lan-r2", ip: "10.3.0.1/16" });
+    expect(plan.segments.at(-1)!.record).toMatchObject({ id: "lan-r2", vni: 6, prefix: "10.3.0.0/16" });
+  });
+
+  it("fewer than routers: LANs only where there are guests", () => {
+    const plan = withGuests(shape("ring", 5), 2);
+    expect(records(plan.guests).map((g) => g.id)).toEqual(["g0", "g1"]);
+    expect(plan.segments.length).toBe(7);
+  });
+
+  it("added twice go on in numbers and in their LANs", () => {
+    const plan = withGuests(withGuests(shape("ring", 2), 4), 3);
+    expect(records(plan.guests).map((g) => [g.id, g.index, g.interfaces[0]!.ip])).toEqual([
+      ["g[0-1]", 0, "10.1.0.10/16"],
+      ["g[2-3]", 2, "10.2.0.10/16"],
+      ["g[4-5]", 4, "10.1.0.12/16"],
+      ["g6", 6, "10.2.0.12/16"],
+    ]);
+    expect(plan.segments.length).toBe(3);
+  });
+
+  it("more LANs than /16s share one longer prefix; addresses stay apart", () => {
+    const plan = withGuests(shape("grid", 1000), 1_000_000);
+    const lans = records(plan.segments).filter((s) => s.id.startsWith("lan-"));
+    expect(lans.length).toBe(1000);
+    expect(new Set(lans.map((s) => s.prefix)).size).toBe(1000);
+    expect(new Set(lans.map((s) => s.prefix!.split("/")[1]))).toEqual(new Set(["18"]));
+    expect(plan.guests.at(-1)!.record.id).toBe("g[999000-999999]");
+  });
+
+  it("that do not fit are refused", () => {
+    const many = addGuests(shape("ring", 200), 10_000_000, { image: "tux", cores: 1, mem_mib: 128 });
+    expect(many.isOk()).toBe(true);
+    const tooMany = addGuests(planOf(graphOfShape("ring", 255), "x", 1)._unsafeUnwrap(), 255 * 65_600, {
+      image: "tux",
+      cores: 1,
+      mem_mib: 1,
+    });
+    expect(tooMany._unsafeUnwrapErr()).toMatchObject({
+      code: "data",
+      message: expect.stringContaining("Cannot number 255 LANs"),
+    });
+  });
+});
+
+describe("place", () => {
+  const placed = (plan: Plan, hosts: Host[]) => {
+    placePlan(plan, hosts)._unsafeUnwrap();
+    return plan;
+  };
+  /** Every guest once, on a host that its segment, image and members name. */
+  const expectClosed = (plan: Plan) => {
+    const guests = records(plan.guests);
+    const segments = new Map(records(plan.segments).map((s) => [s.id, s]));
+    for (const record of [...records(plan.routers), ...guests] as (Router | Guest)[])
+      for (const { segment } of record.interfaces)
+        expect(segments.get(segment)!.hosts).toContain(record.host);
+    for (const segment of segments.values()) {
+      const on = guests.filter((g) => g.interfaces.some((i) => i.segment === segment.id));
+      const indexes = on.flatMap((g) =>
+        guestMembers(g)
+          ._unsafeUnwrap()
+          .map((m) => `${m.host} ${m.index}`),
+      );
+      const said = segment.members!.flatMap((m) =>
+        Array.from({ length: m.count ?? 0 }, (_, k) => `${m.host} ${m.index! + k}`),
+      );
+      expect(said.sort()).toEqual(indexes.sort());
+      expect([...new Set(segment.members!.map((m) => m.host))].sort()).toEqual([...segment.hosts!].sort());
+    }
+  };
+
+  it("Abilene on four hosts: LANs whole, evenly, members merged, few links cut", () => {
+    const plan = placed(withGuests(abilene(), 44), hostsOf(4));
+    expectClosed(plan);
+    expect(plan.guests.length).toBe(11);
+    const perHost = new Map<string, number>();
+    for (const g of records(plan.guests)) perHost.set(g.host!, (perHost.get(g.host!) ?? 0) + 4);
+    expect([...perHost.values()].sort()).toEqual([12, 12, 12, 8].sort());
+    expect(plan.routers[0]!.record.host).toBe("h1");
+    const lan = records(plan.segments).find((s) => s.id === "lan-seattle")!;
+    expect(lan.members).toEqual([
+      { host: "h1", underlay: "10.254.0.1", router: "seattle", index: 0, count: 4 },
+    ]);
+    const cut = records(plan.segments).filter((s) => s.hosts!.length > 1).length;
+    expect(cut).toBeLessThanOrEqual(9);
+  });
+
+  it("placed again changes nothing, byte for byte; neither does another set for what has a host", async () => {
+    for (const plan of [withGuests(abilene(), 44), withGuests(shape("ring", 2), 1000)]) {
+      const first = write(placed(plan, hostsOf(4)));
+      const again = (await read(first))._unsafeUnwrap();
+      expect(write(placed(again, hostsOf(4)))).toBe(first);
+      const elsewhere = (await read(first))._unsafeUnwrap();
+      placed(elsewhere, [{ ...hostsOf(1)[0]!, id: "new" }]);
+      expect(records(elsewhere.guests)).toEqual(records(plan.guests));
+      expect(records(elsewhere.hosts).map((h) => h.id)).toEqual(["new", "h1", "h2", "h3", "h4"]);
+    }
+  });
+
+  it("splits a LAN that is too big for one host; its router goes to the most of it", () => {
+    const plan = placed(withGuests(shape("ring", 1), 1000), [
+      ...hostsOf(2),
+      { ...hostsOf(3)[2]!, mem_mib: 12000 },
+    ]);
+    expectClosed(plan);
+    const share = records(plan.guests).map((g) => [g.host, guestMembers(g)._unsafeUnwrap().length]);
+    expect(share).toEqual([
+      ["h1", expect.closeTo(250, -1)],
+      ["h2", expect.closeTo(250, -1)],
+      ["h3", expect.closeTo(500, -1)],
+    ]);
+    expect(plan.routers[0]!.record.host).toBe("h3");
+    const ips = records(plan.guests).flatMap((g) =>
+      guestMembers(g)
+        ._unsafeUnwrap()
+        .map((m) => m.interfaces[0]!.ip),
+    );
+    expect(new Set(ips).size).toBe(1000);
+  });
+
+  it("every guest is placed once, whatever the sizes", () => {
+    for (const [routers, guests, hosts] of [
+      [1, 0, 3],
+      [3, 1, 5],
+      [7, 100, 3],
+      [4, 999, 50],
+      [30, 10, 4],
+      [5, 5, 40],
+      [2, 13, 2],
+    ] as const) {
+      const plan = placed(withGuests0(shape("grid", routers), guests), hostsOf(hosts));
+      expectClosed(plan);
+      const indexes = records(plan.guests).flatMap((g) =>
+        guestMembers(g)
+          ._unsafeUnwrap()
+          .map((m) => m.index),
+      );
+      expect(indexes.sort((a, b) => a - b)).toEqual(Array.from({ length: guests }, (_, i) => i));
+      expect(records(plan.routers).every((r) => r.host)).toBe(true);
+    }
+  });
+  const withGuests0 = (plan: Plan, n: number) => (n === 0 ? plan : withGuests(plan, n));
+
+  it("routers alone are spread too", () => {
+    const plan = placed(shape("ring", 8), hostsOf(4));
+    const hosts = records(plan.routers).map((r) => r.host);
+    for (const h of hostsOf(4)) expect(hosts.filter((x) => x === h.id).length).toBe(2);
+  });
+
+  it("keeps a host that is set, and its LAN follows", () => {
+    const plan = withGuests(shape("ring", 4), 8);
+    plan.routers[0]!.record.host = "h2";
+    plan.guests[3]!.record.host = "h1";
+    placed(plan, hostsOf(2));
+    expectClosed(plan);
+    expect([plan.routers[0]!.record.host, plan.guests[0]!.record.host]).toEqual(["h2", "h2"]);
+    expect([plan.routers[3]!.record.host, plan.guests[3]!.record.host]).toEqual(["h1", "h1"]);
+    expect(records(plan.routers).filter((r) => r.host === "h1").length).toBe(2);
+  });
+
+  it("reaches is that of the connected component", () => {
+    const plan = shape("ring", 2);
+    const other = shape("ring", 1);
+    plan.routers.push({ record: { ...other.routers[0]!.record, id: "alone", index: 2 } });
+    placed(plan, hostsOf(1));
+    const digest = (text: string) => `sha256:${createHash("sha256").update(text).digest("hex")}`;
+    expect(plan.routers[1]!.record.reaches).toEqual({ prefixes: 1, digest: digest("10.255.0.0/31") });
+    expect(plan.routers[2]!.record.reaches).toEqual({ prefixes: 0, digest: digest("") });
+    const ring = placed(withGuests(shape("ring", 3), 3), hostsOf(2));
+    const prefixes = records(ring.segments)
+      .map((s: Segment) => s.prefix!)
+      .sort();
+    expect(ring.routers[0]!.record.reaches).toEqual({ prefixes: 6, digest: digest(prefixes.join("\n")) });
+  });
+
+  it("refuses names of what does not exist", () => {
+    const broken = (change: (plan: Plan) => void) => {
+      const plan = withGuests(shape("ring", 3), 3);
+      change(plan);
+      return placePlan(plan, hostsOf(1))._unsafeUnwrapErr();
+    };
+    expect(broken((p) => p.segments.pop()).message).toContain("segment lan-r2 does not exist");
+    expect(broken((p) => p.images.pop()).message).toContain("image tux does not exist");
+    expect(broken((p) => (p.guests[0]!.record.host = "nowhere")).message).toContain(
+      "host nowhere does not exist",
+    );
+    expect(broken((p) => p.routers.pop()).message).toContain("router r2 does not exist");
+    expect(broken((p) => (p.guests[0]!.record.interfaces[0]!.ip = "10.9.0.10/16")).message).toContain(
+      "is not in 10.1.0.0/16",
+    );
+    expect(broken((p) => (p.guests[0]!.record.host = "nowhere")).code).toBe("data");
+  });
+
+  it("a million guests on 4,400 hosts are few records, and quick", () => {
+    const began = performance.now();
+    const plan = placed(withGuests(shape("grid", 1000), 1_000_000), hostsOf(4400));
+    expect(performance.now() - began).toBeLessThan(10_000);
+    expect(plan.guests.length).toBeLessThan(5500);
+    expect(new Set(records(plan.guests).map((g) => g.host)).size).toBe(4400);
+  });
+});

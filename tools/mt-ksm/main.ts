@@ -1,0 +1,13 @@
+/**
+ * mt-ksm: merges equal pages of guests on this host.
+ * Reads experiment and guest, changes no record, writes sample.
+ * Exits as in shared/cli/spec.ts; 69 where the kernel has no KSM, 77 where not root.
+ */
+import { start } from "../../shared/cli/start.ts";
+import { spec } from "./spec.ts";
+
+await start(spec, {
+  settle: async () => (await import("./settle.ts")).settle,
+  report: async () => (await import("./report.ts")).report,
+  down: async () => (await import("./down.ts")).down,
+});

@@ -1,0 +1,67 @@
+/** mt-ksm: its commands, flags, kinds and examples. */
+import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+
+export const spec: ToolSpec = {
+  name: "mt-ksm",
+  summary: "let the kernel merge equal pages of guests on this host",
+  description:
+    "Drives the kernel's samepage merging (KSM), which a machine has only once: all its hosts share the " +
+    "settings under one lease, the first user saves them, the last one puts them back.",
+  commands: {
+    settle: {
+      summary: "merge hard until a whole scan gains nothing more, then go on slowly: a filter, acts at end",
+      args: {
+        ...filterArgs,
+        timeout: {
+          type: "string",
+          default: "60",
+          valueHint: "S",
+          description: "stop after so many seconds, settled or not",
+        },
+        gain: {
+          type: "string",
+          default: "1",
+          valueHint: "PERCENT",
+          description: "settled when two scans of all memory add less than this",
+        },
+      },
+      stdin: "records",
+      reads: ["experiment", "guest"],
+      writes: ["sample"],
+    },
+    report: {
+      summary: "print what merging saves, and what an experiment's guests take on this host",
+      args: {
+        ...filterArgs,
+        experiment: {
+          type: "string",
+          valueHint: "ID",
+          description: "whose guests; reads no plan (else the plan on stdin says)",
+        },
+      },
+      stdin: "optional",
+      reads: ["experiment"],
+      writes: ["sample"],
+    },
+    down: {
+      summary: "give the lease back; the last one unmerges and restores the settings: a filter, acts at end",
+      args: {
+        ...filterArgs,
+        experiment: { type: "string", valueHint: "ID", description: "for this experiment; reads no plan" },
+      },
+      stdin: "optional",
+      reads: ["experiment"],
+      writes: [],
+    },
+  },
+  examples: [
+    {
+      command: "mt-boot up --paused <abilene.plan | mt-ksm settle | mt-boot resume",
+      does: "merge what guests have alike before they run",
+    },
+    { command: "mt-ksm report --experiment abilene", does: "see how much memory its guests take and share" },
+    { command: "mt-ksm down --experiment abilene", does: "put the settings back, without a plan" },
+  ],
+  exits: { 69: "the kernel has no KSM (CONFIG_KSM)" },
+  seeAlso: ["mt-boot(1)", "mt-status(1)", "mt-tree(1)", "mt-records(5)", "madvise(2)"],
+};

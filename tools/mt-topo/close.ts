@@ -1,0 +1,109 @@
+/**
+ * Closes a placed plan: every record gets what its host needs to know and would otherwise look up.
+ * images and segments: their hosts; segments: who is where; routers: what converged means for them.
+ */
+import { createHash } from "node:crypto";
+import type { Host, Router, Segment } from "../../shared/records/index.ts";
+import { guestCount, type Plan } from "./plan.ts";
+import { networkText } from "./prefixes.ts";
+
+type Member = NonNullable<Segment["members"]>[number];
+
+/** @param hosts all hosts of the plan, in order; every router and guest names one of them */
+export function closePlan(plan: Plan, hosts: readonly Host[]): void {
+  const order = new Map(hosts.map((host, h) => [host.id, h]));
+  const sorted = (names: Iterable<string>) =>
+    [...new Set(names)].sort((a, b) => order.get(a)! - order.get(b)!);
+
+  const imageHosts = new Map<string, Set<string>>(plan.images.map(({ record }) => [record.id, new Set()]));
+  for (const { record } of plan.guests) imageHosts.get(record.image)!.add(record.host!);
+  for (const entry of plan.images) {
+    const { kind, id, hosts: _hosts, ...rest } = entry.record;
+    entry.record = { kind, id, hosts: sorted(imageHosts.get(id)!), ...rest };
+    entry.text = undefined;
+  }
+
+  const members = membersOf(plan, new Map(hosts.map(({ id, addr }) => [id, addr])));
+  for (const entry of plan.segments) {
+    const on = members.get(entry.record.id)!;
+    const { kind, id, hosts: _hosts, ...rest } = entry.record;
+    entry.record = { kind, id, hosts: sorted(on.map((m) => m.host)), ...rest, members: on };
+    entry.text = undefined;
+  }
+  setReaches(plan);
+}
+
+/** By segment: routers in order, each with the first run of guests on its host, then the other runs. */
+function membersOf(plan: Plan, underlay: ReadonlyMap<string, string | undefined>): Map<string, Member[]> {
+  const routers = new Map<string, Member[]>(plan.segments.map(({ record }) => [record.id, []]));
+  const runs = new Map<string, { host: string; index: number; count: number }[]>();
+  const entry = (host: string): Member => ({
+    host,
+    ...(underlay.get(host) === undefined ? {} : { underlay: underlay.get(host) }),
+  });
+  for (const { record } of plan.routers)
+    for (const { segment } of record.interfaces)
+      routers.get(segment)!.push({ ...entry(record.host!), router: record.id });
+  for (const { record } of plan.guests)
+    for (const { segment } of record.interfaces) {
+      const on = runs.get(segment);
+      const run = { host: record.host!, index: record.index, count: guestCount(record) };
+      if (on) on.push(run);
+      else runs.set(segment, [run]);
+    }
+  for (const [segment, on] of runs) {
+    on.sort((a, b) => a.index - b.index);
+    const list = routers.get(segment)!;
+    const alone = new Map<string, Member>();
+    for (const member of list) if (!alone.has(member.host)) alone.set(member.host, member);
+    let last: Member | undefined;
+    for (const { host, index, count } of on) {
+      if (last?.host === host && last.index! + last.count! === index) {
+        last.count! += count;
+        continue;
+      }
+      last = alone.get(host);
+      alone.delete(host);
+      if (last) Object.assign(last, { index, count });
+      else list.push((last = { ...entry(host), index, count }));
+    }
+  }
+  return routers;
+}
+
+/** Routers that reach each other share their segments' prefixes, and so one digest. */
+function setReaches(plan: Plan): void {
+  const prefixOf = new Map(plan.segments.map(({ record }) => [record.id, networkText(record.prefix!)]));
+  const routersOn = new Map<string, number[]>();
+  for (const [r, { record }] of plan.routers.entries())
+    for (const { segment } of record.interfaces) {
+      const on = routersOn.get(segment);
+      if (on) on.push(r);
+      else routersOn.set(segment, [r]);
+    }
+  const seen = new Set<number>();
+  for (let first = 0; first < plan.routers.length; first++) {
+    if (seen.has(first)) continue;
+    seen.add(first);
+    const part = [first];
+    const segments = new Set<string>();
+    for (let i = 0; i < part.length; i++)
+      for (const { segment } of plan.routers[part[i]!]!.record.interfaces) {
+        if (segments.has(segment)) continue;
+        segments.add(segment);
+        for (const next of routersOn.get(segment)!) {
+          if (seen.has(next)) continue;
+          seen.add(next);
+          part.push(next);
+        }
+      }
+    const prefixes = [...new Set([...segments].map((segment) => prefixOf.get(segment)!))].sort();
+    const digest = createHash("sha256").update(prefixes.join("\n")).digest("hex");
+    const reaches: Router["reaches"] = { prefixes: prefixes.length, digest: `sha256:${digest}` };
+    for (const r of part) {
+      const entry = plan.routers[r]!;
+      entry.record = { ...entry.record, reaches };
+      entry.text = undefined;
+    }
+  }
+}

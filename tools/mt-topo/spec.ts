@@ -1,0 +1,92 @@
+/** What mt-topo is: its commands, flags, kinds and examples. Help and the man page's tables come from here. */
+import type { ToolSpec } from "../../shared/cli/spec.ts";
+import type { Kind } from "../../shared/records/index.ts";
+
+const PLAN: readonly Kind[] = ["experiment", "host", "image", "segment", "router", "guest", "end"];
+
+const header = {
+  id: {
+    type: "string",
+    valueHint: "ID",
+    description: "id of the experiment (default: from the label or the file)",
+  },
+  seed: { type: "string", valueHint: "N", description: "random seed of the experiment (default: 1)" },
+} as const;
+
+export const spec: ToolSpec = {
+  name: "mt-topo",
+  summary: "writes the plan: imports or generates a topology, adds guests, places them on hosts",
+  description:
+    "A plan is a stream of JSON lines that ends with an end record. import and gen begin one, guests adds\n" +
+    "virtual machines behind the routers, place puts everything on hosts and closes the plan: after it no\n" +
+    "tool has to look anything up. mt-topo holds the plan until it is whole and writes nothing unless all\n" +
+    "of it is right.",
+  commands: {
+    import: {
+      summary: "a GML file, or a plan or part of one as JSON lines, becomes the beginning of a plan",
+      args: {
+        file: { type: "positional", description: "the file; - is stdin" },
+        format: {
+          type: "enum",
+          options: ["auto", "gml", "native"],
+          default: "auto",
+          description: "auto goes by the file's ending, then by its content",
+        },
+        ...header,
+      },
+      stdin: "optional",
+      reads: PLAN,
+      writes: PLAN,
+    },
+    gen: {
+      summary: "a ring or a near-square grid of routers",
+      args: {
+        shape: { type: "positional", description: "ring or grid" },
+        routers: {
+          type: "string",
+          valueHint: "N",
+          required: true,
+          description: "how many routers, r0 to r(N-1)",
+        },
+        ...header,
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["experiment", "segment", "router", "end"],
+    },
+    guests: {
+      summary: "spreads N guests evenly over the routers, one LAN a router",
+      args: {
+        n: { type: "positional", description: "how many guests in all" },
+        image: { type: "string", valueHint: "NAME", required: true, description: "the image that they boot" },
+        mem: { type: "string", valueHint: "MIB", default: "128", description: "memory of each" },
+        cores: { type: "string", valueHint: "N", default: "1", description: "virtual processors of each" },
+      },
+      stdin: "records",
+      reads: PLAN,
+      writes: PLAN,
+    },
+    place: {
+      summary: "puts routers and guests on hosts and closes the plan",
+      args: {
+        hosts: { type: "positional", description: "a node set, as kn[1-4], or a file of host records" },
+      },
+      stdin: "records",
+      reads: PLAN,
+      writes: PLAN,
+    },
+  },
+  examples: [
+    {
+      command:
+        "mt-topo import examples/abilene.gml | mt-topo guests 44 --image tux | mt-topo place 'kn[1-4]' >abilene.plan",
+      does: "Abilene with 44 guests on four hosts",
+    },
+    {
+      command: "mt-topo gen grid --routers 100 | mt-topo place hosts.jsonl",
+      does: "100 routers, on the hosts that mt-tree up printed",
+    },
+    { command: "mt-topo gen ring --routers 5 --id loop", does: "a ring of five routers, not placed yet" },
+  ],
+  seeAlso: ["mt-tree(1)", "mt-image(1)", "mt-vnet(1)", "mt-records(5)", "megatux(7)"],
+};

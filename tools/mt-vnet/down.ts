@@ -1,0 +1,154 @@
+/**
+ * mt-vnet down: when `end` has come, removes what the plan names on this host; with --experiment, all
+ * that has the experiment's name on it. Then gives back the lease on the ARP table.
+ */
+import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
+import { complain, type Invocation, type Run } from "../../shared/cli/start.ts";
+import { EXIT, exitCodeOf, type MtError, mtError, orThrow } from "../../shared/errors.ts";
+import {
+  bridgeName,
+  routerNamespace,
+  routerNamespacePrefix,
+  routerPortName,
+  tapName,
+  vxlanName,
+} from "../../shared/names.ts";
+import { members, parseRange } from "../../shared/ranges.ts";
+import { ID_PATTERN } from "../../shared/records/fields.ts";
+import type { Guest, Router } from "../../shared/records/index.ts";
+import { foldOutcomes, type Outcome } from "../../shared/records/members.ts";
+import type { FilterContext } from "../../shared/stream/filter.ts";
+import { namespaces, readLinks, whatIsMissing } from "./kernel.ts";
+import { releaseNeighbourTable } from "./neighbours.ts";
+import { remove } from "./remove.ts";
+import { isHere } from "./segment-plan.ts";
+
+export const down: Run = async (invocation) => {
+  const id = invocation.args.experiment;
+  if (typeof id === "string") return downExperiment(invocation, id);
+  if (process.stdin.isTTY)
+    return complain(
+      invocation.tool,
+      mtError(
+        "usage",
+        "Cannot read records: stdin is a terminal",
+        "pipe a plan in, or name an experiment with --experiment",
+      ),
+    );
+  return downPlan(invocation);
+};
+
+async function downPlan(invocation: Invocation): Promise<number> {
+  const host = hostOf(invocation);
+  const missing = whatIsMissing();
+  const segments: string[] = [];
+  const links = new Set<string>();
+  const routers = new Set<string>();
+  let left = new Map<string, MtError>();
+  let experiment: string | undefined;
+  const name = () => experiment ?? "";
+  const takeDown = async (context: FilterContext) => {
+    const error =
+      missing ??
+      (experiment === undefined
+        ? mtError("data", "Cannot take the network down: no experiment record came")
+        : undefined);
+    if (error) return context.note(error);
+    const there = orThrow(await readLinks());
+    const present = new Set(namespaces(routerNamespacePrefix(host, name())));
+    left = await remove({ links, namespaces: [...routers].filter((r) => present.has(r)) }, there);
+    const released = await releaseNeighbourTable(host, name());
+    if (released.isErr()) context.note(released.error);
+    for (const id of segments) {
+      const error = left.get(vxlanName(name(), id)) ?? left.get(bridgeName(name(), id));
+      context.emit({
+        kind: "switch",
+        id,
+        host,
+        state: error ? "failed" : "down",
+        ...(error ? { error: { by: context.by, ...error } } : {}),
+      });
+    }
+  };
+  return runFilterCommand(invocation, {
+    changes: true,
+    reads: {
+      experiment: (e) => {
+        experiment = e.id;
+      },
+      segment: (s) => {
+        if (!isHere(s, host)) return;
+        segments.push(s.id);
+        links.add(bridgeName(name(), s.id)).add(vxlanName(name(), s.id));
+      },
+    },
+    owns: {
+      router: (r, context) => {
+        const netns = routerNamespace(host, name(), r.id);
+        const ports = r.interfaces.map((_, n) => routerPortName(name(), r.id, n));
+        routers.add(netns);
+        for (const port of ports) links.add(port);
+        return context.atEnd(() => routerOutcome(r, [netns, ...ports], context));
+      },
+      guest: (g, context) => {
+        const taps = tapsOf(g, name());
+        if (!taps) return undefined;
+        for (const names of taps) for (const tap of names) links.add(tap);
+        return context.atEnd(() => guestOutcome(g, taps, context));
+      },
+    },
+    onEnd: takeDown,
+  });
+
+  function routerOutcome(router: Router, names: string[], context: FilterContext) {
+    const error = missing ?? names.map((n) => left.get(n)).find((e) => e);
+    return error ? context.failed(router, error) : undefined;
+  }
+
+  function guestOutcome(guest: Guest, taps: string[][], context: FilterContext) {
+    if (missing) return context.failed(guest, missing);
+    const errors = taps.map((names) => names.map((n) => left.get(n)).find((e) => e));
+    if (errors.every((e) => !e)) return undefined;
+    const outcomes = errors.map(
+      (e): Outcome =>
+        e
+          ? context.failed({ state: guest.state, error: guest.error }, e)
+          : { state: guest.state, error: guest.error },
+    );
+    return orThrow(foldOutcomes(guest, outcomes));
+  }
+}
+
+/** Names of the taps of every member; undefined for an id that names none. */
+function tapsOf(guest: Guest, experiment: string): string[][] | undefined {
+  const range = parseRange(guest.id);
+  if (range.isErr()) return undefined;
+  return [...members(range.value)].map((id) => guest.interfaces.map((_, n) => tapName(experiment, id, n)));
+}
+
+async function downExperiment(invocation: Invocation, experiment: string): Promise<number> {
+  if (!new RegExp(ID_PATTERN).test(experiment))
+    return complain(
+      invocation.tool,
+      mtError(
+        "usage",
+        `Cannot use --experiment ${JSON.stringify(experiment)}: it is no id`,
+        "letters, digits, . _ -, 40 at most",
+      ),
+    );
+  const missing = whatIsMissing();
+  if (missing) return complain(invocation.tool, missing);
+  const host = hostOf(invocation);
+  const there = orThrow(await readLinks());
+  const mine = [...there.values()]
+    .filter((l) => l.alias?.startsWith(`mt:${experiment}:`))
+    .map((l) => l.ifname);
+  const left = await remove(
+    { links: new Set(mine), namespaces: namespaces(routerNamespacePrefix(host, experiment)) },
+    there,
+  );
+  for (const error of left.values()) complain(invocation.tool, error);
+  const released = await releaseNeighbourTable(host, experiment);
+  if (released.isErr()) return complain(invocation.tool, released.error);
+  return left.size > 0 ? exitCodeOf("failed") : EXIT.ok;
+}

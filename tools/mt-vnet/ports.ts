@@ -1,0 +1,141 @@
+/**
+ * Ports on bridges: a persistent tap for an interface of a guest, one end of a veth pair for an interface
+ * of a router, whose other end is eth0, eth1, … in the router's namespace.
+ */
+import { existsSync } from "node:fs";
+import { type MtError, mtError } from "../../shared/errors.ts";
+import { type Command, runBatch } from "./batch.ts";
+import { type Link, portCounts } from "./kernel.ts";
+import { insideRouters, makeNamespaces, type RouterWork } from "./routers.ts";
+import type { SegmentState } from "./segments.ts";
+import { type Shaper, shapeLine } from "./shape.ts";
+import { withoutIpv6 } from "./sysctl.ts";
+
+/** The kernel's BR_MAX_PORTS, less the one that it keeps. */
+export const BRIDGE_PORTS_MAX = 1023;
+
+/** One guest or router whose ports are made; its first error is its outcome. */
+export interface Owner {
+  error?: MtError;
+}
+
+export interface Port {
+  owner: Owner;
+  /** Interface number in the guest or router. */
+  nic: number;
+  name: string;
+  alias: string;
+  segment: SegmentState;
+  /** Where the other end of the veth pair goes; a tap has none. */
+  router?: RouterWork;
+  mac?: string;
+}
+
+/** Makes what is missing of the ports, and of the routers' namespaces. */
+export async function buildPorts(
+  ports: readonly Port[],
+  routers: readonly RouterWork[],
+  links: Map<string, Link>,
+  shaper: Shaper,
+): Promise<void> {
+  const fresh = await makeNamespaces(routers);
+  const counts = portCounts(links);
+  const able = ports.filter((port) => admit(port, links, counts));
+  const create: Command[] = [];
+  for (const port of able) {
+    const { name, router, nic, mac } = port;
+    const { mtu } = port.segment.plan!;
+    const there = links.get(name);
+    const failed = failing(port);
+    if (router && there && fresh.has(router)) {
+      // The end of a pair whose namespace went: the kernel may be about to remove it, or have done so.
+      create.push({ line: `link del dev ${name}`, failed: () => {} });
+      links.delete(name);
+    } else if (there) continue;
+    create.push(
+      router
+        ? {
+            line: `link add name ${name} mtu ${mtu} type veth peer name eth${nic} mtu ${mtu} address ${mac} netns ${router.netns}`,
+            failed,
+          }
+        : { line: `tuntap add dev ${name} mode tap`, failed },
+    );
+  }
+  if (create.some((c) => c.line.startsWith("tuntap")) && !existsSync("/dev/net/tun")) noTun(able);
+  await runBatch(
+    "ip",
+    create.filter((c) => !c.line.startsWith("tuntap") || existsSync("/dev/net/tun")),
+  );
+  for (const { name } of able) withoutIpv6(name);
+  const set: Command[] = [];
+  const shape: Command[] = [];
+  for (const port of able) {
+    if (port.owner.error) continue;
+    const { name, alias, segment } = port;
+    const { bridge, mtu } = segment.plan!;
+    const there = links.get(name);
+    if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.master !== bridge)
+      set.push({
+        line: `link set dev ${name} master ${bridge} mtu ${mtu} alias ${alias} up`,
+        failed: failing(port),
+      });
+    const line = shapeLine(name, segment.plan!, shaper);
+    if (line !== undefined) shape.push({ line, failed: failing(port) });
+    segment.ports++;
+    links.set(name, {
+      ifname: name,
+      kind: port.router ? "veth" : "tun",
+      alias,
+      master: bridge,
+      mtu,
+      up: true,
+      arp: true,
+      group: "default",
+      addresses: [],
+    });
+  }
+  await runBatch("ip", set);
+  await runBatch("tc", shape);
+  await insideRouters(routers);
+  for (const port of able) if (port.owner.error) links.delete(port.name);
+}
+
+/** Whether the port can be made: its segment stands and has room. Errors name no member, so that ranges fold. */
+function admit(port: Port, links: Map<string, Link>, counts: Map<string, number>): boolean {
+  const { owner, segment, nic } = port;
+  if (owner.error) return false;
+  const cannot = `Cannot connect eth${nic} to segment ${segment.id}`;
+  if (segment.error || !segment.plan) {
+    owner.error = mtError(
+      "failed",
+      `${cannot}: ${segment.error?.message ?? "it is not on this host"}`,
+      segment.error?.hint,
+    );
+    return false;
+  }
+  const { bridge } = segment.plan;
+  if (links.get(port.name)?.master === bridge) return true;
+  const count = counts.get(bridge) ?? 0;
+  if (count >= BRIDGE_PORTS_MAX) {
+    owner.error = mtError(
+      "failed",
+      `${cannot}: its bridge has ${count} ports, as many as Linux allows`,
+      "use more segments, or fewer guests a segment on one host",
+    );
+    return false;
+  }
+  counts.set(bridge, count + 1);
+  return true;
+}
+
+function failing({ owner, nic, segment }: Port): (why: string) => void {
+  return (why) => {
+    owner.error ??= mtError("failed", `Cannot connect eth${nic} to segment ${segment.id}: ${why}`);
+  };
+}
+
+function noTun(ports: readonly Port[]): void {
+  for (const { owner, router } of ports)
+    if (!router)
+      owner.error ??= mtError("unavailable", "Cannot make a tap: /dev/net/tun is missing", "modprobe tun");
+}

@@ -1,0 +1,99 @@
+/**
+ * What a segment needs on this host, worked out from its record alone: names, the tunnel's ends, the MTU.
+ * Two experiments may use the same VXLAN identifiers on the same hosts: each has a UDP port of its own.
+ */
+import { createHash } from "node:crypto";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../shared/errors.ts";
+import { bridgeName, linkAlias, vxlanName } from "../../shared/names.ts";
+import type { Segment } from "../../shared/records/index.ts";
+import type { Link } from "./kernel.ts";
+
+/** Outer Ethernet, IPv4, UDP and VXLAN headers, in bytes. */
+export const VXLAN_OVERHEAD = 50;
+const MTU_MAX = 1500;
+
+export interface SegmentPlan {
+  id: string;
+  bridge: string;
+  alias: string;
+  mtu: number;
+  tunnel?: Tunnel;
+  delay_ms?: number;
+  rate_mbit?: number;
+  loss?: number;
+}
+
+export interface Tunnel {
+  link: string;
+  alias: string;
+  vni: number;
+  udp_port: number;
+  /** Underlay address of this host, and of every other member. */
+  local: string;
+  remotes: string[];
+}
+
+/** The UDP port of an experiment's tunnels: below the ports that kernels give out themselves. */
+export function tunnelPort(experiment: string): number {
+  return 20_000 + (createHash("sha256").update(experiment).digest().readUInt32BE(0) % 10_000);
+}
+
+/** Whether this host has a part of the segment. */
+export function isHere(segment: Segment, host: string): boolean {
+  if (segment.hosts) return segment.hosts.includes(host);
+  return segment.members === undefined || segment.members.some((m) => m.host === host);
+}
+
+export function planSegment(
+  experiment: string,
+  segment: Segment,
+  host: string,
+  links: ReadonlyMap<string, Link>,
+): Result<SegmentPlan, MtError> {
+  const { id, delay_ms, rate_mbit, loss } = segment;
+  const plan: SegmentPlan = {
+    id,
+    bridge: bridgeName(experiment, id),
+    alias: linkAlias(experiment, "segment", id),
+    mtu: MTU_MAX,
+    delay_ms: delay_ms || undefined,
+    rate_mbit,
+    loss: loss || undefined,
+  };
+  const others = (segment.members ?? []).filter((m) => m.host !== host);
+  if (others.length === 0) return ok(plan);
+  const bad = (why: string, hint: string) =>
+    fail<SegmentPlan>("data", `Cannot build the tunnel of segment ${id}: ${why}`, hint);
+  const local = segment.members?.find((m) => m.host === host)?.underlay;
+  if (local === undefined)
+    return bad(`its members do not say the underlay address of ${host}`, "mt-topo place HOSTS writes them");
+  const remotes = new Set<string>();
+  for (const m of others) {
+    if (m.underlay === undefined)
+      return bad(
+        `its members do not say the underlay address of ${m.host}`,
+        "mt-topo place HOSTS writes them",
+      );
+    remotes.add(m.underlay);
+  }
+  remotes.delete(local);
+  const under = [...links.values()].find((l) => l.addresses.includes(local));
+  if (!under)
+    return bad(
+      `this host has no address ${local}`,
+      "place the plan on the hosts as they are now: mt-tree status | mt-topo place",
+    );
+  plan.mtu = Math.min(MTU_MAX, under.mtu - VXLAN_OVERHEAD);
+  const link = vxlanName(experiment, id);
+  const alias = linkAlias(experiment, "tunnel", id);
+  plan.tunnel = {
+    link,
+    alias,
+    vni: segment.vni,
+    udp_port: tunnelPort(experiment),
+    local,
+    remotes: [...remotes],
+  };
+  return ok(plan);
+}

@@ -1,0 +1,67 @@
+/** mt-vnet: its commands, flags, kinds and examples. */
+import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+
+export const spec: ToolSpec = {
+  name: "mt-vnet",
+  summary: "build switches, tunnels and every port of guests and routers on this host",
+  description:
+    "Makes the segments of a plan true on this host, in the network namespace that it runs in: a bridge a " +
+    "segment, a VXLAN tunnel where the segment has members on other hosts, a tap for every interface of a " +
+    "guest, a namespace with its interfaces for every router. What is there and right is left alone.",
+  commands: {
+    up: {
+      summary: "make what the plan names: a filter, acts on every record as it comes",
+      args: filterArgs,
+      stdin: "records",
+      reads: ["experiment", "segment"],
+      writes: ["router", "guest", "switch"],
+    },
+    down: {
+      summary: "remove what the plan names when end has come, or all of one experiment",
+      args: {
+        ...filterArgs,
+        experiment: {
+          type: "string",
+          valueHint: "ID",
+          description: "remove all that this experiment has here; reads no plan",
+        },
+      },
+      stdin: "optional",
+      reads: ["experiment", "segment"],
+      writes: ["router", "guest", "switch"],
+    },
+    ls: {
+      summary: "print what is there now, from the kernel alone: one switch record a segment",
+      args: {
+        host: filterArgs.host,
+        experiment: { type: "string", valueHint: "ID", description: "only this experiment's segments" },
+        human: { type: "boolean", description: "print a table (the default on a terminal)" },
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["switch"],
+    },
+  },
+  examples: [
+    {
+      command: "mt-vnet up <abilene.plan | mt-boot up",
+      does: "build this host's part of the network, then boot its guests",
+    },
+    { command: "mt-tree map -- mt-vnet up <abilene.plan", does: "the same on every host of the cluster" },
+    { command: "mt-vnet ls --human", does: "show the segments on this host" },
+    {
+      command: "mt-vnet down --experiment abilene",
+      does: "remove all that an experiment has here, without its plan",
+    },
+  ],
+  seeAlso: [
+    "mt-topo(1)",
+    "mt-boot(1)",
+    "mt-route(1)",
+    "mt-tree(1)",
+    "mt-records(5)",
+    "ip-link(8)",
+    "bridge(8)",
+    "tc(8)",
+  ],
+};

@@ -1,0 +1,31 @@
+/** A segment as it stands on this host, as a record. */
+import { type MtError, mtError } from "../../shared/errors.ts";
+import type { SegmentState } from "./segments.ts";
+import { applied, type Shaper } from "./shape.ts";
+
+/** The MTU that guests have unless they are told otherwise. */
+const MTU_USUAL = 1500;
+
+/** @param missing why nothing could be built at all */
+export function switchRecord(
+  { id, plan, error, ports }: SegmentState,
+  host: string,
+  shaper: Shaper,
+  by: string,
+  missing: MtError | undefined,
+): object {
+  const record = { kind: "switch", id, host };
+  const failure =
+    missing ?? error ?? (plan ? undefined : mtError("failed", `Cannot build segment ${id}: interrupted`));
+  if (failure || !plan) return { ...record, state: "failed", error: { by, ...failure } };
+  const { bridge, tunnel, mtu } = plan;
+  return {
+    ...record,
+    state: "up",
+    bridge,
+    ...(tunnel ? { tunnel: tunnel.link, vni: tunnel.vni, udp_port: tunnel.udp_port } : {}),
+    ports,
+    ...(mtu < MTU_USUAL ? { mtu } : {}),
+    applied: applied(plan, shaper),
+  };
+}
