@@ -5,23 +5,31 @@ DESTDIR ?=
 
 BUN_VERSION := 1.4.5
 BUN   := .build/bun/node_modules/.bin/bun
-TOOLS := $(notdir $(wildcard tools/mt-*/main.ts))
+# Tells which Bun was installed: another BUN_VERSION is another file, and installs again.
+BUN_STAMP := .build/bun/version-$(BUN_VERSION)
+# In node_modules, so that it goes with them.
+PACKAGES := node_modules/.megatux
 NAMES := $(sort $(patsubst tools/%/main.ts,%,$(wildcard tools/mt-*/main.ts)))
 BINARIES := $(NAMES:%=dist/%) dist/mt
-SOURCES := $(shell find tools shared -name '*.ts' 2>/dev/null)
+SCRIPTS := $(patsubst tools/%,dist/%,$(wildcard tools/mt-launch))
+PAGES := $(wildcard man/*.1.md man/*.5.md man/*.7.md)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 COMPILE := $(BUN) build --compile --minify --bytecode --format=esm --external better-sqlite3 \
   --no-compile-autoload-dotenv --no-compile-autoload-bunfig --define MT_COMMIT='"$(COMMIT)"'
+# All sources under these directories; a tool is built again when one of its own or of shared/ changed.
+sources = $(shell find $(1) -name '*.ts' 2>/dev/null)
+SHARED := $(call sources,shared) $(PACKAGES) .build/commit
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test bench demo install clean deps
+.PHONY: help build check test bench demo install clean deps FORCE
+.DELETE_ON_ERROR:
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: $(BINARIES) dist/mt-launch ## one binary a tool into dist/, and dist/mt, all of them in one
+build: $(BINARIES) $(SCRIPTS) ## one binary a tool into dist/, and dist/mt, all of them in one
 
-check: .build/packages ## types, lint and format
+check: $(PACKAGES) ## types, lint and format
 	$(BUN) x tsc -p .
 	$(BUN) x biome ci --error-on-warnings .
 
@@ -35,36 +43,46 @@ demo: build deps ## the main job: Abilene, 11 routers and 44 guests on 4 hosts, 
 	@examples/demo
 
 install: build ## into DESTDIR and PREFIX: one binary, a link a tool, man pages
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
-	install -m 755 dist/mt dist/mt-launch $(DESTDIR)$(PREFIX)/bin/
-	for tool in $(NAMES); do ln -sf mt $(DESTDIR)$(PREFIX)/bin/$$tool; done
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 dist/mt $(SCRIPTS) $(DESTDIR)$(PREFIX)/bin/
+	for tool in $(NAMES); do ln -sf mt $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; done
+	for page in $(basename $(notdir $(PAGES))); do \
+	  dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; \
+	  install -d $$dir && node_modules/.bin/marked-man man/$$page.md >$$dir/$$page || exit 1; done
 
 clean: ## remove what was built (guests' images and running experiments stay)
 	rm -rf dist .build
 
-deps: .build/deps
-
-# What the machine must have: checked each time, installed where it is missing, named where it cannot be.
-.build/deps: .ci/deps
+# What the machine must have: checked each time, for a checkout outlives what a machine has; installed
+# where it is missing, named where it cannot be.
+deps:
 	@.ci/deps
-	@mkdir -p $(@D) && touch $@
 
-$(BUN):
+$(BUN_STAMP):
 	@npm install --silent --no-fund --no-audit --prefix .build/bun bun@$(BUN_VERSION) || \
 	  { echo "Cannot install Bun $(BUN_VERSION): npm install --prefix .build/bun bun@$(BUN_VERSION)" >&2; exit 69; }
-
-.build/packages: package.json bun.lockb | $(BUN)
-	@$(BUN) install --frozen-lockfile --silent || \
-	  { echo "Cannot install the packages: $(BUN) install" >&2; exit 69; }
 	@touch $@
+
+$(PACKAGES): package.json bun.lockb $(BUN_STAMP)
+	@$(BUN) install --frozen-lockfile --silent || \
+	  { echo "Cannot install the packages: $(BUN) install --frozen-lockfile" >&2; exit 69; }
+	@touch $@
+
+# Changes only where the commit did, so that --version is true and nothing is built for nothing.
+.build/commit: FORCE
+	@mkdir -p $(@D); echo $(COMMIT) | cmp -s - $@ || echo $(COMMIT) >$@
 
 dist/mt-launch: tools/mt-launch
 	@install -D -m 755 $< $@
 
-dist/mt: $(SOURCES) .build/packages | $(BUN)
-	@mkdir -p dist
-	$(COMPILE) tools/mt/main.ts --outfile $@ >/dev/null
+# A tool that is not written yet is left out of `mt`, and says so when it is called.
+MISSING = $(filter-out $(NAMES),$(shell sed -n 's/^ *"\(mt-[a-z]*\)":.*/\1/p' tools/mt/tools.ts))
 
-dist/mt-%: $(SOURCES) .build/packages | $(BUN)
+dist/mt: $(call sources,tools) $(SHARED)
+	@mkdir -p dist
+	$(COMPILE) $(MISSING:%=--external '*/%/main.ts') tools/mt/main.ts --outfile $@ >/dev/null
+
+.SECONDEXPANSION:
+dist/mt-%: $$(call sources,tools/mt-$$*) $(SHARED)
 	@mkdir -p dist
 	$(COMPILE) tools/mt-$*/main.ts --outfile $@ >/dev/null

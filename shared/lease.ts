@@ -5,7 +5,6 @@
  */
 import {
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -34,7 +33,8 @@ const leaseFile = (resource: string) => join(leaseDir(), `${resource}.json`);
 
 function read(resource: string): LeaseFile {
   try {
-    return JSON.parse(readFileSync(leaseFile(resource), "utf8")) as LeaseFile;
+    const lease = JSON.parse(readFileSync(leaseFile(resource), "utf8")) as LeaseFile;
+    return { saved: lease.saved ?? {}, holders: lease.holders ?? {} };
   } catch {
     return { saved: {}, holders: {} };
   }
@@ -111,7 +111,6 @@ export async function acquireLease(
   holder: string,
   wanted: Settings,
 ): Promise<Result<void, MtError>> {
-  mkdirSync(leaseDir(), { recursive: true, mode: 0o700 });
   const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
   if (unlock.isErr()) return unlock.map(() => undefined);
   try {

@@ -2,7 +2,7 @@
  * Locks that die with their holder: a directory entry that names a living process, made in one step.
  * (flock needs FFI here; a name that is linked into place needs none.)
  */
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
@@ -28,11 +28,27 @@ export function startTime(pid: number): string | undefined {
 }
 
 export function readHolder(path: string): Holder | undefined {
+  const state = look(path);
+  return state === "free" || state === "dead" ? undefined : state;
+}
+
+/**
+ * Who holds the lock, told apart by one look at it: nobody, or one that is dead. (One that has just been let
+ * go is not dead: by the time that it would be taken away, another's may stand there.)
+ */
+function look(path: string): Holder | "free" | "dead" {
+  let text: string;
   try {
-    const holder = JSON.parse(readFileSync(path, "utf8")) as Holder;
-    return startTime(holder.pid) === holder.started ? holder : undefined;
+    text = readFileSync(path, "utf8");
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return "free";
+    throw thrown;
+  }
+  try {
+    const holder = JSON.parse(text) as Holder;
+    return startTime(holder.pid) === holder.started ? holder : "dead";
   } catch {
-    return undefined;
+    return "dead";
   }
 }
 
@@ -69,11 +85,13 @@ export async function lock(path: string, what: string, timeout_s = 30): Promise<
 /** Writes the file that is linked into place. Its directory may go (with the last lease) just before. */
 function noteHolder(mine: string, holder: Holder): void {
   for (let attempt = 1; ; attempt++) {
-    mkdirSync(dirname(mine), { recursive: true, mode: 0o700 });
     try {
+      mkdirSync(dirname(mine), { recursive: true, mode: 0o700 });
       return writeFileSync(mine, JSON.stringify(holder), { mode: 0o600 });
     } catch (thrown) {
-      if ((thrown as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 20) throw thrown;
+      // mkdir says EEXIST where the directory goes between its look and its second look.
+      const { code } = thrown as NodeJS.ErrnoException;
+      if ((code !== "ENOENT" && code !== "EEXIST") || attempt === 20) throw thrown;
     }
   }
 }
@@ -85,19 +103,18 @@ function tryLock(path: string, mine: string): boolean {
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
   }
-  if (readHolder(path)) return false;
-  // Its holder is dead. Only who holds the breaker may take it away, and looks again first: else one that
-  // saw the dead holder could take away the lock of the one that came after it.
+  if (look(path) !== "dead") return false;
+  // Only who holds the breaker may take a dead one's lock away, and looks again first: else one that saw the
+  // dead holder could take away the lock of the one that came after it.
   const breaker = `${path}.break`;
   try {
     linkSync(mine, breaker);
   } catch {
-    // One whose holder died while breaking; not one that has just gone, for another's may stand there by now.
-    if (existsSync(breaker) && !readHolder(breaker)) rmSync(breaker, { force: true });
+    if (look(breaker) === "dead") rmSync(breaker, { force: true });
     return false;
   }
   try {
-    if (!readHolder(path)) rmSync(path, { force: true });
+    if (look(path) === "dead") rmSync(path, { force: true });
   } finally {
     rmSync(breaker, { force: true });
   }

@@ -31,6 +31,13 @@ export function stateDir(): string {
 /** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
 export const leaseDir = () => process.env.MT_LEASES ?? "/run/megatux-leases";
 
+/** What the machine is found to be, for all its hosts; it may go at any time and is then found again. */
+export function cacheDir(): string {
+  if (process.env.MT_CACHE) return process.env.MT_CACHE;
+  if (isRoot()) return "/var/cache/megatux";
+  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "megatux");
+}
+
 /** The base-32 digest of the parts, which cannot run into each other. */
 function digest(parts: readonly (string | number)[], characters: number): string {
   const bytes = createHash("sha256").update(parts.join("\0")).digest();

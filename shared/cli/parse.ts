@@ -127,7 +127,9 @@ function parseCommand(
     if (a.type !== "boolean") return [`--${f}=${value}`];
     return /^(1|true|yes)$/i.test(value) ? [`--${f}`] : [`--no-${f}`];
   });
-  const unclear = twins.find(([f, a]) => a.type === "boolean" && !/^(1|true|yes|0|false|no)$/i.test(env[envName(f)]!));
+  const unclear = twins.find(
+    ([f, a]) => a.type === "boolean" && !/^(1|true|yes|0|false|no)$/i.test(env[envName(f)]!),
+  );
   if (unclear) return usage(`Cannot use ${envName(unclear[0])}=${env[envName(unclear[0])]}: expected 1 or 0`);
   try {
     // After the check above nothing is left for citty to guess: canonical words in, values with defaults out.

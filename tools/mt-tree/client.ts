@@ -47,6 +47,12 @@ interface Channel {
   done: boolean;
 }
 
+/** What of our environment holds on the hosts too: how much is said, and in which form. */
+export function environmentForHosts(): Record<string, string> {
+  const names = ["MT_PROGRESS", "MT_LOG", "NO_COLOR"];
+  return Object.fromEntries(names.flatMap((n) => (process.env[n] ? [[n, process.env[n]!]] : [])));
+}
+
 export class TreeClient {
   readonly #link: Link;
   readonly #sessions = new Map<string, Session>();

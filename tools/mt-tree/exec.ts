@@ -8,7 +8,7 @@ import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { expandSet } from "../../shared/ranges.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
-import { type HostExit, type Session, TreeClient } from "./client.ts";
+import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
 
 /** Of each stream of each host; what is over is cut and said to be. */
 const OUTPUT_BYTES_MAX = 1024 * 1024;
@@ -77,7 +77,7 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
   }
   await new Promise<void>((resolve, reject) => {
     let room: (() => void) | undefined;
-    const session: Session = client.session(rest, {}, args.stdin === true, {
+    const session: Session = client.session(rest, environmentForHosts(), args.stdin === true, {
       output(host, fd, bytes) {
         const o = outputs.get(host)!;
         const left = OUTPUT_BYTES_MAX - o.size[fd];

@@ -14,7 +14,7 @@ import { LineSplitter, type RawLine } from "../../shared/stream/lines.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
 import { Accounts } from "./accounts.ts";
-import { type HostExit, type Session, TreeClient } from "./client.ts";
+import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
 import { endSession } from "./exec.ts";
 import type { HostStatus } from "./messages.ts";
 import { readTree } from "./tree-file.ts";
@@ -86,7 +86,7 @@ class MapRun {
     this.#invocation = invocation;
     this.#status = new Map(status.map((h) => [h.host, h]));
     this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
-    this.#session = client.session(invocation.rest, {}, true, {
+    this.#session = client.session(invocation.rest, environmentForHosts(), true, {
       output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
       exit: (host, how) => this.#guard(() => this.#exit(host, how)),
       drain: () => this.#room?.(),

@@ -1,0 +1,41 @@
+/** What the benches share: medians, and one line a number, with the promise where there is one. */
+import { spawnSync } from "node:child_process";
+
+export const DIST = new URL("../../dist/", import.meta.url).pathname;
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)]!;
+}
+
+/** Seconds that `work` takes, each of `times` runs. */
+export function timed(times: number, work: () => void): number[] {
+  return Array.from({ length: times }, () => {
+    const began = performance.now();
+    work();
+    return (performance.now() - began) / 1000;
+  });
+}
+
+/** Whether a program is on PATH. */
+export const has = (program: string) =>
+  spawnSync("sh", ["-c", 'command -v "$1"', "sh", program]).status === 0;
+
+/** Prints a number; with a promise, says whether it is kept, and makes the bench exit 1 where it is not. */
+export function report(
+  what: string,
+  value: number,
+  unit: string,
+  promise?: { atLeast?: number; atMost?: number },
+): void {
+  const text = value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
+  const kept =
+    (promise?.atLeast === undefined || value >= promise.atLeast) &&
+    (promise?.atMost === undefined || value <= promise.atMost);
+  const aim =
+    promise === undefined
+      ? ""
+      : `  (promised: ${promise.atLeast !== undefined ? `at least ${promise.atLeast.toLocaleString("en")}` : `at most ${promise.atMost}`}${kept ? "" : ", NOT KEPT"})`;
+  process.stdout.write(`${what.padEnd(52)} ${text.padStart(12)} ${unit}${aim}\n`);
+  if (!kept) process.exitCode = 1;
+}

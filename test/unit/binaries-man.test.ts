@@ -1,0 +1,66 @@
+/** The pages of man/ against the specs of the tools: what a tool has stands in its page, and a page names nothing that no tool has. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { commandHelp, toolHelp } from "../../shared/cli/help.ts";
+import { argsOf } from "../../shared/cli/parse.ts";
+import type { ToolSpec } from "../../shared/cli/spec.ts";
+import { ROOT } from "./shared-fixtures.ts";
+
+const tools = readdirSync(join(ROOT, "tools")).filter(
+  (t) => existsSync(join(ROOT, "tools", t, "main.ts")) && t !== "mt",
+);
+const page = (tool: string) => readFileSync(join(ROOT, "man", `${tool}.1.md`), "utf8");
+const specOf = async (tool: string) =>
+  ((await import(join(ROOT, "tools", tool, "spec.ts"))) as { spec: ToolSpec }).spec;
+
+test("mt carries every tool that there is", () => {
+  const carried = [
+    ...readFileSync(join(ROOT, "tools/mt/tools.ts"), "utf8").matchAll(/^ *"(mt-[a-z]+)":/gm),
+  ].map((m) => m[1]);
+  expect(carried.sort()).toEqual(tools.sort());
+});
+
+describe.each(tools)("%s", (tool) => {
+  test("has a page with the usual parts, and every command stands in it", async () => {
+    const text = page(tool);
+    // NAME is the title line: "# mt-x(1) -- what it is".
+    expect(text).toMatch(new RegExp(`^# ${tool}\\(1\\) -- \\S`));
+    for (const part of ["SYNOPSIS", "DESCRIPTION", "EXAMPLES", "EXIT STATUS", "SEE ALSO"])
+      expect(text).toMatch(new RegExp(`^#+ ${part}`, "m"));
+    const spec = await specOf(tool);
+    for (const [command, c] of Object.entries(spec.commands))
+      if (!c.hidden) expect(text, command).toMatch(new RegExp(`\\b${command}\\b`));
+  });
+
+  test("every flag stands in the help of its command, with what it does", async () => {
+    const spec = await specOf(tool);
+    for (const [command, c] of Object.entries(spec.commands)) {
+      const help = commandHelp(spec, command);
+      for (const [flag, a] of Object.entries(argsOf(c))) {
+        expect(a.description, `${command} ${flag}`).toBeTruthy();
+        if (a.type !== "positional") expect(help, `${command} ${flag}`).toContain(`--${flag}`);
+      }
+    }
+  });
+
+  test("page and examples name no command and no flag that the tool does not have", async () => {
+    const spec = await specOf(tool);
+    const flags = new Set([
+      "version",
+      "help",
+      ...Object.values(spec.commands).flatMap((c) => Object.keys(argsOf(c))),
+    ]);
+    const lines = `${page(tool)}\n${toolHelp(spec)}`.split("\n");
+    for (const line of lines) {
+      for (const [, command] of line.matchAll(new RegExp(`(?:^|[\`|(] ?)${tool} ([a-z]+)\\b`, "gm"))) {
+        if (!line.includes(`${tool} ${command} `) && !line.trimEnd().endsWith(command!)) continue;
+        if (/[`]|^ {2,}|^\$/.test(line)) expect(Object.keys(spec.commands), line).toContain(command);
+      }
+      // Flags of this tool's own calls: up to the next program in the pipe, or the command after --.
+      for (const [, call] of line.matchAll(new RegExp(`\\b${tool} ([^|\`;]*)`, "g")))
+        for (const [, flag] of call!.split(/ -- /)[0]!.matchAll(/ --(?:no-)?([a-z][a-z-]*)/g))
+          expect([...flags], line).toContain(flag);
+    }
+  });
+});

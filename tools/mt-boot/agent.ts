@@ -1,0 +1,209 @@
+/**
+ * The guest agent's protocol (qemu-ga) over its virtio-serial port's host side: one request at a time, its
+ * answer in one line. `guest-sync-delimited` finds the way back after a timeout: its answer begins with 0xFF
+ * and carries our number, whatever stood in the line before it.
+ */
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../shared/errors.ts";
+import { openLines } from "./lines.ts";
+
+/** Bytes wait in the socket until the guest opens its port, so one request is enough; a reset agent loses it. */
+const SYNC_AGAIN_MS = 15_000;
+const POLL_MS_MIN = 20;
+const POLL_MS_MAX = 500;
+
+export interface Agent {
+  /** Waits until the agent answers. */
+  sync(timeout_s: number): Promise<Result<void, MtError>>;
+  call(command: string, args?: object, timeout_s?: number): Promise<Result<unknown, MtError>>;
+  close(): void;
+}
+
+interface AgentLine {
+  return?: unknown;
+  error?: { class?: string; desc?: string };
+}
+
+/** Connects to the host side of the port; whether the guest is there is another question: `sync`. */
+export async function openAgent(
+  path: string,
+  options: { timeout_s: number; onClose?: () => void; given_up?: () => boolean },
+): Promise<Result<Agent, MtError>> {
+  let open = true;
+  let synced = false;
+  let take: ((line: AgentLine | undefined, delimited: boolean) => void) | undefined;
+  const sync_ids = new Set<number>();
+  const opened = await openLines(
+    path,
+    {
+      onLine(bytes) {
+        const mark = bytes.lastIndexOf(0xff);
+        let line: AgentLine;
+        try {
+          line = JSON.parse(bytes.subarray(mark + 1).toString()) as AgentLine;
+        } catch {
+          return;
+        }
+        take?.(line, mark >= 0);
+      },
+      onClose() {
+        open = false;
+        take?.(undefined, false);
+        options.onClose?.();
+      },
+    },
+    options.timeout_s,
+    options.given_up,
+  );
+  if (opened.isErr()) return opened.map(() => undefined as never);
+  const socket = opened.value;
+  const gone = <T>(what: string) =>
+    fail<T>("lost", `Cannot ask the guest agent to ${what}: its guest has gone`);
+
+  const syncNow = (timeout_s: number): Promise<Result<void, MtError>> =>
+    new Promise((resolve) => {
+      if (!open) return resolve(gone("answer"));
+      sync_ids.clear();
+      const ask = () => {
+        const id = 1 + Math.floor(Math.random() * 2 ** 30);
+        sync_ids.add(id);
+        // 0xFF first: the agent drops a half-read request.
+        socket.send(Buffer.from([0xff]));
+        socket.send(`${JSON.stringify({ execute: "guest-sync-delimited", arguments: { id } })}\n`);
+      };
+      const finish = (result: Result<void, MtError>) => {
+        clearTimeout(timer);
+        clearInterval(again);
+        take = undefined;
+        synced = result.isOk();
+        resolve(result);
+      };
+      const timer = setTimeout(
+        () => finish(fail("timeout", `Cannot reach the guest agent: no answer in ${timeout_s} s`)),
+        timeout_s * 1000,
+      );
+      const again = setInterval(ask, SYNC_AGAIN_MS);
+      take = (line, delimited) => {
+        if (line === undefined) finish(gone("answer"));
+        else if (delimited && typeof line.return === "number" && sync_ids.has(line.return))
+          finish(ok(undefined));
+      };
+      ask();
+    });
+
+  const callNow = (
+    command: string,
+    args: object | undefined,
+    timeout_s: number,
+  ): Promise<Result<unknown, MtError>> =>
+    new Promise((resolve) => {
+      if (!open) return resolve(gone(command));
+      const finish = (result: Result<unknown, MtError>) => {
+        clearTimeout(timer);
+        take = undefined;
+        resolve(result);
+      };
+      const timer = setTimeout(() => {
+        synced = false;
+        finish(fail("timeout", `Cannot ask the guest agent to ${command}: no answer in ${timeout_s} s`));
+      }, timeout_s * 1000);
+      take = (line, delimited) => {
+        if (line === undefined) finish(gone(command));
+        // The answer to a sync that was sent twice comes late: it is not ours.
+        else if (delimited && sync_ids.has(line.return as number)) return;
+        else if (line.error) finish(fail("failed", line.error.desc ?? JSON.stringify(line.error)));
+        else finish(ok(line.return));
+      };
+      socket.send(
+        `${JSON.stringify(args === undefined ? { execute: command } : { execute: command, arguments: args })}\n`,
+      );
+    });
+
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = last.then(work);
+    last = mine;
+    return mine;
+  };
+  return ok({
+    sync: (timeout_s) => inTurn(() => syncNow(timeout_s)),
+    call: (command, args, timeout_s = 30) =>
+      inTurn(async () => {
+        if (!synced) {
+          const again = await syncNow(timeout_s);
+          if (again.isErr()) return again;
+        }
+        return callNow(command, args, timeout_s);
+      }),
+    close: socket.close,
+  });
+}
+
+/** What a command in a guest did. */
+export interface GuestExit {
+  code?: number;
+  signal?: string;
+  stdout: string;
+  stderr: string;
+  truncated: boolean;
+}
+
+interface ExecStatus {
+  exited: boolean;
+  exitcode?: number;
+  signal?: number;
+  "out-data"?: string;
+  "err-data"?: string;
+  "out-truncated"?: boolean;
+  "err-truncated"?: boolean;
+}
+
+/**
+ * Runs a program in the guest to its end; the agent looks it up on its PATH. Ended there where time runs out.
+ * @param output_bytes_max of each of stdout and stderr; the rest is cut
+ */
+export async function runInGuest(
+  agent: Agent,
+  argv: readonly string[],
+  options: { timeout_s: number; output_bytes_max: number; signal?: AbortSignal },
+): Promise<Result<GuestExit, MtError>> {
+  const end = Date.now() + options.timeout_s * 1000;
+  const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
+  const words = { path: argv[0], arg: argv.slice(1), "capture-output": true };
+  const started = await agent.call("guest-exec", words, options.timeout_s);
+  if (started.isErr())
+    return started
+      .map(() => undefined as never)
+      .mapErr((e) => (e.code === "failed" ? { ...e, message: `Cannot run ${argv[0]}: ${e.message}` } : e));
+  const { pid } = started.value as { pid: number };
+  for (let pause_ms = POLL_MS_MIN; ; pause_ms = Math.min(pause_ms * 1.5, POLL_MS_MAX)) {
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pause_ms, left_s() * 1000)));
+    const asked = await agent.call("guest-exec-status", { pid }, Math.max(left_s(), 5));
+    if (asked.isErr()) return asked.map(() => undefined as never);
+    const status = asked.value as ExecStatus;
+    if (status.exited) return ok(exitOf(status, options.output_bytes_max));
+    if (Date.now() < end && !options.signal?.aborted) continue;
+    // The guest may be deaf: we have asked it to end the program, more is not in our hands.
+    await agent.call("guest-exec", { path: "kill", arg: ["-KILL", String(pid)] }, 5);
+    return options.signal?.aborted
+      ? fail("failed", `Cannot run ${argv[0]}: interrupted`)
+      : fail("timeout", `Cannot run ${argv[0]}: no end in ${options.timeout_s} s`);
+  }
+}
+
+function exitOf(status: ExecStatus, bytes_max: number): GuestExit {
+  const cut = (data: string | undefined): [string, boolean] => {
+    const bytes = Buffer.from(data ?? "", "base64");
+    return [bytes.subarray(0, bytes_max).toString(), bytes.length > bytes_max];
+  };
+  const [stdout, stdout_cut] = cut(status["out-data"]);
+  const [stderr, stderr_cut] = cut(status["err-data"]);
+  return {
+    ...(status.exitcode === undefined ? {} : { code: status.exitcode }),
+    ...(status.signal === undefined ? {} : { signal: String(status.signal) }),
+    stdout,
+    stderr,
+    truncated:
+      stdout_cut || stderr_cut || status["out-truncated"] === true || status["err-truncated"] === true,
+  };
+}

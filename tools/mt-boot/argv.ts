@@ -1,0 +1,79 @@
+/**
+ * QEMU's command line for one guest, from its record and nothing else but names of this host: files stand
+ * in the guest's directory, the kernel in the store, taps by name. The directory stands in the line, so that
+ * the process can be found in /proc when everything else is lost.
+ */
+import { join } from "node:path";
+import { guestMac } from "../../shared/addresses.ts";
+import { tapName } from "../../shared/names.ts";
+import type { Guest, Image } from "../../shared/records/index.ts";
+
+export const QEMU = "qemu-system-x86_64";
+export const AGENT_PORT = "org.qemu.guest_agent.0";
+
+/**
+ * For an image that names no command line: a serial console, no clock watchdogs (an idle guest wakes a third
+ * less), no self-tests, and a panic ends QEMU (`panic=-1` with `-no-reboot`), which the supervisor sees.
+ */
+export const DEFAULT_CMDLINE =
+  "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=tsc cryptomgr.notests " +
+  "random.trust_cpu=on no_timer_check i8042.noaux i8042.nokbd 8250.nr_uarts=1";
+
+/** How guest code runs: on the processor, or translated. */
+export type Accelerator = "kvm" | "tcg";
+
+/** The files of one guest in its directory. */
+export const guestFiles = (dir: string) => ({
+  pid: join(dir, "pid"),
+  qmp: join(dir, "qmp"),
+  agent: join(dir, "agent"),
+  console: join(dir, "console"),
+  log: join(dir, "qemu.log"),
+});
+
+/** What stands in the command line of this guest's QEMU and of no other process. */
+export const guestMark = (dir: string) => `\0-pidfile\0${join(dir, "pid")}\0`;
+
+export interface Boot {
+  experiment: string;
+  /** One guest, no range. */
+  guest: Guest;
+  /** Its directory. */
+  dir: string;
+  kernel: string;
+  initrd: string;
+  cmdline?: Image["cmdline"];
+  accelerator: Accelerator;
+}
+
+/** QEMU takes a comma inside a value when it is doubled. */
+const value = (text: string) => text.replaceAll(",", ",,");
+
+export function qemuArgv({ experiment, guest, dir, kernel, initrd, cmdline, accelerator }: Boot): string[] {
+  const files = guestFiles(dir);
+  return [
+    ...["-pidfile", files.pid],
+    ...["-name", `guest=${guest.id}`],
+    ...["-machine", "pc,mem-merge=on,dump-guest-core=off"],
+    // The translation buffer is as large as the guest is allowed to make it: 32 MiB lose no speed here.
+    ...["-accel", accelerator === "kvm" ? "kvm" : "tcg,tb-size=32"],
+    ...["-cpu", "max", "-smp", String(guest.cores), "-m", `${guest.mem_mib}M`],
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    // A guest that breaks out of its QEMU starts no program.
+    ...["-sandbox", "on,spawn=deny"],
+    ...["-chardev", `file,id=console,path=${value(files.console)},append=on`, "-serial", "chardev:console"],
+    ...[
+      "-chardev",
+      `socket,id=qmp,path=${value(files.qmp)},server=on,wait=off`,
+      "-mon",
+      "chardev=qmp,mode=control",
+    ],
+    ...["-chardev", `socket,id=agent,path=${value(files.agent)},server=on,wait=off`],
+    ...["-device", "virtio-serial-pci", "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...guest.interfaces.flatMap((_, nic) => [
+      ...["-netdev", `tap,id=nic${nic},ifname=${tapName(experiment, guest.id, nic)},script=no,downscript=no`],
+      ...["-device", `virtio-net-pci,netdev=nic${nic},mac=${guestMac(guest.index, nic)},romfile=`],
+    ]),
+    ...["-kernel", kernel, "-initrd", initrd, "-append", cmdline ?? DEFAULT_CMDLINE],
+  ];
+}

@@ -1,0 +1,120 @@
+/**
+ * `mt-boot down`: the plan's guests of this host are gone, and their files with them. Works through the
+ * supervisor where one answers, else on what the kernel shows; after a crash, and twice.
+ */
+import { existsSync, rmSync } from "node:fs";
+import { ok, type Result } from "neverthrow";
+import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
+import type { Run } from "../../shared/cli/start.ts";
+import { fail, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { lock } from "../../shared/lock.ts";
+import { experimentDir, guestDir } from "../../shared/names.ts";
+import { endProcess, waitFor } from "../../shared/process.ts";
+import { parseRange } from "../../shared/ranges.ts";
+import type { Guest } from "../../shared/records/index.ts";
+import { guestMembers } from "../../shared/records/members.ts";
+import { ask, supervisorPid } from "./client.ts";
+import { removeDirectory, removeFiles, startLock, supervisorLock } from "./files.ts";
+import { hasLedger, openLedger } from "./ledger.ts";
+import { endGuests, livingGuests } from "./processes.ts";
+
+const SUPERVISOR_END_S = 5;
+
+export const down: Run = async (invocation) => {
+  const { args } = invocation;
+  if (typeof args.experiment === "string" && args.experiment !== "") {
+    orThrow(parseRange(args.experiment));
+    orThrow(await endExperiment(args.experiment, hostOf(invocation)));
+    return 0;
+  }
+  if (process.stdin.isTTY)
+    throw new MtFailure(
+      mtError(
+        "usage",
+        "Cannot read records: stdin is a terminal",
+        "mt-boot down <abilene.plan, or mt-boot down --experiment ID",
+      ),
+    );
+  const ids: string[] = [];
+  let experiment: string | undefined;
+  let ended: Result<void, MtError> = ok(undefined);
+  return runFilterCommand(invocation, {
+    changes: true,
+    reads: {
+      experiment: (record) => {
+        experiment = record.id;
+      },
+    },
+    owns: {
+      guest: (record, context) => {
+        const members = guestMembers(record);
+        if (members.isErr()) return context.failed(record, members.error);
+        for (const { id } of members.value) ids.push(id);
+        const { state: _state, error: _error, ...guest } = record;
+        return context.atEnd(() =>
+          ended.isErr()
+            ? context.failed(guest, ended.error)
+            : ({ ...guest, state: "stopped" } satisfies Guest),
+        );
+      },
+    },
+    onEnd: async (context) => {
+      if (ids.length === 0) return;
+      if (experiment === undefined)
+        ended = fail("data", "Cannot stop the guests: no experiment record came before them");
+      else ended = await endExperiment(experiment, context.host, ids);
+    },
+  });
+};
+
+/** Ends guests of an experiment on this host; without ids all, and whatever mt-boot keeps of it. */
+async function endExperiment(
+  experiment: string,
+  host: string,
+  ids?: readonly string[],
+): Promise<Result<void, MtError>> {
+  if (!existsSync(experimentDir(experiment)) && livingGuests(experiment).length === 0) return ok(undefined);
+  const supervisor = supervisorPid(experiment);
+  if (supervisor !== undefined) {
+    const asked = await ask({ experiment, host }, "down", { ids }, () => {}, false);
+    if (asked.isOk() && asked.value.left > 0) return ok(undefined);
+    // It ends by itself with the last guest; one that does not answer is ended.
+    if (asked.isOk())
+      await waitFor(() => (supervisorPid(experiment) === undefined ? true : undefined), SUPERVISOR_END_S, 10);
+    if (supervisorPid(experiment) === supervisor) await endProcess(supervisor, "supervise", 0);
+  }
+  return endWithout(experiment, ids);
+}
+
+/** Ends guests as the kernel shows them, where no supervisor answers. */
+async function endWithout(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
+  const unlock = await lock(startLock(experiment), `stopping ${experiment}`, 40);
+  if (unlock.isErr()) return unlock.map(() => undefined);
+  let empty = true;
+  try {
+    const dirs = ids && new Set(ids.map((id) => guestDir(experiment, id)));
+    const left = await endGuests(
+      livingGuests(experiment).filter(({ dir }) => dirs === undefined || dirs.has(dir)),
+    );
+    if (left.length > 0)
+      return fail(
+        "failed",
+        `Cannot end QEMU ${left.map(({ pid }) => pid).join(", ")}: still there after SIGKILL`,
+      );
+    if (ids !== undefined && hasLedger(experiment)) {
+      const ledger = await openLedger(experiment);
+      ledger.drop(ids);
+      empty = ledger.rows().length === 0;
+      ledger.close();
+    }
+    for (const dir of dirs ?? []) rmSync(dir, { recursive: true, force: true });
+    if (empty) {
+      removeFiles(experiment);
+      rmSync(supervisorLock(experiment), { force: true });
+    }
+    return ok(undefined);
+  } finally {
+    unlock.value();
+    if (empty) removeDirectory(experiment);
+  }
+}

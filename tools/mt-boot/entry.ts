@@ -1,0 +1,71 @@
+/** One guest as the supervisor has it: what it is wanted to be, what it is, and who works on it. */
+import type { MtError } from "../../shared/errors.ts";
+import type { GuestState } from "../../shared/records/guest.ts";
+import type { Guest, Image } from "../../shared/records/index.ts";
+import type { AcceleratorWish, LedgerRow, Wanted } from "./ledger.ts";
+import type { Machine } from "./machine.ts";
+import type { GuestLine } from "./protocol.ts";
+
+export interface Entry {
+  record: Guest;
+  image: Image;
+  accel: AcceleratorWish;
+  ready_timeout_s: number;
+  wanted: Wanted;
+  state: GuestState;
+  error?: MtError;
+  dir: string;
+  pid?: number;
+  machine?: Machine;
+  /** Says how its process ended, once it has. */
+  howEnded?: () => Promise<string>;
+  /** Set while somebody brings it to where it is wanted. */
+  driving?: Promise<void>;
+  /** How often it may still be tried before it is given up. */
+  tries_left: number;
+  /** Failures in a row; the back-off grows with them. */
+  failures: number;
+  well_since: number;
+  /** Cuts the back-off short. */
+  wake?: () => void;
+  /** Has its turn, or had it: an interrupted request leaves it alone. */
+  begun: boolean;
+  /** Taken out: whoever still works on it lets it be. */
+  dropped: boolean;
+}
+
+/** @param tries how often it may be tried again before it is given up */
+export const newEntry = (row: LedgerRow, dir: string, tries: number): Entry => ({
+  ...row,
+  dir,
+  tries_left: tries,
+  failures: 0,
+  well_since: 0,
+  begun: false,
+  dropped: false,
+});
+
+/** Whether it is where it is wanted. One that is ready is not wanted any less. */
+export const reached = (entry: Entry) =>
+  entry.machine !== undefined && (entry.state === "ready" || entry.state === entry.wanted);
+
+export const lineOf = ({ record, state, error }: Entry): GuestLine => ({
+  kind: "guest",
+  id: record.id,
+  state,
+  ...(error === undefined ? {} : { error }),
+});
+
+/** What a running guest cannot change. */
+export function definition(guest: Guest, image: Image): string {
+  const nics = guest.interfaces.map(({ segment, ip, gateway }) => [segment, ip, gateway]);
+  return JSON.stringify([
+    guest.index,
+    guest.image,
+    image.files?.kernel,
+    image.files?.initrd,
+    guest.cores,
+    guest.mem_mib,
+    nics,
+  ]);
+}

@@ -1,0 +1,29 @@
+/** The files that mt-boot keeps of an experiment on this host, beside its guests' directories. */
+import { rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { experimentDir, supervisorSocket } from "../../shared/names.ts";
+import { removeLedger } from "./ledger.ts";
+
+/** Held by the living supervisor: says its pid. */
+export const supervisorLock = (experiment: string) => join(experimentDir(experiment), "boot.lock");
+/** What it said on stderr. */
+export const supervisorLog = (experiment: string) => join(experimentDir(experiment), "boot.log");
+/** Held by whoever starts it, or does its work for it. */
+export const startLock = (experiment: string) => join(experimentDir(experiment), "boot.start");
+
+/** All that mt-boot keeps of an experiment on this host. */
+export function removeFiles(experiment: string): void {
+  removeLedger(experiment);
+  rmSync(supervisorSocket(experiment), { force: true });
+  rmSync(supervisorLog(experiment), { force: true });
+  rmSync(join(experimentDir(experiment), "g"), { recursive: true, force: true });
+}
+
+/** The directory of the experiment goes with the last tool that has something in it. */
+export function removeDirectory(experiment: string): void {
+  try {
+    rmdirSync(experimentDir(experiment));
+  } catch {
+    // Another tool's files are in it.
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * What the supervisor must remember to be started again: each guest's record, the image that it boots from,
+ * what it is wanted to be and what was last true. One SQLite file, beside the guests' sockets.
+ */
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { MtError } from "../../shared/errors.ts";
+import { experimentDir } from "../../shared/names.ts";
+import type { GuestState } from "../../shared/records/guest.ts";
+import type { Guest, Image } from "../../shared/records/index.ts";
+import { openDatabase } from "../../shared/sqlite.ts";
+
+/** What a guest is wanted to be; undefined where it is given up until somebody asks again. */
+export type Wanted = "paused" | "ready" | undefined;
+export type AcceleratorWish = "auto" | "kvm" | "tcg";
+
+export interface LedgerRow {
+  record: Guest;
+  image: Image;
+  accel: AcceleratorWish;
+  ready_timeout_s: number;
+  wanted: Wanted;
+  state: GuestState;
+  error?: MtError;
+}
+
+export interface Ledger {
+  rows(): LedgerRow[];
+  /** The experiment and host that it was made for: directory names may be shortened. */
+  about(): { experiment: string; host: string } | undefined;
+  put(row: LedgerRow): void;
+  drop(ids: readonly string[]): void;
+  close(): void;
+}
+
+const ledgerFile = (experiment: string) => join(experimentDir(experiment), "boot.sqlite");
+export const hasLedger = (experiment: string) => existsSync(ledgerFile(experiment));
+
+/** @param about makes the file where it is not there */
+export async function openLedger(experiment: string, about?: { host: string }): Promise<Ledger> {
+  const database = await openDatabase(ledgerFile(experiment));
+  database.exec(`
+    CREATE TABLE IF NOT EXISTS about (experiment TEXT NOT NULL, host TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS guests (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, row TEXT NOT NULL) WITHOUT ROWID;`);
+  if (about && !database.get("SELECT 1 FROM about"))
+    database.run("INSERT INTO about (experiment, host) VALUES (?, ?)", experiment, about.host);
+  return {
+    rows: () =>
+      database
+        .all("SELECT row FROM guests ORDER BY seq")
+        .map(({ row }) => JSON.parse(row as string) as LedgerRow),
+    about: () =>
+      database.get("SELECT experiment, host FROM about") as { experiment: string; host: string } | undefined,
+    put: (row) =>
+      database.run(
+        "INSERT INTO guests (id, seq, row) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, row = excluded.row",
+        row.record.id,
+        row.record.index,
+        JSON.stringify(row),
+      ),
+    drop: (ids) =>
+      database.transaction(() => {
+        for (const id of ids) database.run("DELETE FROM guests WHERE id = ?", id);
+      }),
+    close: () => database.close(),
+  };
+}
+
+export function removeLedger(experiment: string): void {
+  for (const end of ["", "-wal", "-shm"]) rmSync(`${ledgerFile(experiment)}${end}`, { force: true });
+}

@@ -1,0 +1,63 @@
+/** `mt-boot ls`: the guests that are on this host and how they are, as records or as a table. */
+import { hostOf } from "../../shared/cli/filter-command.ts";
+import type { Run } from "../../shared/cli/start.ts";
+import { orThrow } from "../../shared/errors.ts";
+import type { Guest } from "../../shared/records/index.ts";
+import { LineWriter } from "../../shared/stream/writer.ts";
+import { ask, experimentsHere } from "./client.ts";
+import { foldGuests } from "./fold.ts";
+
+export const ls: Run = async (invocation) => {
+  const { args, signal } = invocation;
+  const host = hostOf(invocation);
+  const here = await experimentsHere();
+  const wanted =
+    typeof args.experiment === "string" && args.experiment !== ""
+      ? here.filter((id) => id === args.experiment)
+      : here;
+  const rows: string[][] = [
+    ["EXPERIMENT", "GUEST", "STATE", "IMAGE", "CORES", "MEM_MIB", "ADDRESS", "ERROR"],
+  ];
+  const writer = new LineWriter();
+  const human = args.human === true || process.stdout.isTTY;
+  for (const experiment of wanted) {
+    const guests: Guest[] = [];
+    orThrow(
+      await ask(
+        { experiment, host, signal },
+        "ls",
+        undefined,
+        (line) => void (line.kind === "list" && guests.push(line.guest)),
+      ),
+    );
+    guests.sort((a, b) => a.index - b.index);
+    for (const guest of foldGuests(guests)) {
+      if (human) rows.push(rowOf(experiment, guest));
+      else writer.line(JSON.stringify(guest));
+    }
+  }
+  if (human) for (const line of table(rows)) writer.line(line);
+  writer.flush();
+  return 0;
+};
+
+const rowOf = (experiment: string, g: Guest): string[] => [
+  experiment,
+  g.id,
+  g.state ?? "",
+  g.image,
+  String(g.cores),
+  String(g.mem_mib),
+  g.interfaces.map((nic) => nic.ip ?? "-").join(","),
+  g.error?.message ?? "",
+];
+
+function table(rows: readonly string[][]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
+}

@@ -1,0 +1,163 @@
+/**
+ * One running QEMU as the supervisor holds it: its process, its QMP socket and its agent's. Started by us or
+ * found alive; it does not end with us.
+ */
+import { spawn } from "node:child_process";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../shared/errors.ts";
+import { socketPath, tapName } from "../../shared/names.ts";
+import { cleanEnv, findProgram, isAlive, waitFor } from "../../shared/process.ts";
+import { type Agent, openAgent } from "./agent.ts";
+import { type Boot, guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
+import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
+
+/** Guests die before the agents that look after them when memory runs out. */
+const OOM_SCORE = "500";
+const TAIL_CHARACTERS_MAX = 400;
+
+export interface Machine {
+  pid: number;
+  dir: string;
+  qmp: Qmp;
+  agent: Agent;
+  /** Lets go of the sockets; QEMU goes on. */
+  close(): void;
+}
+
+/** A QEMU that has been spawned and not yet answered. */
+export interface Spawned {
+  pid: number;
+  /** Kept when the process has ended; says how. */
+  ended: Promise<string>;
+}
+
+/** What must be there on this host before QEMU is started; none of it gets better by trying again. */
+export function preflight({ experiment, guest, dir, kernel, initrd }: Boot): Result<void, MtError> {
+  for (const file of [kernel, initrd])
+    if (!existsSync(file))
+      return fail("unavailable", `Cannot boot {id}: image ${guest.image} is not on this host`, "mt-push");
+  for (const nic of guest.interfaces.keys()) {
+    // Seen as in our own network namespace, which /sys/class/net is not. QEMU would make a missing tap, on no bridge.
+    if (!existsSync(`/proc/sys/net/ipv4/conf/${tapName(experiment, guest.id, nic)}`))
+      return fail("unavailable", `Cannot boot {id}: the tap of its eth${nic} is not there`, "mt-vnet up");
+  }
+  return socketPath(guestFiles(dir).agent).map(() => undefined);
+}
+
+/** Starts QEMU in a session of its own; gives its pid at once. */
+export function spawnQemu(boot: Boot): Result<Spawned, MtError> {
+  const program = findProgram(QEMU);
+  if (program.isErr()) return fail("unavailable", program.error.message, program.error.hint);
+  const files = guestFiles(boot.dir);
+  rmSync(boot.dir, { recursive: true, force: true });
+  mkdirSync(boot.dir, { recursive: true, mode: 0o700 });
+  chmodSync(boot.dir, 0o700);
+  const log = openSync(files.log, "a", 0o600);
+  try {
+    const child = spawn(program.value, qemuArgv(boot), {
+      cwd: boot.dir,
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: cleanEnv(),
+    });
+    const ended = new Promise<string>((resolve) => {
+      child.once("error", (thrown) => resolve(thrown.message));
+      child.once("exit", (code, signal) =>
+        resolve(signal ? `ended by ${signal}` : `ended with code ${code}${lastLine(files.log)}`),
+      );
+    });
+    child.unref();
+    if (child.pid === undefined) return fail("failed", "Cannot boot {id}: the kernel gave no process");
+    awaitCommandLine(child.pid, boot.dir);
+    try {
+      writeFileSync(`/proc/${child.pid}/oom_score_adj`, OOM_SCORE);
+    } catch {
+      // It has ended already, or the host does not allow it: the guest is none the worse.
+    }
+    return ok({ pid: child.pid, ended });
+  } finally {
+    closeSync(log);
+  }
+}
+
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * spawn comes back a moment before the kernel has set the new program's command line, by which everybody
+ * else knows a guest: until then it would look dead. Microseconds, so it is waited for on the spot.
+ */
+function awaitCommandLine(pid: number, dir: string): void {
+  for (let tries = 0; tries < 200 && existsSync(`/proc/${pid}/exe`) && !isAlive(pid, guestMark(dir)); tries++)
+    Atomics.wait(pause, 0, 0, 1);
+}
+
+/** Waits until a process has ended whose socket closed; of one that is no child of ours nobody tells how. */
+export async function endOfProcess(pid: number, dir: string): Promise<string> {
+  const gone = await waitFor(() => (isAlive(pid, guestMark(dir)) ? undefined : true), 5);
+  // A child's exit is told a moment after /proc shows it: whoever races us with it shall win.
+  if (gone) await new Promise((resolve) => setTimeout(resolve, 200));
+  return gone ? "ended" : "closed its socket and does not end";
+}
+
+/**
+ * Takes hold of a QEMU: connects to QMP and to the agent's port.
+ * @param timeout_s how long QEMU may take to answer
+ */
+export async function holdMachine(
+  pid: number,
+  dir: string,
+  options: { timeout_s: number; onClose?: () => void; onEvent?: (event: QmpEvent) => void },
+): Promise<Result<Machine, MtError>> {
+  const files = guestFiles(dir);
+  const given_up = () => !isAlive(pid, guestMark(dir));
+  const qmp = await openQmp(files.qmp, { ...options, given_up });
+  if (qmp.isErr()) return qmp.map(() => undefined as never);
+  const agent = await openAgent(files.agent, { timeout_s: options.timeout_s, given_up });
+  if (agent.isErr()) {
+    qmp.value.close();
+    return agent.map(() => undefined as never);
+  }
+  const close = () => {
+    agent.value.close();
+    qmp.value.close();
+  };
+  return ok({ pid, dir, qmp: qmp.value, agent: agent.value, close });
+}
+
+/** The end of a guest's console, for an error's hint. */
+export function consoleTail(dir: string): string | undefined {
+  const text = tail(guestFiles(dir).console).replaceAll("\r", "").trim();
+  return text === "" ? undefined : `its console ends: ${text}`;
+}
+
+function lastLine(file: string): string {
+  const line = tail(file).trim().split("\n").pop() ?? "";
+  return line === "" ? "" : `: ${line}`;
+}
+
+function tail(file: string): string {
+  try {
+    const size = statSync(file).size;
+    const bytes = Buffer.alloc(Math.min(size, 4 * TAIL_CHARACTERS_MAX));
+    const fd = openSync(file, "r");
+    try {
+      readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+    } finally {
+      closeSync(fd);
+    }
+    return bytes.toString().slice(-TAIL_CHARACTERS_MAX);
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * What commands ask the supervisor, and what it answers: JSON lines over its socket. A request is a name and
+ * a body; every answer line has a kind; a failure of the whole is a line with `error` alone.
+ */
+import type { MtError } from "../../shared/errors.ts";
+import type { GuestState } from "../../shared/records/guest.ts";
+import type { Exit, Guest, Image } from "../../shared/records/index.ts";
+import type { AcceleratorWish } from "./ledger.ts";
+
+export interface UpRequest {
+  /** A guest or a range of them. */
+  guest: Guest;
+  image: Image;
+  paused: boolean;
+  jobs: number;
+  retries: number;
+  ready_timeout_s: number;
+  accel: AcceleratorWish;
+}
+export interface ResumeRequest {
+  ids: string[];
+  jobs: number;
+  retries: number;
+  ready_timeout_s: number;
+}
+/** Without ids: all. */
+export interface DownRequest {
+  ids?: string[];
+}
+export interface ExecRequest {
+  /** The record is what {field} is taken from; absent: the supervisor's own. */
+  targets: { id: string; record?: Guest }[];
+  argv: string[];
+  jobs: number;
+  timeout_s: number;
+}
+
+/** What became of one guest. Errors say {id} for its name, so that neighbours with the same error fold. */
+export interface GuestLine {
+  kind: "guest";
+  id: string;
+  state?: GuestState;
+  error?: MtError;
+}
+export interface ListLine {
+  kind: "list";
+  guest: Guest;
+}
+export interface StatsLine {
+  kind: "stats";
+  guests: number;
+  /** Means over guests that were looked at. */
+  rss_mib?: number;
+  pss_mib?: number;
+  /** Processor time that the supervisor itself has used since it started. */
+  supervisor_cpu_s: number;
+}
+/** Sent while nothing else is, so that a silent supervisor is told from a busy one. */
+export interface TickLine {
+  kind: "tick";
+}
+export interface DoneLine {
+  kind: "done";
+  /** Guests that are left. */
+  left: number;
+}
+export type ReplyLine = GuestLine | ListLine | StatsLine | TickLine | DoneLine | Exit;
+
+export const TICK_MS = 5_000;
+/** A supervisor that has sent nothing for so long is lost. */
+export const SILENCE_S = 15;
+
+/** The guest's name where an error says {id}; the name may be a range's. */
+export function nameGuest(error: MtError | undefined, id: string): MtError | undefined {
+  return error && { ...error, message: error.message.replaceAll("{id}", id) };
+}

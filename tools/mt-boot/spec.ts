@@ -1,0 +1,151 @@
+/** What mt-boot is, as data: commands, flags, records, examples. */
+import type { ArgsDef } from "citty";
+import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+
+const jobsArg = {
+  jobs: {
+    type: "string",
+    valueHint: "N",
+    description: "guests worked on at a time (default: 2 for each core of this host, 4 in exec)",
+  },
+} satisfies ArgsDef;
+const readyArg = {
+  "ready-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    default: "180",
+    description: "how long one guest may take, counted from when it gets its turn",
+  },
+} satisfies ArgsDef;
+const experimentArg = (description: string) =>
+  ({ experiment: { type: "string", valueHint: "ID", description } }) satisfies ArgsDef;
+
+export const spec: ToolSpec = {
+  name: "mt-boot",
+  summary: "starts, resumes, watches and stops guests on this host",
+  description: `One supervisor a host and experiment owns the guests: it starts them under QEMU, tells each who it is
+through its guest agent, starts again what dies, and answers ls and exec. It is started by the first command that
+needs it and ends with the last guest. Where it dies, the guests live on, and the next command starts it again.`,
+  commands: {
+    up: {
+      summary: "starts the plan's guests that are missing, resumes those that are paused",
+      args: {
+        ...filterArgs,
+        paused: {
+          type: "boolean",
+          description: "boot to the barrier, where the agent answers, and stop there",
+        },
+        accel: {
+          type: "enum",
+          options: ["auto", "kvm", "tcg"],
+          default: "auto",
+          description: "auto: KVM where a probe guest really boots, else TCG",
+        },
+        retries: {
+          type: "string",
+          valueHint: "N",
+          default: "3",
+          description: "how often a guest that failed is tried again",
+        },
+        ...jobsArg,
+        ...readyArg,
+      },
+      stdin: "records",
+      reads: ["experiment", "host", "image"],
+      writes: ["guest", "sample"],
+    },
+    resume: {
+      summary: "at end: lets the plan's paused guests go on and tells them who they are",
+      args: { ...filterArgs, ...jobsArg, ...readyArg },
+      stdin: "records",
+      reads: ["experiment", "host"],
+      writes: ["guest"],
+    },
+    check: {
+      summary: "says of every guest of the plan what it is now, and changes nothing",
+      args: { ...filterArgs },
+      stdin: "records",
+      reads: ["experiment"],
+      writes: ["guest"],
+    },
+    down: {
+      summary: "at end: stops the plan's guests; with --experiment all of it, without a plan",
+      args: { ...filterArgs, ...experimentArg("stop all guests of this experiment here; no stdin is read") },
+      stdin: "optional",
+      reads: ["experiment"],
+      writes: ["guest"],
+    },
+    check: {
+      summary: "how the plan's guests are now; changes nothing",
+      args: { ...filterArgs },
+      stdin: "records",
+      reads: ["experiment"],
+      writes: ["guest"],
+    },
+    ls: {
+      summary: "the guests that are here, with their states",
+      args: {
+        host: filterArgs.host,
+        human: { type: "boolean", description: "a table, also where stdout is no terminal" },
+        ...experimentArg("only this experiment"),
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["guest"],
+    },
+    exec: {
+      summary: "runs a command in guests through their agents",
+      args: {
+        set: {
+          type: "positional",
+          required: false,
+          description: "guests by name, as g[0-3],gw; without it: those of the records on stdin",
+        },
+        ...filterArgs,
+        ...experimentArg("which experiment the guests are of; needed where several run here"),
+        timeout: {
+          type: "string",
+          valueHint: "SECONDS",
+          default: "30",
+          description: "how long the command may take in one guest",
+        },
+        ...jobsArg,
+      },
+      rest: {
+        name: "CMD",
+        required: true,
+        description:
+          "program and arguments; {field} is replaced by that field of the guest's record, an array becomes several arguments",
+      },
+      stdin: "optional",
+      reads: ["experiment", "host", "guest"],
+      writes: ["exit"],
+    },
+    supervise: {
+      summary: "is the supervisor of one experiment on this host",
+      args: { experiment: { type: "positional", description: "the experiment" }, host: filterArgs.host },
+      stdin: "none",
+      reads: [],
+      writes: [],
+      hidden: true,
+    },
+  },
+  examples: [
+    {
+      command: "mt-boot up <abilene.plan",
+      does: "boot this host's guests of the plan, wait until they are ready",
+    },
+    {
+      command: "mt-boot up --paused <abilene.plan | mt-boot resume",
+      does: "boot all to the barrier, then let them go",
+    },
+    { command: "mt-boot exec 'g[0-3]' -- ip -4 addr", does: "run a command in four guests" },
+    { command: "mt-boot ls --human", does: "what is here, and how it is" },
+    {
+      command: "mt-boot down --experiment abilene",
+      does: "stop everything of one experiment, without a plan",
+    },
+  ],
+  exits: { 1: "some guests failed, or in exec a command ended with another code than 0" },
+  seeAlso: ["mt-vnet(1)", "mt-push(1)", "mt-ksm(1)", "mt-records(5)", "megatux(7)"],
+};

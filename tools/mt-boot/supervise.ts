@@ -1,0 +1,168 @@
+/**
+ * The supervisor's process: one a host and experiment, started by the first mt-boot command that needs it.
+ * Serves boot.sock in the experiment's directory; ends with the last guest and takes its files along. When
+ * it is ended otherwise, the guests live on.
+ */
+import { rmdirSync, rmSync } from "node:fs";
+import type { Server } from "node:http";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { err } from "neverthrow";
+import { hostOf } from "../../shared/cli/filter-command.ts";
+import type { Run } from "../../shared/cli/start.ts";
+import { inform, warn } from "../../shared/cli/stderr.ts";
+import { exitCodeOf, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { type Handler, serveUnix } from "../../shared/http.ts";
+import { lock } from "../../shared/lock.ts";
+import { experimentDir, socketPath, supervisorSocket } from "../../shared/names.ts";
+import type { Exit } from "../../shared/records/index.ts";
+import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
+import { execIn } from "./guest-exec.ts";
+import { openLedger, removeLedger } from "./ledger.ts";
+import { meanMemory } from "./memory.ts";
+import {
+  type DownRequest,
+  type ExecRequest,
+  nameGuest,
+  type ReplyLine,
+  type ResumeRequest,
+  TICK_MS,
+  type UpRequest,
+} from "./protocol.ts";
+import { Slots } from "./slots.ts";
+import { type Entry, Supervisor } from "./supervisor.ts";
+import { fillWords } from "./words.ts";
+
+/** One that has no guests waits so long for its first, or for another command. */
+const UNUSED_MS = 20_000;
+const CONSOLE_CHECK_MS = 60_000;
+/** The one before us may still be taking its files away. */
+const LOCK_S = 10;
+
+export const supervise: Run = async ({ args, signal, ...invocation }) => {
+  const experiment = String(args.experiment);
+  const host = hostOf({ args, ...invocation });
+  const unlock = await lock(supervisorLock(experiment), `the supervisor of ${experiment}`, LOCK_S);
+  if (unlock.isErr()) {
+    warn(unlock.error);
+    return exitCodeOf(unlock.error.code);
+  }
+  const ledger = await openLedger(experiment, { host });
+  const supervisor = new Supervisor(experiment, ledger);
+  const path = orThrow(socketPath(supervisorSocket(experiment)));
+  let asked = 0;
+  let unused: ReturnType<typeof setTimeout> | undefined;
+  let finish: () => void = () => {};
+  const finished = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  let ending = false;
+  const end = () => {
+    ending = true;
+    finish();
+  };
+  /** With the last guest gone, or none come, there is nothing to do. */
+  const maybeEnd = (at_once: boolean) => {
+    clearTimeout(unused);
+    if (asked > 0 || supervisor.entries.size > 0) return;
+    if (at_once) end();
+    else unused = setTimeout(() => maybeEnd(true), UNUSED_MS);
+  };
+  // From the first moment: whoever asks waits for this, and so has the truth.
+  let adopted: Promise<void> | undefined;
+
+  const answering = (
+    work: (body: never, send: (line: ReplyLine) => void, gone: AbortSignal) => Promise<void>,
+  ): Handler => {
+    return async (body, send, gone) => {
+      if (ending)
+        throw new MtFailure(
+          mtError("unavailable", `Cannot ask the supervisor of ${experiment}: it is ending`),
+        );
+      asked++;
+      clearTimeout(unused);
+      const tick = setInterval(() => send({ kind: "tick" }), TICK_MS);
+      try {
+        await adopted;
+        await work(body as never, send, gone);
+        send({ kind: "done", left: supervisor.entries.size });
+      } finally {
+        clearInterval(tick);
+        asked--;
+        maybeEnd(false);
+      }
+    };
+  };
+
+  const server = await serveUnix(path, {
+    ping: answering(async () => {}),
+    up: answering(async (request: UpRequest, send, gone) => supervisor.up(request, send, gone)),
+    resume: answering(async (request: ResumeRequest, send) => supervisor.resume(request, send)),
+    ls: answering(async (_: undefined, send) => {
+      for (const { record, state, error } of supervisor.entries.values()) {
+        const { state: _state, error: _error, ...guest } = record;
+        send({
+          kind: "list",
+          guest: { ...guest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) },
+        });
+      }
+    }),
+    stats: answering(async (_: undefined, send) => {
+      const pids = [...supervisor.entries.values()].flatMap(({ pid }) => pid ?? []);
+      const used = process.cpuUsage();
+      send({
+        kind: "stats",
+        guests: pids.length,
+        ...meanMemory(pids),
+        supervisor_cpu_s: (used.user + used.system) / 1e6,
+      });
+    }),
+    exec: answering(async (request: ExecRequest, send, gone) => {
+      const slots = new Slots(request.jobs);
+      await Promise.all(
+        request.targets.map((target) =>
+          slots.take(async () =>
+            send(await execIn(supervisor.entries.get(target.id), target, request, host, gone)),
+          ),
+        ),
+      );
+    }),
+    down: answering(async ({ ids }: DownRequest) => {
+      const left = await supervisor.down(ids);
+      if (left.length > 0) throw new MtFailure(orFail(left.map(({ pid }) => pid)));
+      if (supervisor.entries.size === 0) queueMicrotask(() => setTimeout(() => maybeEnd(true), 0));
+    }),
+  });
+  adopted = supervisor.adopt(2 * availableParallelism());
+  await adopted;
+  maybeEnd(false);
+  const trim = setInterval(() => supervisor.trimConsoles(), CONSOLE_CHECK_MS);
+  await Promise.race([
+    finished,
+    new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
+  ]);
+  clearInterval(trim);
+  clearTimeout(unused);
+  await close(server);
+  ledger.close();
+  rmSync(path, { force: true });
+  if (ending) removeFiles(experiment);
+  else inform("ended by a signal; the guests live on");
+  unlock.value();
+  if (ending) removeDirectory(experiment);
+  return 0;
+};
+
+const orFail = (pids: number[]) =>
+  mtError("failed", `Cannot end QEMU ${pids.join(", ")}: still there after SIGKILL`);
+
+/** Lets the answers in flight go out. */
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    setTimeout(() => {
+      server.closeAllConnections?.();
+      resolve();
+    }, 1000).unref();
+  });
+}

@@ -1,0 +1,206 @@
+/**
+ * The guests of one experiment on this host: takes up what an earlier supervisor left, and does what up,
+ * resume and down ask for.
+ */
+import { existsSync, rmSync, statSync, truncateSync } from "node:fs";
+import { ok, type Result } from "neverthrow";
+import { inform } from "../../shared/cli/stderr.ts";
+import { fail, type MtError, mtError } from "../../shared/errors.ts";
+import { guestDir } from "../../shared/names.ts";
+import type { Guest } from "../../shared/records/index.ts";
+import { guestMembers } from "../../shared/records/members.ts";
+import { guestFiles } from "./argv.ts";
+import { Driver } from "./driver.ts";
+import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
+import type { Ledger, LedgerRow } from "./ledger.ts";
+import { endOfProcess } from "./machine.ts";
+import { endGuests, type Living, livingGuests } from "./processes.ts";
+import type { GuestLine, ResumeRequest, UpRequest } from "./protocol.ts";
+
+const ADOPT_S = 20;
+const CONSOLE_BYTES_MAX = 4 * 1024 * 1024;
+
+export class Supervisor {
+  readonly entries = new Map<string, Entry>();
+  readonly #experiment: string;
+  readonly #ledger: Ledger;
+  readonly #driver: Driver;
+
+  constructor(experiment: string, ledger: Ledger) {
+    this.#experiment = experiment;
+    this.#ledger = ledger;
+    this.#driver = new Driver(experiment, ledger);
+  }
+
+  /** Takes up what an earlier supervisor left: living guests are held again, dead ones that are wanted started. */
+  async adopt(jobs: number): Promise<void> {
+    this.#driver.slots.resize(jobs);
+    const living = new Map(livingGuests(this.#experiment).map((l) => [l.dir, l]));
+    const held: Promise<void>[] = [];
+    for (const row of this.#ledger.rows()) {
+      const entry = newEntry(row, guestDir(this.#experiment, row.record.id), Infinity);
+      this.entries.set(row.record.id, entry);
+      const found = living.get(entry.dir);
+      living.delete(entry.dir);
+      if (found) held.push(this.#holdAgain(entry, found));
+      else if (entry.wanted) {
+        this.#driver.set(
+          entry,
+          "failed",
+          mtError("lost", "Cannot keep {id} running: its QEMU had ended", "it is started again"),
+        );
+        this.#driver.drive(entry);
+      } else if (entry.state !== "failed") this.#driver.set(entry, "stopped");
+    }
+    // One that no row tells of cannot be told who it is; `up` starts it anew.
+    if (living.size > 0) inform(`ended ${living.size} guests that the ledger does not know`);
+    held.push(endGuests([...living.values()]).then(() => undefined));
+    await Promise.all(held);
+  }
+
+  /** Takes hold of a living QEMU; what it is comes from QEMU and its agent, not from what was noted. */
+  async #holdAgain(entry: Entry, living: Living): Promise<void> {
+    entry.pid = living.pid;
+    const held = await this.#driver.hold(
+      entry,
+      living.pid,
+      () => endOfProcess(living.pid, entry.dir),
+      ADOPT_S,
+    );
+    const status = held.isOk()
+      ? await held.value.qmp.call("query-status", undefined, ADOPT_S)
+      : held.map(() => undefined as unknown);
+    if (status.isErr()) {
+      inform(`${entry.record.id}: ${status.error.message}: it is started anew`);
+      await this.#driver.discard(entry);
+      if (entry.wanted) this.#driver.drive(entry);
+      return;
+    }
+    const { status: now } = status.value as { status: string };
+    const was = entry.state;
+    entry.state = now === "paused" ? "paused" : "running";
+    entry.begun = true;
+    const answers =
+      was === "ready" && now === "running" && (await entry.machine?.agent.sync(ADOPT_S))?.isOk();
+    this.#driver.set(entry, answers ? "ready" : entry.state);
+    entry.well_since = Date.now();
+    if (!reached(entry)) this.#driver.drive(entry);
+  }
+
+  /** Makes the guests of a record be there; gives what became of each, as it happens. */
+  async up(request: UpRequest, each: (line: GuestLine) => void, signal: AbortSignal): Promise<void> {
+    const members = guestMembers(request.guest);
+    if (members.isErr()) {
+      each({ kind: "guest", id: request.guest.id, state: "failed", error: members.error });
+      return;
+    }
+    this.#driver.slots.resize(request.jobs);
+    const mine: Entry[] = [];
+    let done = false;
+    const gone = () => !done && this.#giveUp(mine);
+    signal.addEventListener("abort", gone, { once: true });
+    await Promise.all(
+      members.value.map(async (record) => {
+        const entry = this.#want(record, request);
+        if (entry.isErr()) return each({ kind: "guest", id: record.id, state: "failed", error: entry.error });
+        mine.push(entry.value);
+        await entry.value.driving;
+        each(lineOf(entry.value));
+      }),
+    );
+    done = true;
+  }
+
+  #want(record: Guest, request: UpRequest): Result<Entry, MtError> {
+    const wanted = request.paused ? "paused" : "ready";
+    const { image, accel, ready_timeout_s } = request;
+    const there = this.entries.get(record.id);
+    if (there?.pid !== undefined && definition(there.record, there.image) !== definition(record, image))
+      return fail(
+        "failed",
+        "Cannot boot {id}: it runs already, with another image, size or address",
+        "mt-boot down, then up",
+      );
+    const row: LedgerRow = { record, image, accel, ready_timeout_s, wanted, state: "planned" };
+    const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
+    this.entries.set(record.id, entry);
+    Object.assign(entry, { record, image, accel, ready_timeout_s });
+    // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
+    if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
+    this.#bring(entry, request.retries);
+    return ok(entry);
+  }
+
+  /** Starts a drive, or hurries the one that waits for its back-off. */
+  #bring(entry: Entry, retries: number): void {
+    if (reached(entry)) return;
+    entry.tries_left = retries;
+    entry.failures = 0;
+    this.#driver.drive(entry);
+    entry.wake?.();
+  }
+
+  /** Who asked has gone: what has not begun will not begin. */
+  #giveUp(entries: readonly Entry[]): void {
+    for (const entry of entries) if (!entry.begun && entry.driving) this.#forget(entry);
+  }
+
+  /** Lets paused guests go on. */
+  async resume(request: ResumeRequest, each: (line: GuestLine) => void): Promise<void> {
+    this.#driver.slots.resize(request.jobs);
+    await Promise.all(
+      request.ids.map(async (id) => {
+        const entry = this.entries.get(id);
+        if (!entry?.wanted) return each(notHere(id, entry));
+        entry.wanted = "ready";
+        entry.ready_timeout_s = request.ready_timeout_s;
+        this.#bring(entry, request.retries);
+        await entry.driving;
+        each(lineOf(entry));
+      }),
+    );
+  }
+
+  /** Ends guests and forgets them; `ids` absent: all, also such as nobody knows of. Gives those that would not end. */
+  async down(ids?: readonly string[]): Promise<Living[]> {
+    const going =
+      ids === undefined ? [...this.entries.values()] : ids.flatMap((id) => this.entries.get(id) ?? []);
+    const dirs = new Set(going.map((entry) => entry.dir));
+    for (const id of ids ?? []) dirs.add(guestDir(this.#experiment, id));
+    for (const entry of going) this.#forget(entry);
+    const left = await endGuests(
+      livingGuests(this.#experiment).filter((l) => ids === undefined || dirs.has(l.dir)),
+    );
+    for (const entry of going) entry.machine?.close();
+    for (const dir of dirs)
+      if (!left.some((l) => l.dir === dir)) rmSync(dir, { recursive: true, force: true });
+    return left;
+  }
+
+  #forget(entry: Entry): void {
+    entry.dropped = true;
+    entry.wanted = undefined;
+    entry.state = "stopped";
+    this.entries.delete(entry.record.id);
+    this.#ledger.drop([entry.record.id]);
+    entry.wake?.();
+  }
+
+  /** A guest may write to its console without end: what is more than a few MiB is dropped. */
+  trimConsoles(): void {
+    for (const entry of this.entries.values()) {
+      const file = guestFiles(entry.dir).console;
+      if (existsSync(file) && statSync(file).size > CONSOLE_BYTES_MAX) truncateSync(file, 0);
+    }
+  }
+}
+
+function notHere(id: string, entry: Entry | undefined): GuestLine {
+  if (entry?.error) return lineOf(entry);
+  return {
+    kind: "guest",
+    id,
+    state: "failed",
+    error: mtError("failed", "Cannot resume {id}: it is not there", "mt-boot up --paused"),
+  };
+}

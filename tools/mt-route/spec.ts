@@ -1,0 +1,55 @@
+/** mt-route's commands, flags, kinds and examples. */
+import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+
+export const spec: ToolSpec = {
+  name: "mt-route",
+  summary: "runs virtual routers in their namespaces, says when routes have converged",
+  description:
+    "Every router of this host gets a BIRD of its own that speaks OSPF in the router's namespace, which\n" +
+    "mt-vnet made. A router is converged when its kernel table holds every prefix that it can reach.",
+  commands: {
+    up: {
+      summary: "start what does not run, reload what changed, wait until every table is whole",
+      args: {
+        ...filterArgs,
+        timeout: {
+          type: "string",
+          default: "120",
+          valueHint: "SECONDS",
+          description: "how long routes may take to converge, from the end record",
+        },
+      },
+      stdin: "records",
+      reads: ["experiment", "segment"],
+      writes: ["router", "sample"],
+    },
+    down: {
+      summary: "end the routers of the plan, or of an experiment without its plan",
+      args: {
+        ...filterArgs,
+        experiment: {
+          type: "string",
+          valueHint: "ID",
+          description: "end all routers of this experiment on this host; stdin is not read",
+        },
+      },
+      stdin: "optional",
+      reads: ["experiment"],
+      writes: ["router"],
+    },
+    check: {
+      summary: "say what is true of each router now, without waiting; exit 1 where one is not converged",
+      args: filterArgs,
+      stdin: "records",
+      reads: ["experiment", "segment"],
+      writes: ["router", "sample"],
+    },
+  },
+  examples: [
+    { command: "mt-vnet up <abilene.plan | mt-route up >abilene.now", does: "start this host's routers" },
+    { command: "mt-route check <abilene.plan >abilene.now", does: "see which routers are converged now" },
+    { command: "mt-route down --experiment abilene", does: "end them without the plan" },
+  ],
+  exits: { 1: "a router failed or has not converged; its record says why" },
+  seeAlso: ["mt-vnet(1)", "mt-status(1)", "mt-records(5)", "megatux(7)", "bird(8)"],
+};

@@ -1,0 +1,14 @@
+/**
+ * mt-status: shows and records what is true of an experiment, and of this machine before and after it.
+ * Reads every kind; writes verdict, sample. Exits by the shared table; 1 where a verdict is not wholly true.
+ */
+import { start } from "../../shared/cli/start.ts";
+import { spec } from "./spec.ts";
+
+await start(spec, {
+  table: async () => (await import("./table.ts")).table,
+  check: async () => (await import("./check.ts")).check,
+  snapshot: async () => (await import("./snapshot.ts")).snapshot,
+  left: async () => (await import("./left.ts")).left,
+  history: async () => (await import("./history.ts")).history,
+});
