@@ -2,6 +2,8 @@
 import { defineConfig } from "vitest/config";
 
 const limits = { testTimeout: 60_000, hookTimeout: 120_000 };
+/** Guests boot under translation, several at a time on two cores. */
+const e2eLimits = { testTimeout: 240_000, hookTimeout: 240_000 };
 
 export default defineConfig({
   test: {
@@ -22,7 +24,7 @@ export default defineConfig({
           maxWorkers: 1,
           fileParallelism: false,
           sequence: { groupOrder: 1 },
-          ...limits,
+          ...e2eLimits,
         },
       },
     ],

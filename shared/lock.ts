@@ -27,9 +27,14 @@ export function startTime(pid: number): string | undefined {
   }
 }
 
+/** Who holds the lock now, as far as it can be seen. */
 export function readHolder(path: string): Holder | undefined {
-  const state = look(path);
-  return state === "free" || state === "dead" ? undefined : state;
+  try {
+    const state = look(path);
+    return state === "free" || state === "dead" ? undefined : state;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

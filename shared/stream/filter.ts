@@ -14,6 +14,7 @@ import {
   validate,
 } from "../records/index.ts";
 import { LineSplitter, type RawLine } from "./lines.ts";
+import { nextUnlessAborted } from "./stdin.ts";
 import { LineWriter, StdoutClosed } from "./writer.ts";
 
 const RAW_CHARACTERS_MAX = 4096;
@@ -151,7 +152,9 @@ class FilterRun {
       await this.#settle(() => this.#busy.size === 0);
       if (!this.#cutOff && !this.#abort.signal.aborted)
         await this.#filter.afterEnd?.(this.#context, this.#end);
-      if (this.#ended !== undefined && !this.#filter.only) this.#writer.line(this.#ended);
+      // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
+      if (this.#phase === "ended" && !this.#abort.signal.aborted && !this.#filter.only)
+        this.#writer.line(this.#ended!);
       this.#writer.flush();
     } catch (thrown) {
       // Finish the item in hand, start no other.
@@ -181,7 +184,7 @@ class FilterRun {
     const splitter = new LineSplitter();
     const iterator = input[Symbol.asyncIterator]();
     for (;;) {
-      const next = await this.#next(iterator);
+      const next = await nextUnlessAborted(iterator, this.#abort.signal);
       if (this.#broken !== undefined) throw this.#broken;
       if (next === undefined || next.done) break;
       await this.#takeAll(splitter.push(next.value));
@@ -190,23 +193,6 @@ class FilterRun {
     }
     if (!this.#abort.signal.aborted) await this.#takeAll(splitter.end());
     this.#flushSlots();
-  }
-
-  /**
-   * The next chunk, or undefined where the run is aborted. Not Promise.race with one promise for the abort: that
-   * would hold every chunk until the stream has ended.
-   */
-  #next(iterator: AsyncIterator<Buffer>): Promise<IteratorResult<Buffer> | undefined> {
-    const { signal } = this.#abort;
-    if (signal.aborted) return Promise.resolve(undefined);
-    return new Promise((resolve, reject) => {
-      const interrupted = () => resolve(undefined);
-      signal.addEventListener("abort", interrupted, { once: true });
-      iterator
-        .next()
-        .then(resolve, reject)
-        .finally(() => signal.removeEventListener("abort", interrupted));
-    });
   }
 
   async #takeAll(lines: RawLine[]): Promise<void> {

@@ -11,3 +11,22 @@ export async function readStdin(): Promise<Buffer> {
   for await (const chunk of stdinChunks()) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
+
+/**
+ * The next chunk, or undefined where the run is aborted. Not Promise.race with one promise for the abort: that
+ * would hold every chunk until the stream has ended.
+ */
+export function nextUnlessAborted<T>(
+  iterator: AsyncIterator<T>,
+  signal: AbortSignal,
+): Promise<IteratorResult<T> | undefined> {
+  if (signal.aborted) return Promise.resolve(undefined);
+  return new Promise((resolve, reject) => {
+    const interrupted = () => resolve(undefined);
+    signal.addEventListener("abort", interrupted, { once: true });
+    iterator
+      .next()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener("abort", interrupted));
+  });
+}

@@ -119,7 +119,7 @@ describe("a lease", () => {
       bunScript(
         `import { acquireLease, releaseLease } from "shared/lease.ts";
          const me = process.argv[3]!;
-         for (let i = 0; i < 10; i++) {
+         for (let i = 0; i < 40; i++) {
            (await acquireLease("ksm", me, { [process.argv[2]!]: me }))._unsafeUnwrap();
            (await releaseLease("ksm", (h) => h === me))._unsafeUnwrap();
          }

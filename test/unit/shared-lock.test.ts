@@ -75,7 +75,7 @@ describe("a lock", () => {
 import { closeSync, openSync, rmSync } from "node:fs";
 import { lock } from "shared/lock.ts";
 const [path, inside, dies] = process.argv.slice(2);
-for (let i = 0; i < 15; i++) {
+for (let i = 0; i < 60; i++) {
   const release = (await lock(path!, "stress", 30))._unsafeUnwrap();
   try { closeSync(openSync(inside!, "wx")); } catch { console.log("two inside"); }
   rmSync(inside!, { force: true });
@@ -83,7 +83,7 @@ for (let i = 0; i < 15; i++) {
   release();
 }
 console.log("done");`;
-    const scripts = [0, 3, 7, 11, 14, 99, 99].map((dies) =>
+    const scripts = [0, 9, 21, 33, 59, 99, 99].map((dies) =>
       bunScript(script, [join(dir, "l"), join(dir, "inside"), String(dies)]),
     );
     const ended = await Promise.all(scripts.map((s) => s.ended));

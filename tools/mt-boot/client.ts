@@ -10,7 +10,7 @@ import { askUnix } from "../../shared/http.ts";
 import { lock, readHolder } from "../../shared/lock.ts";
 import { experimentDir, runDir, shortName, supervisorSocket } from "../../shared/names.ts";
 import { startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
-import { startLock, supervisorLock, supervisorLog } from "./files.ts";
+import { supervisorLock, supervisorLog } from "./files.ts";
 import { hasLedger, openLedger } from "./ledger.ts";
 import { type DoneLine, type ReplyLine, SILENCE_S } from "./protocol.ts";
 

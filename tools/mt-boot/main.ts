@@ -7,7 +7,6 @@ await start(spec, {
   resume: async () => (await import("./resume.ts")).resume,
   check: async () => (await import("./check.ts")).check,
   down: async () => (await import("./down.ts")).down,
-  check: async () => (await import("./check.ts")).check,
   ls: async () => (await import("./ls.ts")).ls,
   exec: async () => (await import("./exec.ts")).exec,
   supervise: async () => (await import("./supervise.ts")).supervise,

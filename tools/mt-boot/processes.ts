@@ -46,8 +46,8 @@ export function signalGuest({ pid, dir }: Living, signal: NodeJS.Signals): void 
 }
 
 /**
- * Ends guests, all at once: they have no disks, so nothing is lost by SIGKILL, and QEMU's own way out would
- * cost each of them CPU time. Gives those that are still there after `timeout_s`.
+ * Ends guests, all at once and by SIGKILL: they have no disks, so nothing is lost. Gives those that are
+ * still there after `timeout_s`.
  */
 export async function endGuests(guests: readonly Living[], timeout_s = 10): Promise<Living[]> {
   for (const guest of guests) signalGuest(guest, "SIGKILL");

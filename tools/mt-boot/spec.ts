@@ -75,13 +75,6 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       reads: ["experiment"],
       writes: ["guest"],
     },
-    check: {
-      summary: "how the plan's guests are now; changes nothing",
-      args: { ...filterArgs },
-      stdin: "records",
-      reads: ["experiment"],
-      writes: ["guest"],
-    },
     ls: {
       summary: "the guests that are here, with their states",
       args: {

@@ -3,35 +3,30 @@
  * Serves boot.sock in the experiment's directory; ends with the last guest and takes its files along. When
  * it is ended otherwise, the guests live on.
  */
-import { rmdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import type { Server } from "node:http";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
-import { err } from "neverthrow";
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
 import { exitCodeOf, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { type Handler, serveUnix } from "../../shared/http.ts";
 import { lock } from "../../shared/lock.ts";
-import { experimentDir, socketPath, supervisorSocket } from "../../shared/names.ts";
-import type { Exit } from "../../shared/records/index.ts";
+import { socketPath, supervisorSocket } from "../../shared/names.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
 import { execIn } from "./guest-exec.ts";
-import { openLedger, removeLedger } from "./ledger.ts";
+import { openLedger } from "./ledger.ts";
 import { meanMemory } from "./memory.ts";
 import {
   type DownRequest,
   type ExecRequest,
-  nameGuest,
   type ReplyLine,
   type ResumeRequest,
   TICK_MS,
   type UpRequest,
 } from "./protocol.ts";
 import { Slots } from "./slots.ts";
-import { type Entry, Supervisor } from "./supervisor.ts";
-import { fillWords } from "./words.ts";
+import { Supervisor } from "./supervisor.ts";
 
 /** One that has no guests waits so long for its first, or for another command. */
 const UNUSED_MS = 20_000;

@@ -26,8 +26,14 @@ export async function onHosts(
     ...command,
   ];
   const answers = new Map<string, Answer>();
-  const { stderr } = await lines<Exit>(words, options.file, options.signal, (exit) => answers.set(exit.id, answerOf(exit)));
-  const silent = mtError("failed", `Cannot reach the hosts: ${stderr.split("\n")[0] || "mt-tree gave no answer"}`, "mt-tree status");
+  const { stderr } = await lines<Exit>(words, options.file, options.signal, (exit) =>
+    answers.set(exit.id, answerOf(exit)),
+  );
+  const silent = mtError(
+    "failed",
+    `Cannot reach the hosts: ${stderr.split("\n")[0] || "mt-tree gave no answer"}`,
+    "mt-tree status",
+  );
   for (const host of hosts) if (!answers.has(host)) answers.set(host, { ok: false, error: silent });
   return answers;
 }
@@ -35,21 +41,40 @@ export async function onHosts(
 function answerOf(exit: Exit): Answer {
   if (exit.error) return { ok: false, error: exit.error };
   if (exit.code === 0) return { ok: true, stdout: exit.stdout ?? "" };
-  const said = (exit.stderr ?? "").trim().split("\n")[0]?.replace(/^mt-push: /, "");
-  return { ok: false, error: mtError("failed", said || `Cannot run mt-push on ${exit.id}: ${exit.signal ?? `exit code ${exit.code}`}`) };
+  const said = (exit.stderr ?? "")
+    .trim()
+    .split("\n")[0]
+    ?.replace(/^mt-push: /, "");
+  return {
+    ok: false,
+    error: mtError(
+      "failed",
+      said || `Cannot run mt-push on ${exit.id}: ${exit.signal ?? `exit code ${exit.code}`}`,
+    ),
+  };
 }
 
 /** All hosts of the tree that is up here; undefined where none is. */
 export async function hostsOfTree(signal: AbortSignal): Promise<string[] | undefined> {
   const hosts: string[] = [];
-  await lines<Host>([...toolCommand("mt-tree"), "status", "--records"], undefined, signal, (host) => hosts.push(host.id));
+  await lines<Host>([...toolCommand("mt-tree"), "status", "--records"], undefined, signal, (host) =>
+    hosts.push(host.id),
+  );
   return hosts.length > 0 ? hosts : undefined;
 }
 
 /** Runs one of our tools and reads its records. */
-function lines<R>(words: string[], file: string | undefined, signal: AbortSignal, each: (record: R) => void): Promise<{ stderr: string }> {
+function lines<R>(
+  words: string[],
+  file: string | undefined,
+  signal: AbortSignal,
+  each: (record: R) => void,
+): Promise<{ stderr: string }> {
   return new Promise((resolve) => {
-    const child: ChildProcess = spawn(words[0]!, words.slice(1), { stdio: [file ? "pipe" : "ignore", "pipe", "pipe"], env: cleanEnv() });
+    const child: ChildProcess = spawn(words[0]!, words.slice(1), {
+      stdio: [file ? "pipe" : "ignore", "pipe", "pipe"],
+      env: cleanEnv(),
+    });
     const splitter = new LineSplitter();
     let stderr = "";
     const take = (found: { text: string }[]) => {

@@ -25,7 +25,8 @@ export async function push(invocation: Invocation): Promise<number> {
         image: async (image, context) => {
           tree ??= hostsOfTree(context.signal);
           const hosts = (await tree) ?? [];
-          if (hosts.length > 0) await new Pushing(image, image.hosts ?? hosts, { timeout_s, retries, progress, context }).run();
+          if (hosts.length > 0)
+            await new Pushing(image, image.hosts ?? hosts, { timeout_s, retries, progress, context }).run();
           else here(image, context);
         },
       },
@@ -35,16 +36,28 @@ export async function push(invocation: Invocation): Promise<number> {
   }
 }
 
-const digestsOf = (image: Image) => [...new Set(Object.values(image.files ?? {}).filter((d): d is string => typeof d === "string"))];
+const digestsOf = (image: Image) => [
+  ...new Set(Object.values(image.files ?? {}).filter((d): d is string => typeof d === "string")),
+];
 
 const notBuilt = (image: Image) =>
-  mtError("data", `Cannot push image ${image.id}: the plan does not say which files it has`, `mt-image build ${image.id}, then write the plan again`);
+  mtError(
+    "data",
+    `Cannot push image ${image.id}: the plan does not say which files it has`,
+    `mt-image build ${image.id}, then write the plan again`,
+  );
 const notHere = (image: Image, digest: string) =>
-  mtError("data", `Cannot push image ${image.id}: ${digest} is not in the store here`, `mt-image build ${image.id}, then write the plan again`);
+  mtError(
+    "data",
+    `Cannot push image ${image.id}: ${digest} is not in the store here`,
+    `mt-image build ${image.id}, then write the plan again`,
+  );
 
 function copyRecord(image: Image, host: string, bytes: number, error?: MtError): Copy {
   const record = { kind: "copy" as const, id: image.id, host };
-  return error ? { ...record, state: "failed", error: { by: "mt-push", ...error } } : { ...record, state: "present", bytes };
+  return error
+    ? { ...record, state: "failed", error: { by: "mt-push", ...error } }
+    : { ...record, state: "present", bytes };
 }
 
 /** No tree is up: this host's own store is all there is. */
@@ -96,7 +109,9 @@ class Pushing {
     const lacking = new Map<string, string[]>();
     for (const [host, answer] of asked) {
       if (!answer.ok) this.#errors.set(host, answer.error);
-      else for (const digest of answer.stdout.split("\n").filter(Boolean)) lacking.set(digest, [...(lacking.get(digest) ?? []), host]);
+      else
+        for (const digest of answer.stdout.split("\n").filter(Boolean))
+          lacking.set(digest, [...(lacking.get(digest) ?? []), host]);
     }
     for (const [digest, needy] of lacking) {
       const file = storePath(digest);
@@ -107,7 +122,10 @@ class Pushing {
       const size = storeSize(digest);
       let left = needy;
       for (let attempt = 0; attempt <= this.#options.retries && left.length > 0 && !signal.aborted; attempt++)
-        left = this.#took(await onHosts(left, ["mt-push", "receive", digest], { file: file.value, timeout_s, signal }), size);
+        left = this.#took(
+          await onHosts(left, ["mt-push", "receive", digest], { file: file.value, timeout_s, signal }),
+          size,
+        );
     }
   }
 

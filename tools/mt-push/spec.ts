@@ -12,7 +12,12 @@ only if the bytes that came have its digest. An image goes on in the stream when
       args: {
         only: { type: "boolean", description: "print copy records and no others" },
         timeout: { type: "string", valueHint: "S", default: "600", description: "seconds for one file" },
-        retries: { type: "string", valueHint: "N", default: "2", description: "how often a host that failed is tried again" },
+        retries: {
+          type: "string",
+          valueHint: "N",
+          default: "2",
+          description: "how often a host that failed is tried again",
+        },
       },
       stdin: "records",
       reads: ["image"],

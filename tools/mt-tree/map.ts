@@ -11,7 +11,7 @@ import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
 import { LineSplitter, type RawLine } from "../../shared/stream/lines.ts";
-import { stdinChunks } from "../../shared/stream/stdin.ts";
+import { nextUnlessAborted, stdinChunks } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
 import { Accounts } from "./accounts.ts";
 import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
@@ -107,6 +107,7 @@ class MapRun {
     );
     const onAbort = () => stop(mtError("failed", "Cannot finish: interrupted"));
     signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
     try {
       if (args.all === true) for (const host of this.#status.keys()) this.#host(host);
       await this.#readAll();
@@ -116,7 +117,8 @@ class MapRun {
         if (this.#session.running.length === 0) resolve();
       });
       if (this.#broken !== undefined) throw this.#broken;
-      if (this.#end !== undefined) this.#writer.line(this.#end);
+      // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
+      if (this.#end !== undefined && !signal.aborted) this.#writer.line(this.#end);
       this.#writer.flush();
     } catch (thrown) {
       this.#session.kill("SIGTERM");
@@ -139,14 +141,15 @@ class MapRun {
 
   /** Runs what an event calls for; what it throws (stdout is gone) ends the run. */
   #guard(work: () => void): void {
-    if (this.#broken !== undefined) return;
-    try {
-      work();
-      this.#writer.flush();
-    } catch (thrown) {
-      this.#broken = thrown;
-      this.#session.kill("SIGTERM");
-      this.#room?.();
+    if (this.#broken === undefined) {
+      try {
+        work();
+        this.#writer.flush();
+      } catch (thrown) {
+        this.#broken = thrown;
+        this.#session.kill("SIGTERM");
+        this.#room?.();
+      }
     }
     if (this.#session.running.length === 0) this.#allDone?.();
   }
@@ -154,11 +157,8 @@ class MapRun {
   async #readAll(): Promise<void> {
     const splitter = new LineSplitter();
     const iterator = stdinChunks()[Symbol.asyncIterator]();
-    const stopped = new Promise<undefined>((resolve) =>
-      this.#invocation.signal.addEventListener("abort", () => resolve(undefined), { once: true }),
-    );
     for (;;) {
-      const next = await Promise.race([iterator.next(), stopped]);
+      const next = await nextUnlessAborted(iterator, this.#invocation.signal);
       if (next === undefined || this.#badInput?.code === "timeout") return;
       for (const raw of next.done ? splitter.end() : splitter.push(next.value)) this.#take(raw);
       this.#writer.flush();

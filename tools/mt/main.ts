@@ -17,6 +17,8 @@ if (!Object.hasOwn(TOOLS, name)) {
 const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
 if (load) await load();
 else {
-  process.stderr.write(`mt: Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool\n  hint: one of: ${Object.keys(TOOLS).join(", ")}\n`);
+  process.stderr.write(
+    `mt: Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool\n  hint: one of: ${Object.keys(TOOLS).join(", ")}\n`,
+  );
   process.exitCode = EXIT.usage;
 }

@@ -1,0 +1,115 @@
+/** A lab for end-to-end tests: directories of its own, the compiled tools on PATH, and what the kernel says. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const dist = resolve(import.meta.dirname, "../../dist");
+const CACHE = "/var/lib/megatux/cache/packages";
+
+export interface Done {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+export type Rec = Record<string, unknown> & { kind: string; id: string };
+
+export class Lab {
+  readonly dir = mkdtempSync(join(tmpdir(), "mt-e2e-"));
+  readonly env: NodeJS.ProcessEnv;
+
+  constructor() {
+    if (!existsSync(join(dist, "mt-tree"))) throw new Error("dist/mt-tree is missing: run make build");
+    const { MT_PROGRESS: _progress, ...env } = process.env;
+    this.env = {
+      ...env,
+      PATH: `${dist}:${process.env.PATH}`,
+      MT_RUN: join(this.dir, "run"),
+      MT_STATE: join(this.dir, "state"),
+    };
+  }
+
+  /** The guests' image, in this lab's store; packages that another run has fetched are used again. */
+  image(): void {
+    const built = this.sh(`mt-image build tux --cache ${CACHE}`);
+    if (built.code !== 0) throw new Error(built.stderr);
+  }
+
+  /** Runs a shell line to its end. */
+  sh(line: string, timeout_s = 170): Done {
+    const done = spawnSync("bash", ["-c", line], {
+      cwd: this.dir,
+      env: this.env,
+      encoding: "utf8",
+      timeout: timeout_s * 1000,
+      maxBuffer: 64 * 1024 * 1024,
+    });
+    return { code: done.status, stdout: done.stdout, stderr: done.stderr };
+  }
+
+  /** Starts a command; `done` resolves when it has ended. */
+  start(file: string, args: string[]): { child: ChildProcess; done: Promise<Done> } {
+    const child = spawn(join(dist, file), args, {
+      cwd: this.dir,
+      env: this.env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let stdout = "";
+    let stderr = "";
+    child.stdout?.on("data", (d) => (stdout += d));
+    child.stderr?.on("data", (d) => (stderr += d));
+    return { child, done: new Promise((r) => child.on("close", (code) => r({ code, stdout, stderr }))) };
+  }
+
+  /** Pids of this lab's QEMUs, by guest. */
+  guests(): Map<string, number> {
+    const found = new Map<string, number>();
+    for (const pid of readdirSync("/proc").filter((p) => /^\d+$/.test(p))) {
+      const words = cmdline(pid);
+      if (!words[0]?.includes("qemu-system") || !words.some((w) => w.startsWith(this.dir))) continue;
+      const name = words[words.indexOf("-name") + 1]?.replace(/^guest=/, "");
+      if (name && !words.includes("-incoming")) found.set(name, Number(pid));
+    }
+    return found;
+  }
+
+  /** Ends all that runs in these namespaces, as a power cut would. */
+  powerCut(namespaces: string[]): void {
+    for (const ns of namespaces) this.sh(`ip netns pids '${ns}' | xargs -r kill -9`);
+  }
+
+  namespaces(): string[] {
+    return this.sh("ip netns list")
+      .stdout.split("\n")
+      .map((l) => l.split(" ")[0]!)
+      .filter((n) => /^mt[-:]te/.test(n));
+  }
+
+  remove(): void {
+    this.sh("mt-launch down ring; mt-tree down");
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+function cmdline(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    return [];
+  }
+}
+
+export const records = (text: string): Rec[] =>
+  text
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
+
+/** Polls until `done`; throws where it does not come true in time. */
+export async function until(what: string, done: () => boolean, timeout_s = 60): Promise<void> {
+  const end = Date.now() + timeout_s * 1000;
+  while (!done()) {
+    if (Date.now() > end) throw new Error(`${what}: not in ${timeout_s} s`);
+    await new Promise((r) => setTimeout(r, 50));
+  }
+}

@@ -1,0 +1,155 @@
+/** mt-boot without an image: command lines, identity, folding, words, turns. */
+import { describe, expect, test } from "vitest";
+import { tapName } from "../../shared/names.ts";
+import type { Guest } from "../../shared/records/index.ts";
+import { guestMembers, type Outcome } from "../../shared/records/members.ts";
+import type { GuestExit } from "../../tools/mt-boot/agent.ts";
+import { DEFAULT_CMDLINE, guestMark, qemuArgv } from "../../tools/mt-boot/argv.ts";
+import { foldGuests, foldNamed } from "../../tools/mt-boot/fold.ts";
+import { checkIdentity, identityArgv } from "../../tools/mt-boot/identity.ts";
+import { Slots } from "../../tools/mt-boot/slots.ts";
+import { fillWords } from "../../tools/mt-boot/words.ts";
+
+const RANGE: Guest = {
+  kind: "guest",
+  id: "g[0-3]",
+  host: "kn1",
+  index: 10,
+  image: "tux",
+  cores: 1,
+  mem_mib: 128,
+  interfaces: [{ segment: "lan", ip: "10.1.0.10/16", gateway: "10.1.0.1" }, { segment: "bare" }],
+};
+const members = guestMembers(RANGE)._unsafeUnwrap();
+const g2 = members[2]!;
+
+describe("QEMU's command line", () => {
+  const argv = qemuArgv({
+    experiment: "abilene",
+    guest: g2,
+    dir: "/run/a,b/g/g2",
+    kernel: "/store/k",
+    initrd: "/store/i",
+    accelerator: "tcg",
+  });
+  const optionOf = (flag: string, starts = "") =>
+    argv.find((w, i) => argv[i - 1] === flag && w.startsWith(starts));
+
+  test("a link is a tap of its own name, with the MAC of the guest's index", () => {
+    expect(optionOf("-netdev", "tap,id=nic1")).toBe(
+      `tap,id=nic1,ifname=${tapName("abilene", "g2", 1)},script=no,downscript=no`,
+    );
+    expect(optionOf("-device", "virtio-net-pci,netdev=nic1")).toContain("mac=02:01:00:00:00:0c");
+  });
+
+  test("a comma in a directory does not become an option", () => {
+    expect(optionOf("-chardev", "socket,id=qmp")).toContain("path=/run/a,,b/g/g2/qmp,server=on");
+  });
+
+  test("the mark stands in it, and not in that of a guest whose name goes on", () => {
+    const cmdline = `qemu\0${argv.join("\0")}\0`;
+    expect(cmdline).toContain(guestMark("/run/a,b/g/g2"));
+    expect(cmdline.replaceAll("/g2/", "/g22/")).not.toContain(guestMark("/run/a,b/g/g2"));
+  });
+
+  test("an image without a command line gets the default", () => {
+    expect(optionOf("-append")).toBe(DEFAULT_CMDLINE);
+  });
+});
+
+describe("identity", () => {
+  const said = (stdout: string, code = 0): GuestExit => ({
+    code,
+    stdout,
+    stderr: "no\nbad MAC\n",
+    truncated: false,
+  });
+  const right = "hostname g2\neth0 02:00:00:00:00:0c 10.1.0.12/16 10.1.0.1\neth1 02:01:00:00:00:0c - -\n";
+
+  test("names, MACs and addresses are those of the member", () => {
+    expect(identityArgv(g2)).toEqual([
+      "/sbin/mt-identity",
+      "g2",
+      "02:00:00:00:00:0c,10.1.0.12/16,10.1.0.1",
+      "02:01:00:00:00:0c,,",
+    ]);
+  });
+
+  test("a guest is ready only where its kernel says the same", () => {
+    expect(checkIdentity(g2, said(right)).isOk()).toBe(true);
+    const other = checkIdentity(g2, said(right.replace("10.1.0.12", "10.1.0.13")))._unsafeUnwrapErr();
+    expect(other.message).toContain("10.1.0.13/16");
+    expect(checkIdentity(g2, said("hostname g2\n")).isErr()).toBe(true);
+    expect(checkIdentity(g2, said(right, 1))._unsafeUnwrapErr().message).toMatch(/identity: bad MAC$/);
+  });
+});
+
+describe("folding", () => {
+  const lost: Outcome = {
+    state: "failed",
+    error: { by: "mt-boot", code: "lost", message: "Cannot boot {id}: x" },
+  };
+
+  test("neighbours with the same error are one record that names them", () => {
+    const out = foldNamed(RANGE, [{ state: "ready" }, lost, lost, { state: "ready" }])._unsafeUnwrap();
+    expect(out.map((g) => [g.id, g.state])).toEqual([
+      ["g0", "ready"],
+      ["g[1-2]", "failed"],
+      ["g3", "ready"],
+    ]);
+    expect(out[1]!.error!.message).toBe("Cannot boot g[1-2]: x");
+    expect(out[1]!.interfaces[0]!.ip).toBe("10.1.0.11/16");
+  });
+
+  test("guests fold without their range, where they are neighbours in everything", () => {
+    const ready = members.map((m): Guest => ({ ...m, state: "ready" }));
+    expect(foldGuests(ready)).toEqual([{ ...RANGE, state: "ready" }]);
+    const stranger: Guest = { ...ready[3]!, mem_mib: 256 };
+    expect(
+      foldGuests([...ready.slice(0, 3), stranger, { ...stranger, id: "gw", index: 99 }]).map((g) => g.id),
+    ).toEqual(["g[0-2]", "g3", "gw"]);
+    const gap = ready.map((g, i): Guest => (i === 2 ? { ...g, index: 77 } : g));
+    expect(foldGuests(gap).map((g) => g.id)).toEqual(["g[0-1]", "g2", "g3"]);
+  });
+
+  test("padded names stay padded", () => {
+    const padded = guestMembers({ ...RANGE, id: "n[08-11]" })._unsafeUnwrap();
+    expect(foldGuests(padded).map((g) => g.id)).toEqual(["n[08-11]"]);
+  });
+});
+
+test("{field} is a field of the record, an array several words, text one word whatever stands in it", () => {
+  const guest = { ...g2, targets: ["10.1.0.1", "10.1.0.2"], note: "a b; rm {id}" } as Guest;
+  expect(fillWords(["ping", "{targets}", "{note}", "x{id}", "{id}"], guest)._unsafeUnwrap()).toEqual([
+    "ping",
+    "10.1.0.1",
+    "10.1.0.2",
+    "a b; rm {id}",
+    "x{id}",
+    "g2",
+  ]);
+  expect(fillWords(["ping", "{toString}"], guest)._unsafeUnwrapErr().message).toContain("no field toString");
+});
+
+test("turns: never more than the limit, in order, and a larger limit lets more in", async () => {
+  const slots = new Slots(2);
+  const order: number[] = [];
+  const open: (() => void)[] = [];
+  const all = [0, 1, 2, 3, 4].map((n) =>
+    slots.take(async () => {
+      order.push(n);
+      await new Promise<void>((resolve) => open.push(resolve));
+    }),
+  );
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+  await settle();
+  expect(order).toEqual([0, 1]);
+  open.shift()!();
+  await settle();
+  expect(order).toEqual([0, 1, 2]);
+  slots.resize(4);
+  await settle();
+  expect(order).toEqual([0, 1, 2, 3, 4]);
+  for (const done of open) done();
+  await Promise.all(all);
+});
