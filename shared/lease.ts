@@ -175,8 +175,9 @@ export async function releaseLease(
 
 /** Gives back every share of these holders, whatever the resource: a host that is switched off. */
 export async function releaseAllLeases(goes: (holder: string) => boolean): Promise<Result<void, MtError>> {
+  // In order of name, so that one laid over another ("ksm-scan" over "ksm") goes before it.
   const resources = existsSync(leaseDir()) ? readdirSync(leaseDir()).filter((f) => f.endsWith(".json")) : [];
-  for (const file of resources) {
+  for (const file of resources.sort()) {
     const released = await releaseLease(file.slice(0, -".json".length), goes);
     if (released.isErr()) return released.map(() => undefined);
   }
@@ -185,4 +186,17 @@ export async function releaseAllLeases(goes: (holder: string) => boolean): Promi
 
 export function leaseHolders(resource: string): string[] {
   return Object.keys(read(resource).holders);
+}
+
+/** What is held now: who shares a resource, and which settings they rely on. */
+export function heldLeases(): { file: string; holders: string[]; paths: string[] }[] {
+  const files = existsSync(leaseDir()) ? readdirSync(leaseDir()).filter((f) => f.endsWith(".json")) : [];
+  return files.map((file) => {
+    const lease = read(file.slice(0, -".json".length));
+    return {
+      file: join(leaseDir(), file),
+      holders: Object.keys(lease.holders),
+      paths: Object.keys(lease.saved),
+    };
+  });
 }

@@ -31,6 +31,12 @@ export function stateDir(): string {
 /** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
 export const leaseDir = () => process.env.MT_LEASES ?? "/run/megatux-leases";
 
+/** Who holds a share of what the kernel has once: an experiment on a host, known by the host's own MT_RUN. */
+export const leaseHolder = (host: string, experiment: string) =>
+  `${leaseHoldersOf(runDir())}${host}:${experiment}`;
+/** What all shares of the host with this MT_RUN begin with. */
+export const leaseHoldersOf = (hostRunDir: string) => `${hostRunDir}:`;
+
 /** What the machine is found to be, for all its hosts; it may go at any time and is then found again. */
 export function cacheDir(): string {
   if (process.env.MT_CACHE) return process.env.MT_CACHE;

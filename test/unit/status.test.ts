@@ -4,12 +4,13 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { clusterNamespace } from "../../shared/names.ts";
 import { waitFor } from "../../shared/process.ts";
 import { parseRange, rangeCount } from "../../shared/ranges.ts";
 import type { Exit, Guest } from "../../shared/records/index.ts";
 import { countsThatDiffer, emptyCensus, type GuestRun, readInto } from "../../tools/mt-status/census.ts";
 import { verdictOf } from "../../tools/mt-status/check.ts";
-import { links, mountPoints } from "../../tools/mt-status/machine.ts";
+import { links, mountPoints, ourNamespaces } from "../../tools/mt-status/machine.ts";
 import { choosePairs } from "../../tools/mt-status/pairs.ts";
 import { PING_SCRIPT, probeCommand, probePlan } from "../../tools/mt-status/probe.ts";
 import { bystanders, isOurs, type ProcessFacts } from "../../tools/mt-status/processes.ts";
@@ -348,5 +349,23 @@ describe("the compiled tool", () => {
       ).toBe(1);
     writeFileSync(before, "{}");
     expect(status(["left", "--since", before, "--grace", "0.5"], text([whole])).code).toBe(65);
+  });
+});
+
+describe("another tree on the same machine", () => {
+  test("its namespaces are not ours to count; a host's routers go with their host", () => {
+    const names = [
+      "mt-kn1",
+      "mt:kn1:abilene:chi",
+      "mt-br1",
+      "mt:br1:x:r0",
+      "mt-net-zzzzzz",
+      clusterNamespace(),
+    ];
+    expect(ourNamespaces(names, new Set(["br1"]))).toEqual([
+      "mt-kn1",
+      "mt:kn1:abilene:chi",
+      clusterNamespace(),
+    ]);
   });
 });

@@ -2,9 +2,10 @@
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
 import { EXIT, mtError } from "../../shared/errors.ts";
+import { leaseHolder } from "../../shared/names.ts";
 import { isId } from "./experiment.ts";
 import { whatIsMissing } from "./kernel.ts";
-import { giveBack, holderOf } from "./settings.ts";
+import { giveBack } from "./settings.ts";
 
 export const down: Run = async (invocation) => {
   const { tool } = invocation;
@@ -22,7 +23,7 @@ export const down: Run = async (invocation) => {
         ),
       );
     if (missing) return complain(tool, missing);
-    return (await giveBack(holderOf(host, given))).match(
+    return (await giveBack(leaseHolder(host, given))).match(
       () => EXIT.ok,
       (error) => complain(tool, error),
     );
@@ -50,7 +51,7 @@ export const down: Run = async (invocation) => {
           ? mtError("data", "Cannot give KSM back: no experiment record came")
           : missing;
       if (error) return context.note(error);
-      const done = await giveBack(holderOf(host, experiment!));
+      const done = await giveBack(leaseHolder(host, experiment!));
       if (done.isErr()) context.note(done.error);
     },
   });

@@ -11,7 +11,6 @@ import { acquireLease, releaseLease, type Settings } from "../../shared/lease.ts
 import { counter, has, KSM, pageSize, toMib } from "./kernel.ts";
 
 const path = (name: string) => `${KSM}/${name}`;
-export const holderOf = (host: string, experiment: string) => `${host}:${experiment}`;
 
 /** 1,000 pages (4 MiB) a second: what running guests write alike is found within minutes, for 1 % of a core. */
 const LOW = { pages_to_scan: "100", sleep_millisecs: "100" };

@@ -8,11 +8,12 @@ import { numberArg } from "../../shared/cli/parse.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { type MtError, mtError, orThrow } from "../../shared/errors.ts";
+import { leaseHolder } from "../../shared/names.ts";
 import { parseRange, rangeCount } from "../../shared/ranges.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Counters, type Rest, watchForRest } from "./converge.ts";
 import { counter, has, ksmdCpuSeconds, savings, whatIsMissing } from "./kernel.ts";
-import { holderOf, mergeSlowly, scanHard, scansHard, stopScanningHard } from "./settings.ts";
+import { mergeSlowly, scanHard, scansHard, stopScanningHard } from "./settings.ts";
 
 const SAMPLE_EVERY_MS = 500;
 const SAY_EVERY_S = 5;
@@ -52,7 +53,12 @@ export const settle: Run = async (invocation) => {
           : whatIsMissing(true);
       if (missing) return fail(missing);
       const cpu = ksmdCpuSeconds();
-      const result = await mergeUntilRest(holderOf(host, experiment!), { timeout_s, gain, tells, context });
+      const result = await mergeUntilRest(leaseHolder(host, experiment!), {
+        timeout_s,
+        gain,
+        tells,
+        context,
+      });
       if (result.error) return fail(result.error);
       const after = ksmdCpuSeconds();
       context.emit({

@@ -4,8 +4,9 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { leaseDir, runDir } from "../../shared/names.ts";
-import { ourProcesses, type Process } from "./processes.ts";
+import { heldLeases } from "../../shared/lease.ts";
+import { clusterNamespace, leaseDir, runDir } from "../../shared/names.ts";
+import { foreignHosts, ourProcesses, type Process } from "./processes.ts";
 
 export interface Machine {
   processes: Process[];
@@ -30,12 +31,37 @@ const SYSCTLS = [
 export function lookAtMachine(): Machine {
   return {
     processes: ourProcesses(),
-    namespaces: list("/run/netns").filter((name) => /^mt[-:]/.test(name)),
+    namespaces: ourNamespaces(list("/run/netns"), foreignHosts()),
     links: links(read("/proc/1/net/dev") ?? read("/proc/net/dev") ?? ""),
     mounts: mountPoints(read("/proc/self/mountinfo") ?? ""),
     settings: settings(),
-    run_files: [...filesBelow(resolve(runDir())), ...filesBelow(resolve(leaseDir()))],
+    run_files: [
+      ...filesBelow(resolve(runDir())),
+      ...filesBelow(resolve(leaseDir())).filter((path) => !foreignLease(path)),
+    ],
   };
+}
+
+/**
+ * Namespaces whose name can be of MegaTux, without those of another tree on this machine.
+ * @param foreign hosts whose agents live under another MT_RUN
+ */
+export function ourNamespaces(names: readonly string[], foreign: ReadonlySet<string>): string[] {
+  return names.filter((name) => {
+    if (name.startsWith("mt-net-")) return name === clusterNamespace();
+    const host = /^mt-(.+)$/.exec(name)?.[1] ?? /^mt:([^:]+):/.exec(name)?.[1];
+    return host !== undefined && !foreign.has(host);
+  });
+}
+
+const below = (holder: string) =>
+  holder.startsWith(`${resolve(runDir())}/`) || holder.startsWith(`${resolve(runDir())}:`);
+
+/** Whether a file of the leases, or a lock or half-written file beside it, belongs to other users of this machine alone. */
+function foreignLease(path: string): boolean {
+  return heldLeases().some(
+    (lease) => path.startsWith(lease.file.slice(0, -".json".length)) && !lease.holders.some(below),
+  );
 }
 
 /** What is in `now` and was not in `before`, one text a thing. */
@@ -87,7 +113,14 @@ export function mountPoints(text: string): string[] {
 function settings(): Record<string, string> {
   const ksm = list(KSM_DIR).map((name) => join(KSM_DIR, name));
   const out: Record<string, string> = {};
+  // What somebody else on this machine relies on is theirs to put back.
+  const theirs = new Set(
+    heldLeases()
+      .filter((l) => l.holders.some((h) => !below(h)))
+      .flatMap((l) => l.paths),
+  );
   for (const path of [...ksm.filter(canBeSet), ...SYSCTLS]) {
+    if (theirs.has(path)) continue;
     const value = read(path);
     if (value !== undefined) out[path] = value.trim();
   }

@@ -11,12 +11,12 @@ import type { Source } from "./pairs.ts";
 
 /**
  * Prints those of its arguments that answer. All at once, each up to three times: the first ping may be
- * lost while neighbours are still being found. Three seconds is what a loaded host may need for an answer.
+ * lost while neighbours are still being found. Five seconds is what a loaded host may need for an answer.
  */
 export const PING_SCRIPT = `
 reach() {
   for attempt in 1 2 3; do
-    if ping -c 1 -W 3 "$1" >/dev/null 2>&1; then
+    if ping -c 1 -W 5 "$1" >/dev/null 2>&1; then
       echo "$1"
       return
     fi

@@ -114,13 +114,30 @@ export function bystanders(all: ReadonlyMap<number, ProcessFacts>, self: number)
   return out;
 }
 
-export function ourProcesses(): Process[] {
-  const dir = resolve(runDir());
+function allProcesses(): Map<number, ProcessFacts> {
   const all = new Map<number, ProcessFacts>();
   for (const entry of readdirSync("/proc")) {
     const facts = /^\d+$/.test(entry) ? readFacts(Number(entry)) : undefined;
     if (facts) all.set(facts.pid, facts);
   }
+  return all;
+}
+
+/** Hosts of `--via local` whose agents live under another MT_RUN: another tree on this machine. */
+export function foreignHosts(): Set<string> {
+  const dir = resolve(runDir());
+  const out = new Set<string>();
+  for (const { words, run } of allProcesses().values()) {
+    const host = /\/hosts\/([^/]+)\/tree\/agent\.json$/.exec(words.at(-1) ?? "")?.[1];
+    if (host !== undefined && toolOf(words) !== undefined && !isBelow(resolve(run || DEFAULT_RUN), dir))
+      out.add(host);
+  }
+  return out;
+}
+
+export function ourProcesses(): Process[] {
+  const dir = resolve(runDir());
+  const all = allProcesses();
   const asking = bystanders(all, process.pid);
   return [...all.values()]
     .filter((p) => !asking.has(p.pid) && isOurs(p, dir))

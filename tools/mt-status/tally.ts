@@ -1,12 +1,12 @@
 /** Counts pings from `exit` records: what a guest printed, against what it was asked to ping. */
-import { memberAt, positionIn } from "../../shared/ranges.ts";
+import { memberAt, positionIn, sliceRange } from "../../shared/ranges.ts";
 import type { Exit } from "../../shared/records/index.ts";
 import type { Source, Target } from "./pairs.ts";
 
 const UNREACHED_TOLD_MAX = 20;
 
 export interface Tally {
-  /** Takes one `exit` record; one of a guest that was not asked, or was heard already, counts nothing. */
+  /** Takes one `exit` record; of a guest that is heard again only what it had not reached before counts. */
   hear(exit: Exit): void;
   pairs_tried: number;
   reached(): number;
@@ -14,6 +14,8 @@ export interface Tally {
   silent(): number;
   /** Why the first guest that failed to ping failed. */
   why(): string | undefined;
+  /** The guests that did not reach all, each with the targets that it did not; `most` guests at most. */
+  again(most: number): Source[];
   /** The first pairs that were not reached: [guest, target guest]. */
   unreached(): [string, string][];
 }
@@ -38,17 +40,29 @@ export function tallyOf(sources: readonly Source[]): Tally {
         const { run, targets } = sources[n]!;
         const k = positionIn(run.range, name);
         if (k < 0) continue;
-        if (heard[n]!.has(k)) return;
         const printed = new Set((exit.stdout ?? "").split(/\s+/));
-        const missed = targets.filter((t) => !printed.has(t.ip));
+        const open = heard[n]!.get(k) ?? targets;
+        const missed = open.filter((t) => !printed.has(t.ip));
         heard[n]!.set(k, missed);
-        reached += targets.length - missed.length;
+        reached += open.length - missed.length;
         return;
       }
     },
     reached: () => reached,
     why: () => why,
     silent: () => sources.reduce((sum, s, n) => sum + s.run.count - heard[n]!.size, 0),
+    again(most) {
+      const out: Source[] = [];
+      for (const [n, { run, targets }] of sources.entries())
+        for (let k = 0; k < run.count && out.length < most; k++) {
+          const missed = heard[n]!.get(k) ?? targets;
+          if (missed.length === 0) continue;
+          const guest = { ...run.guest, id: memberAt(run.range, k), index: run.guest.index + k };
+          const range = sliceRange(run.range, k, 1);
+          out.push({ run: { guest, range, count: 1 }, targets: [...missed] });
+        }
+      return out;
+    },
     unreached() {
       const pairs: [string, string][] = [];
       for (const [n, { run, targets }] of sources.entries()) {

@@ -12,6 +12,7 @@ import { startTime } from "../../shared/lock.ts";
 import {
   clusterNamespace,
   hostNamespace,
+  leaseHoldersOf,
   localRunDir,
   localStateDir,
   routerNamespacePrefix,
@@ -151,7 +152,9 @@ export async function removeHosts(hosts: readonly TreeHost[]): Promise<Result<vo
     });
     if (gone.isErr()) return gone.map(() => undefined);
   }
-  const released = await releaseAllLeases((holder) => hosts.some((h) => holder.startsWith(`${h.id}:`)));
+  const released = await releaseAllLeases((holder) =>
+    hosts.some((h) => holder.startsWith(leaseHoldersOf(localRunDir(h.id)))),
+  );
   if (released.isErr()) return released.map(() => undefined);
   for (const h of hosts) {
     rmSync(localRunDir(h.id), { recursive: true, force: true });

@@ -6,11 +6,10 @@
 import type { Result } from "neverthrow";
 import type { MtError } from "../../shared/errors.ts";
 import { acquireLease, readSetting, releaseLease, type Settings } from "../../shared/lease.ts";
+import { leaseHolder } from "../../shared/names.ts";
 
 const RESOURCE = "neigh";
 const WANTED = { gc_thresh3: 262_144, gc_thresh2: 131_072, gc_thresh1: 65_536 };
-
-export const holderOf = (host: string, experiment: string) => `${host}:${experiment}`;
 
 export async function raiseNeighbourTable(host: string, experiment: string): Promise<Result<void, MtError>> {
   const settings: Settings = {};
@@ -20,12 +19,12 @@ export async function raiseNeighbourTable(host: string, experiment: string): Pro
     if (now.isErr()) return now.map(() => undefined);
     settings[path] = String(Math.max(least, Number(now.value)));
   }
-  return acquireLease(RESOURCE, holderOf(host, experiment), settings);
+  return acquireLease(RESOURCE, leaseHolder(host, experiment), settings);
 }
 
 export async function releaseNeighbourTable(
   host: string,
   experiment: string,
 ): Promise<Result<boolean, MtError>> {
-  return releaseLease(RESOURCE, (holder) => holder === holderOf(host, experiment));
+  return releaseLease(RESOURCE, (holder) => holder === leaseHolder(host, experiment));
 }
