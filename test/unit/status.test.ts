@@ -353,7 +353,7 @@ describe("the compiled tool", () => {
 });
 
 describe("another tree on the same machine", () => {
-  test("its namespaces are not ours to count; a host's routers go with their host", () => {
+  it("its namespaces are not ours to count; a host's routers go with their host", () => {
     const names = [
       "mt-kn1",
       "mt:kn1:abilene:chi",
