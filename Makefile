@@ -12,6 +12,8 @@ PACKAGES := node_modules/.megatux
 NAMES := $(sort $(patsubst tools/%/main.ts,%,$(wildcard tools/mt-*/main.ts)))
 BINARIES := $(NAMES:%=dist/%) dist/mt
 SCRIPTS := $(patsubst tools/%,dist/%,$(wildcard tools/mt-launch))
+SHARE = $(DESTDIR)$(PREFIX)/share
+COMPLETIONS = $(addprefix $(SHARE)/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
 PAGES := $(wildcard man/*.1.md man/*.5.md man/*.7.md)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 COMPILE := $(BUN) build --compile --minify --bytecode --format=esm --external better-sqlite3 \
@@ -21,7 +23,7 @@ sources = $(shell find $(1) -name '*.ts' 2>/dev/null)
 SHARED := $(call sources,shared) $(PACKAGES) .build/commit
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test bench demo install clean deps FORCE
+.PHONY: help build check test bench demo man install clean deps FORCE
 .DELETE_ON_ERROR:
 
 help: ## show the targets
@@ -29,9 +31,10 @@ help: ## show the targets
 
 build: $(BINARIES) $(SCRIPTS) ## one binary a tool into dist/, and dist/mt, all of them in one
 
-check: $(PACKAGES) ## types, lint and format
+check: $(PACKAGES) ## types, lint, format; whether man pages and schemas are what their sources say
 	$(BUN) x tsc -p .
 	$(BUN) x biome ci --error-on-warnings .
+	$(BUN) man/generate.ts --check
 
 test: build deps ## unit tests, tests of the compiled binaries, one end-to-end run
 	@test/run
@@ -42,13 +45,23 @@ bench: build deps ## the numbers of SPECIFICATION.md, each beside its best peer
 demo: build deps ## the main job: Abilene, 11 routers and 44 guests on 4 hosts, up, checked, down
 	@examples/demo
 
-install: build ## into DESTDIR and PREFIX: one binary, a link a tool, man pages
+man: $(PACKAGES) ## write what is generated: tables of the man pages, mt-records(5), schemas/
+	$(BUN) man/generate.ts
+
+install: build ## into DESTDIR and PREFIX: one binary, a link a tool, man pages, completions, schemas
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 dist/mt $(SCRIPTS) $(DESTDIR)$(PREFIX)/bin/
 	for tool in $(NAMES); do ln -sf mt $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; done
 	for page in $(basename $(notdir $(PAGES))); do \
-	  dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; \
-	  install -d $$dir && node_modules/.bin/marked-man man/$$page.md >$$dir/$$page || exit 1; done
+	  dir=$(SHARE)/man/man$${page##*.}; \
+	  install -d $$dir && $(BUN) man/render.ts man/$$page.md >$$dir/$$page || exit 1; done
+	install -d $(COMPLETIONS)
+	for tool in $(NAMES); do \
+	  dist/$$tool --completion bash >$(word 1,$(COMPLETIONS))/$$tool && \
+	  dist/$$tool --completion zsh >$(word 2,$(COMPLETIONS))/_$$tool && \
+	  dist/$$tool --completion fish >$(word 3,$(COMPLETIONS))/$$tool.fish || exit 1; done
+	install -d $(SHARE)/megatux/schemas
+	install -m 644 schemas/*.schema.json $(SHARE)/megatux/schemas/
 
 clean: ## remove what was built (guests' images and running experiments stay)
 	rm -rf dist .build

@@ -69,7 +69,8 @@ export class MtFailure extends Error {
 export function toMtError(thrown: unknown): MtError {
   if (thrown instanceof MtFailure) return thrown.error;
   const e = thrown as NodeJS.ErrnoException;
-  const text = e instanceof Error ? e.message : String(thrown);
+  const text =
+    e instanceof Error ? e.message : typeof thrown === "object" ? JSON.stringify(thrown) : String(thrown);
   switch (e?.code) {
     case "ENOSPC":
     case "EDQUOT":
@@ -78,8 +79,24 @@ export function toMtError(thrown: unknown): MtError {
         `Cannot write ${e.path ?? "output"}: the disk is full`,
         "free some space, then run it again",
       );
+    case "SQLITE_FULL":
+      return mtError(
+        "io",
+        `Cannot write to a database: the disk is full`,
+        "free some space, then run it again",
+      );
+    case "SQLITE_BUSY":
+      return mtError("busy", "Cannot write to a database: another process holds it", "try again");
     case "EROFS":
+    case "SQLITE_READONLY":
+    case "SQLITE_CANTOPEN":
+      return mtError(
+        "io",
+        `Cannot write ${e.path ?? "a database"}: ${e.code === "EROFS" ? "the file system is read-only" : text}`,
+        "set MT_RUN and MT_STATE to directories that can be written",
+      );
     case "EIO":
+    case "SQLITE_IOERR":
       return mtError("io", text);
     case "EACCES":
     case "EPERM":

@@ -105,30 +105,38 @@ async function writeSetting(path: string, value: string): Promise<Result<void, M
   }
 }
 
-/** Takes a share in `resource` and sets what it asks for. The same holder may come again with more. */
+/**
+ * Takes a share in `resource` and sets what it asks for. The same holder may come again with more. Where the
+ * kernel lets nothing be set, no share is taken: there is nothing to put back.
+ * @returns true where nobody held a share before
+ */
 export async function acquireLease(
   resource: string,
   holder: string,
   wanted: Settings,
-): Promise<Result<void, MtError>> {
+): Promise<Result<boolean, MtError>> {
   const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
-  if (unlock.isErr()) return unlock.map(() => undefined);
+  if (unlock.isErr()) return unlock.map(() => false);
   try {
     const lease = read(resource);
+    const before = structuredClone(lease);
+    const first = Object.keys(lease.holders).length === 0;
     for (const path of Object.keys(wanted)) {
       if (path in lease.saved) continue;
-      const before = await readSetting(path);
-      if (before.isErr()) return before.map(() => undefined);
-      lease.saved[path] = before.value;
+      const was = await readSetting(path);
+      if (was.isErr()) return was.map(() => false);
+      lease.saved[path] = was.value;
     }
     lease.holders[holder] = [...new Set([...(lease.holders[holder] ?? []), ...Object.keys(wanted)])];
     // First noted, then done: a crash in between costs a restore of what is already there.
     write(resource, lease);
-    for (const [path, value] of Object.entries(wanted)) {
+    for (const [n, [path, value]] of Object.entries(wanted).entries()) {
       const done = await writeSetting(path, value);
-      if (done.isErr()) return done;
+      if (done.isOk()) continue;
+      if (n === 0) write(resource, before);
+      return done.map(() => false);
     }
-    return ok(undefined);
+    return ok(first);
   } finally {
     unlock.value();
   }

@@ -94,6 +94,8 @@ export const routerDir = (experiment: string, router: string) =>
 export const supervisorSocket = (experiment: string) => join(experimentDir(experiment), "boot.sock");
 /** The tree as this host knows it: on the head its hosts and keys, on a node its agent. */
 export const treeDir = () => join(runDir(), "tree");
+/** Its hosts and authority: there as long as a tree is to be there, whatever became of its head. */
+export const treeFile = () => join(treeDir(), "tree.json");
 export const treeSocket = () => join(treeDir(), "head.sock");
 
 /** The store of files by digest on this host. */

@@ -169,8 +169,23 @@ export function toolCommand(tool: string): string[] {
     const sibling = join(dirname(self), tool);
     return [existsSync(sibling) ? sibling : tool];
   }
-  // From source: Bun runs TypeScript as it is; so does whatever runs us, with the flags that it was given.
-  return [self, ...process.execArgv, join(dirname(entry), "..", tool, "main.ts")];
+  return [self, ...runtimeFlags(), join(dirname(entry), "..", tool, "main.ts")];
+}
+
+/** What the runtime that runs us from source must be told, to run another source file alike, from any directory. */
+function runtimeFlags(): string[] {
+  // Deno does not tell its own flags.
+  if (process.versions.deno) return ["run", "-A"];
+  // Node looks for a loader's bare name from the working directory, which may be another one then.
+  return process.execArgv.map((word, i, words) => {
+    const [, flag = "", name] = /^(?:(--import=|--loader=)|(?!-))(.+)$/.exec(word) ?? [];
+    if (name === undefined || (flag === "" && !/^--(import|loader)$/.test(words[i - 1] ?? ""))) return word;
+    try {
+      return flag + import.meta.resolve(name);
+    } catch {
+      return word;
+    }
+  });
 }
 
 export const netnsPath = (name: string) => (name.includes("/") ? name : `/run/netns/${name}`);

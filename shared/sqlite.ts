@@ -1,9 +1,10 @@
 /**
- * SQLite, as bun:sqlite in Bun and in the binaries, better-sqlite3 in Node and Deno. Chosen here, once;
- * what differs (a missing row is null or undefined, a blob Uint8Array or Buffer) ends here.
+ * SQLite, as bun:sqlite in Bun and in the binaries, better-sqlite3 in Node, node:sqlite in Deno. Chosen here,
+ * once; what differs (a missing row is null or undefined, a blob Uint8Array or Buffer) ends here.
  */
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
+import { MtFailure, mtError } from "./errors.ts";
 
 export type SqlValue = string | number | bigint | Uint8Array | null;
 export type Row = Record<string, SqlValue>;
@@ -61,6 +62,43 @@ async function open(path: string): Promise<Driver> {
     const { Database } = (await import(bunSqlite)) as { Database: new (path: string) => Driver };
     return new Database(path);
   }
-  const { default: Better } = await import("better-sqlite3");
-  return new Better(path) as unknown as Driver;
+  if (process.versions.deno) return openInDeno(path);
+  try {
+    const { default: Better } = await import("better-sqlite3");
+    return new Better(path) as unknown as Driver;
+  } catch (thrown) {
+    // SQLite's own errors say so; all else is the module that does not load, in one of several ways.
+    if ((thrown as { code?: string }).code?.startsWith("SQLITE_")) throw thrown;
+    throw new MtFailure(
+      mtError(
+        "unavailable",
+        `Cannot open ${path}: better-sqlite3 is not built for Node ${process.versions.node}`,
+        "npm rebuild better-sqlite3",
+      ),
+    );
+  }
+}
+
+/** Deno cannot load better-sqlite3's binary, and has SQLite itself. */
+async function openInDeno(path: string): Promise<Driver> {
+  const nodeSqlite = "node:sqlite";
+  const { DatabaseSync } = (await import(nodeSqlite)) as {
+    DatabaseSync: new (path: string) => Omit<Driver, "transaction">;
+  };
+  const db = new DatabaseSync(path);
+  return {
+    exec: (sql) => db.exec(sql),
+    prepare: (sql) => db.prepare(sql),
+    transaction: (work) => () => {
+      db.exec("BEGIN");
+      try {
+        work();
+        db.exec("COMMIT");
+      } catch (thrown) {
+        db.exec("ROLLBACK");
+        throw thrown;
+      }
+    },
+    close: () => db.close(),
+  };
 }

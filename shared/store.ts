@@ -5,10 +5,13 @@
 import { createHash } from "node:crypto";
 import {
   chmodSync,
+  closeSync,
   createReadStream,
   createWriteStream,
   existsSync,
+  fsyncSync,
   mkdirSync,
+  openSync,
   renameSync,
   rmSync,
   statSync,
@@ -23,6 +26,17 @@ import { storeDir, storePath } from "./names.ts";
 export function storeHas(digest: string): boolean {
   const path = storePath(digest);
   return path.isOk() && existsSync(path.value);
+}
+
+/** Whether the store has the file and its bytes are those that its name says. */
+export async function storeVerify(digest: string): Promise<boolean> {
+  const path = storePath(digest);
+  if (path.isErr() || !existsSync(path.value)) return false;
+  try {
+    return (await digestOf(path.value)) === digest;
+  } catch {
+    return false;
+  }
 }
 
 /** `sha256:…` of a file's bytes. */
@@ -52,7 +66,9 @@ export async function storeTake(
         yield chunk;
       }
     }
+    // On disk before it gets its name: a power cut must not leave a file that is there and not whole.
     await pipeline(counted, createWriteStream(part, { mode: 0o600 }));
+    syncFile(part);
     const digest = `sha256:${hash.digest("hex")}`;
     if (expected !== undefined && digest !== expected)
       return fail(
@@ -70,6 +86,15 @@ export async function storeTake(
     return err(toMtError(thrown));
   } finally {
     rmSync(part, { force: true });
+  }
+}
+
+function syncFile(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 

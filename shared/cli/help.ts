@@ -1,72 +1,113 @@
-/** The help of a tool and of a command, from its spec: plain text, examples first, for stdout. */
+/** The help of a tool and of a command, from its spec: plain text for stdout, examples before details. */
 import type { ArgDef } from "citty";
-import { argsOf } from "./parse.ts";
-import { type CommandSpec, EXIT_MEANINGS, type ToolSpec } from "./spec.ts";
+import type { Kind } from "../records/index.ts";
+import { argsOf, type CommandSpec, commandsOf, EXIT_MEANINGS, type Example, type ToolSpec } from "./spec.ts";
 
-export function usageLine(tool: ToolSpec, name: string, spec: CommandSpec): string {
+/** Examples that the help of a tool shows; the man page has them all. */
+const EXAMPLES_SHOWN = 2;
+
+/** `mt-boot exec [FLAGS] [SET] -- CMD`; the man page puts the flags themselves there. */
+export function usageLine(tool: ToolSpec, name: string, spec: CommandSpec, flags = "[FLAGS]"): string {
   const places = Object.entries(argsOf(spec)).filter(([, a]) => a.type === "positional");
-  const words = places.map(([n, a]) =>
-    a.required === false || a.default !== undefined ? `[${n.toUpperCase()}]` : n.toUpperCase(),
-  );
+  const words = places.map(([n, a]) => {
+    const word = a.valueHint?.includes("|") ? a.valueHint : n.toUpperCase();
+    return a.required === false || a.default !== undefined ? `[${word}]` : word;
+  });
   const rest = spec.rest ? [spec.rest.required ? `-- ${spec.rest.name}` : `[-- ${spec.rest.name}]`] : [];
-  const stdin = spec.stdin === "records" ? ["<RECORDS"] : [];
-  return [tool.name, name, "[FLAGS]", ...words, ...rest, ...stdin].join(" ");
+  const stdin = { records: ["<RECORDS"], optional: ["[<RECORDS]"], none: [] }[spec.stdin];
+  return [tool.name, name, flags, ...words, ...rest, ...stdin].filter(Boolean).join(" ");
 }
 
 /** Two columns, the first as wide as its widest cell. */
-function columns(rows: [string, string][]): string {
+export function columns(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(0, ...rows.map(([a]) => a.length));
   return rows.map(([a, b]) => `  ${a.padEnd(width)}  ${b}`.trimEnd()).join("\n");
 }
 
-export function flagRows(spec: CommandSpec): [string, string][] {
-  return Object.entries(argsOf(spec))
-    .filter(([, a]) => a.type !== "positional")
-    .map(([name, a]) => [flagText(name, a), flagMeaning(a)]);
-}
-function flagText(name: string, a: ArgDef): string {
-  const alias = "alias" in a && typeof a.alias === "string" ? `-${a.alias}, ` : "";
-  const value =
-    a.type === "boolean"
-      ? ""
-      : a.type === "enum"
-        ? ` ${(a.options ?? []).join("|")}`
-        : ` ${a.valueHint ?? "VALUE"}`;
-  return `${alias}--${name}${value}`;
-}
-function flagMeaning(a: ArgDef): string {
-  const standard =
-    a.default === undefined || a.default === false || a.default === "" ? "" : ` (default: ${a.default})`;
-  return `${a.description ?? ""}${standard}`;
+export interface FlagRow {
+  name: string;
+  /** `--accel auto|kvm|tcg` */
+  text: string;
+  means: string;
+  /** `default: 16`, `required`, or nothing to say. */
+  standard?: string;
+  /** The commands that have it so; empty: all. */
+  commands: string[];
 }
 
+/** The flags of these commands, each once, where it means the same in several of them. */
+export function flagRows(commands: readonly (readonly [string, CommandSpec])[]): FlagRow[] {
+  const rows = new Map<string, FlagRow>();
+  for (const [command, spec] of commands)
+    for (const [name, a] of Object.entries(argsOf(spec))) {
+      if (a.type === "positional") continue;
+      const standard =
+        "required" in a && a.required
+          ? "required"
+          : a.default === undefined || a.default === false || a.default === ""
+            ? undefined
+            : `default: ${a.default}`;
+      const row = { name, text: flagText(name, a), means: a.description ?? "", standard, commands: [] };
+      const key = JSON.stringify(row);
+      if (!rows.has(key)) rows.set(key, row);
+      rows.get(key)!.commands.push(command);
+    }
+  return [...rows.values()]
+    .map((r) => (r.commands.length === commands.length ? { ...r, commands: [] } : r))
+    .sort((a, b) => Number(a.commands.length === 0) - Number(b.commands.length === 0));
+}
+export function flagText(name: string, a: ArgDef): string {
+  const alias = "alias" in a && typeof a.alias === "string" ? `-${a.alias}, ` : "";
+  const value = a.type === "enum" ? (a.options ?? []).join("|") : (a.valueHint ?? "VALUE");
+  return `${alias}--${name}${a.type === "boolean" ? "" : ` ${value}`}`;
+}
+const flagCells = (r: FlagRow) =>
+  [
+    r.text,
+    [r.means, r.standard && `(${r.standard})`, r.commands.length > 0 && `[${r.commands.join(", ")}]`]
+      .filter(Boolean)
+      .join(" "),
+  ] as const;
+
+/** Every exit code, as this tool means it. */
+export const exitRows = (tool: ToolSpec): [string, string][] =>
+  Object.entries({ ...EXIT_MEANINGS, ...tool.exits });
+
+const kindsText = (kinds: readonly Kind[]) => kinds.join(", ") || "no records";
+/** What a command reads and writes, in words. */
+export const recordsText = (c: CommandSpec) => `reads ${kindsText(c.reads)}; writes ${kindsText(c.writes)}`;
+
+const exampleLines = (examples: readonly Example[]) =>
+  `Examples:\n${examples.map((e) => `  # ${e.does}\n  ${e.command}`).join("\n")}`;
+const FLAGS = "Flags (each but --help and --schema also as MT_NAME in the environment: --log is MT_LOG)";
+
 export function toolHelp(tool: ToolSpec): string {
-  const shown = Object.entries(tool.commands).filter(([, c]) => !c.hidden);
+  const shown = commandsOf(tool);
   return [
     `${tool.name}: ${tool.summary}`,
-    `Examples:\n${tool.examples.map((e) => `  # ${e.does}\n  ${e.command}`).join("\n")}`,
     `Usage:\n${shown.map(([name, c]) => `  ${usageLine(tool, name, c)}`).join("\n")}`,
-    `Commands:\n${columns(shown.map(([name, c]) => [name, c.summary]))}`,
+    exampleLines(tool.examples.slice(0, EXAMPLES_SHOWN)),
     tool.description,
-    `Exit codes:\n${columns(Object.entries({ ...EXIT_MEANINGS, ...tool.exits }).map(([k, v]) => [k, v]))}`,
-    `See also: ${tool.seeAlso.join(", ")}\n${tool.name} COMMAND --help tells the flags of a command; --version tells the version.`,
+    `Commands${tool.defaultCommand ? ` (${tool.defaultCommand} where none is named)` : ""}:\n${columns(shown.map(([name, c]) => [name, c.summary]))}`,
+    `${FLAGS}:\n${columns(flagRows(shown).map(flagCells))}`,
+    `Records:\n${columns(shown.map(([name, c]) => [name, recordsText(c)]))}`,
+    `Exit codes:\n${columns(exitRows(tool))}`,
+    `See also: ${tool.seeAlso.join(", ")}\n${tool.name} COMMAND --help, --version, --schema, --completion bash|zsh|fish`,
   ].join("\n\n");
 }
 
 export function commandHelp(tool: ToolSpec, name: string): string {
   const spec = tool.commands[name]!;
-  const places = Object.entries(argsOf(spec)).filter(([, a]) => a.type === "positional");
   const examples = tool.examples.filter((e) => new RegExp(`${tool.name} ${name}\\b`).test(e.command));
-  const parts = [`${tool.name} ${name}: ${spec.summary}`];
-  if (examples.length > 0)
-    parts.push(`Examples:\n${examples.map((e) => `  # ${e.does}\n  ${e.command}`).join("\n")}`);
-  parts.push(`Usage:\n  ${usageLine(tool, name, spec)}`);
-  const words: [string, string][] = places.map(([n, a]) => [n.toUpperCase(), flagMeaning(a)]);
+  const parts = [`${tool.name} ${name}: ${spec.summary}`, `Usage:\n  ${usageLine(tool, name, spec)}`];
+  if (examples.length > 0) parts.push(exampleLines(examples));
+  const words = Object.entries(argsOf(spec))
+    .filter(([, a]) => a.type === "positional")
+    .map(([n, a]): [string, string] => [n.toUpperCase(), a.description ?? ""]);
   if (spec.rest) words.push([spec.rest.name, spec.rest.description]);
   if (words.length > 0) parts.push(`Arguments:\n${columns(words)}`);
-  parts.push(`Flags (each also as MT_NAME in the environment):\n${columns(flagRows(spec))}`);
-  parts.push(
-    `Reads: ${spec.reads.join(", ") || "no records"}\nWrites: ${spec.writes.join(", ") || "no records"}`,
-  );
+  parts.push(`${FLAGS}:\n${columns(flagRows([[name, spec]]).map(flagCells))}`);
+  parts.push(`Reads: ${kindsText(spec.reads)}\nWrites: ${kindsText(spec.writes)}`);
+  parts.push(`Exit codes, other commands: ${tool.name} --help`);
   return parts.join("\n\n");
 }

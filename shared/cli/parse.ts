@@ -4,10 +4,19 @@
  * errors, `--no-x` only for booleans, and every flag has a twin `MT_X` in the environment.
  */
 import { parseArgs as parseWords } from "node:util";
-import { type ArgDef, parseArgs } from "citty";
+import { parseArgs } from "citty";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
-import { type CommandSpec, commonArgs, type ToolSpec } from "./spec.ts";
+import {
+  argsOf,
+  type CommandSpec,
+  choices,
+  commandsOf,
+  SHELLS,
+  type Shell,
+  type ToolSpec,
+  twinOf,
+} from "./spec.ts";
 
 export interface Parsed {
   command: string;
@@ -18,14 +27,12 @@ export interface Parsed {
   rest: string[];
 }
 
-/** `help` and `version` are asked for, all else is a command to run. */
-export type Request = { ask: "help"; command?: string } | { ask: "version" } | { ask: "run"; parsed: Parsed };
-
-export const argsOf = (spec: CommandSpec): Record<string, ArgDef> => ({
-  ...(spec.args as Record<string, ArgDef>),
-  ...commonArgs,
-});
-const envName = (flag: string) => `MT_${flag.replaceAll("-", "_").toUpperCase()}`;
+/** What is asked for: an answer about the tool, or a command to run. */
+export type Request =
+  | { ask: "help" | "schema"; command?: string }
+  | { ask: "version" }
+  | { ask: "completion"; shell: Shell }
+  | { ask: "run"; parsed: Parsed };
 
 export function parse(
   tool: ToolSpec,
@@ -34,8 +41,15 @@ export function parse(
 ): Result<Request, MtError> {
   const first = words[0];
   if (first === "--version" || first === "-V") return ok({ ask: "version" });
-  if (first === "--help" || first === "-h" || first === "help")
-    return ok({ ask: "help", command: words[1] && tool.commands[words[1]] ? words[1] : undefined });
+  if (first === "--schema") return ok({ ask: "schema" });
+  if (first === "--completion" || first?.startsWith("--completion="))
+    return completionFor(first.split("=")[1] ?? words[1]);
+  if (first === "--help" || first === "-h" || first === "help") {
+    const about = words[1];
+    if (about === undefined || Object.hasOwn(tool.commands, about))
+      return ok({ ask: "help", command: about });
+    return noSuchCommand(tool, about);
+  }
   let name = first;
   let from = 1;
   if (name === undefined || !Object.hasOwn(tool.commands, name)) {
@@ -43,21 +57,41 @@ export function parse(
       name = tool.defaultCommand;
       from = 0;
     } else {
-      const names = Object.keys(tool.commands).filter((c) => !tool.commands[c]!.hidden);
       if (name === undefined)
         return usage(
           `Cannot run ${tool.name}: no command`,
-          `one of: ${names.join(", ")}; ${tool.name} --help says more`,
+          `${oneOf(namesOf(tool))}; ${tool.name} --help says more`,
         );
-      return usage(
-        `Cannot run ${JSON.stringify(name)}: no such command`,
-        didYouMean(name, names) ?? `one of: ${names.join(", ")}`,
-      );
+      return noSuchCommand(tool, name);
     }
   }
   const spec = tool.commands[name]!;
   return parseCommand(tool, name, spec, words.slice(from), env);
 }
+
+const namesOf = (tool: ToolSpec) => commandsOf(tool).map(([name]) => name);
+const oneOf = (words: readonly string[]) => `one of: ${words.join(", ")}`;
+
+function noSuchCommand(tool: ToolSpec, name: string): Result<Request, MtError> {
+  const names = namesOf(tool);
+  return usage(
+    `Cannot run ${JSON.stringify(name)}: no such command`,
+    didYouMean(name, names) ?? oneOf(names),
+  );
+}
+
+function completionFor(shell: string | undefined): Result<Request, MtError> {
+  const known = SHELLS.find((s) => s === shell);
+  if (known) return ok({ ask: "completion", shell: known });
+  if (!shell) return usage("Cannot use --completion: its value is missing", oneOf(SHELLS));
+  return usage(...wrongChoice("--completion ", shell, SHELLS));
+}
+
+/** The message and the hint where a word is none of those that it may be. */
+const wrongChoice = (what: string, word: string, known: readonly string[]): [string, string | undefined] => [
+  `Cannot use ${what}${JSON.stringify(word)}: expected ${known.join(" or ")}`,
+  didYouMean(word, known),
+];
 
 function parseCommand(
   tool: ToolSpec,
@@ -70,6 +104,7 @@ function parseCommand(
   const own = dashes < 0 ? [...words] : words.slice(0, dashes);
   const rest = dashes < 0 ? [] : words.slice(dashes + 1);
   if (own.includes("--help") || own.includes("-h")) return ok({ ask: "help", command });
+  if (own.includes("--schema")) return ok({ ask: "schema", command });
   const args = argsOf(spec);
   const flags = Object.entries(args).filter(([, a]) => a.type !== "positional");
   const options: Record<string, { type: "string" | "boolean"; short?: string }> = {};
@@ -105,12 +140,16 @@ function parseCommand(
       `Cannot use ${JSON.stringify(extra)}: ${tool.name} ${command} takes ${places.length === 0 ? "no argument" : `${places.length} argument${places.length > 1 ? "s" : ""}`}`,
       spec.rest ? `a command stands after --` : `${tool.name} ${command} --help`,
     );
-  for (const [i, [place, a]] of places.entries())
-    if (a.required !== false && a.default === undefined && positionals[i] === undefined)
+  for (const [i, [place, a]] of places.entries()) {
+    const word = positionals[i];
+    if (a.required !== false && a.default === undefined && word === undefined)
       return usage(
         `Cannot run ${tool.name} ${command}: ${place.toUpperCase()} is missing`,
         `${tool.name} ${command} --help`,
       );
+    if (word !== undefined && choices(a).length > 0 && !choices(a).includes(word))
+      return usage(...wrongChoice(`${place.toUpperCase()} `, word, choices(a)));
+  }
   if (spec.rest?.required && rest.length === 0)
     return usage(
       `Cannot run ${tool.name} ${command}: ${spec.rest.name} is missing`,
@@ -118,35 +157,34 @@ function parseCommand(
     );
   if (!spec.rest && dashes >= 0)
     return usage(`Cannot use --: ${tool.name} ${command} runs no command`, `${tool.name} ${command} --help`);
-  const twins = flags.filter(
-    ([f]) =>
-      given[f] === undefined && f !== "help" && env[envName(f)] !== undefined && env[envName(f)] !== "",
-  );
+  const twins = flags.filter(([f]) => given[f] === undefined && env[twinOf(f) ?? ""]);
   const fromEnv = twins.flatMap(([f, a]) => {
-    const value = env[envName(f)]!;
+    const value = env[twinOf(f)!]!;
     if (a.type !== "boolean") return [`--${f}=${value}`];
     return /^(1|true|yes)$/i.test(value) ? [`--${f}`] : [`--no-${f}`];
   });
-  const unclear = twins.find(
-    ([f, a]) => a.type === "boolean" && !/^(1|true|yes|0|false|no)$/i.test(env[envName(f)]!),
-  );
-  if (unclear) return usage(`Cannot use ${envName(unclear[0])}=${env[envName(unclear[0])]}: expected 1 or 0`);
-  try {
-    // After the check above nothing is left for citty to guess: canonical words in, values with defaults out.
-    const canonical = Object.entries(given).flatMap(([f, v]) =>
-      v === true ? [`--${f}`] : v === false ? [`--no-${f}`] : [`--${f}=${v}`],
-    );
-    const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Record<
-      string,
-      string | boolean | undefined
-    >;
-    const out: Parsed["args"] = {};
-    for (const key of Object.keys(args)) out[key] = values[key];
-    return ok({ ask: "run", parsed: { command, spec, args: out, rest } });
-  } catch (thrown) {
-    // citty colours its messages where NO_COLOR is not set.
-    return usage((thrown as Error).message.replaceAll(/\u001b\[\d+m/g, ""), `${tool.name} ${command} --help`);
+  for (const [f, a] of flags) {
+    const twin = twins.some(([t]) => t === f) ? twinOf(f) : undefined;
+    const value = twin ? env[twin] : given[f];
+    if (typeof value !== "string") {
+      if (value === undefined && "required" in a && a.required && a.default === undefined)
+        return usage(
+          `Cannot run ${tool.name} ${command}: --${f} is missing`,
+          `--${f} ${a.valueHint ?? "VALUE"}: ${a.description}`,
+        );
+    } else if (choices(a).length > 0 && !choices(a).includes(value))
+      return usage(...wrongChoice(twin ? `${twin}=` : `--${f} `, value, choices(a)));
+    else if (a.type === "boolean" && !/^(1|true|yes|0|false|no)$/i.test(value))
+      return usage(`Cannot use ${twin}=${value}: expected 1 or 0`);
   }
+  // After the checks above nothing is left for citty to guess: canonical words in, values with defaults out.
+  const canonical = Object.entries(given).flatMap(([f, v]) =>
+    v === true ? [`--${f}`] : v === false ? [`--no-${f}`] : [`--${f}=${v}`],
+  );
+  const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Parsed["args"];
+  const out: Parsed["args"] = {};
+  for (const key of Object.keys(args)) out[key] = values[key];
+  return ok({ ask: "run", parsed: { command, spec, args: out, rest } });
 }
 
 function explain(thrown: NodeJS.ErrnoException, flags: string[]): [string, string | undefined] {

@@ -2,7 +2,7 @@
  * What a tool is, as data: from it come the parser, the help, the man page's tables and completions.
  * Flags and arguments are citty's definitions; what citty lacks (kinds, examples, exit codes) is beside.
  */
-import type { ArgsDef } from "citty";
+import type { ArgDef, ArgsDef } from "citty";
 import type { Kind } from "../records/index.ts";
 
 export interface Example {
@@ -12,7 +12,10 @@ export interface Example {
 
 export interface CommandSpec {
   summary: string;
-  /** citty's: `positional`, `string`, `boolean`, `enum`; `default` in the flag's unit, `valueHint` names it. */
+  /**
+   * citty's: `positional`, `string`, `boolean`, `enum`; `default` in the flag's unit, `valueHint` names it.
+   * On a positional, `valueHint` is the choice of words that it may be, as `ring|grid`.
+   */
   args: ArgsDef;
   /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may. */
   rest?: { name: string; required: boolean; description: string };
@@ -51,8 +54,31 @@ export const filterArgs = {
 export const commonArgs = {
   progress: { type: "boolean", description: "say on stderr every few seconds how far it is" },
   log: { type: "enum", options: ["text", "json"], default: "text", description: "how stderr is written" },
+  schema: { type: "boolean", description: "print the JSON Schema of the records that it reads and writes" },
   help: { type: "boolean", alias: "h", description: "show this help" },
 } satisfies ArgsDef;
+
+export const argsOf = (spec: CommandSpec): Record<string, ArgDef> => ({
+  ...(spec.args as Record<string, ArgDef>),
+  ...commonArgs,
+});
+
+/** Commands that people call. */
+export const commandsOf = (tool: ToolSpec): [string, CommandSpec][] =>
+  Object.entries(tool.commands).filter(([, c]) => !c.hidden);
+
+/** The words that an argument may be; none: any. */
+export const choices = (a: ArgDef): readonly string[] =>
+  a.type === "enum" ? (a.options ?? []) : a.type === "positional" ? (a.valueHint?.split("|") ?? []) : [];
+
+/** Flags that ask for an answer and no work have no twin. */
+const ASKS = ["help", "schema"];
+/** The twin of a flag in the environment. */
+export const twinOf = (flag: string): string | undefined =>
+  ASKS.includes(flag) ? undefined : `MT_${flag.replaceAll("-", "_").toUpperCase()}`;
+
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+export type Shell = (typeof SHELLS)[number];
 
 /** What exit codes mean in every tool. */
 export const EXIT_MEANINGS: Readonly<Record<number, string>> = {

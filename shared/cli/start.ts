@@ -6,8 +6,7 @@ import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
 import { SCHEMA_VERSION } from "../records/experiment.ts";
 import { StdoutClosed, writeAll } from "../stream/writer.ts";
 import { COMMIT, VERSION } from "../version.ts";
-import { commandHelp, toolHelp } from "./help.ts";
-import { type Parsed, parse } from "./parse.ts";
+import { type Parsed, parse, type Request } from "./parse.ts";
 import type { ToolSpec } from "./spec.ts";
 import { stderrStyle, warn } from "./stderr.ts";
 
@@ -30,9 +29,7 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
   const request = parse(tool, words, process.env);
   if (request.isErr()) return complain(tool.name, request.error);
   const ask = request.value;
-  if (ask.ask === "version")
-    return print(`${tool.name} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`);
-  if (ask.ask === "help") return print(ask.command ? commandHelp(tool, ask.command) : toolHelp(tool));
+  if (ask.ask !== "run") return print(await answer(tool, ask));
   const { parsed } = ask;
   stderrStyle(tool.name, parsed.args.log === "json" ? "json" : "text");
   if (parsed.spec.stdin === "records" && process.stdin.isTTY)
@@ -62,6 +59,22 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
     if (signalCode !== undefined) return signalCode;
     if (thrown instanceof StdoutClosed) return EXIT.ok;
     return complain(tool.name, toMtError(thrown));
+  }
+}
+
+/** What is told about a tool is loaded when asked for: work does not wait for it. */
+async function answer(tool: ToolSpec, ask: Exclude<Request, { ask: "run" }>): Promise<string> {
+  switch (ask.ask) {
+    case "version":
+      return `${tool.name} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`;
+    case "help": {
+      const { commandHelp, toolHelp } = await import("./help.ts");
+      return ask.command ? commandHelp(tool, ask.command) : toolHelp(tool);
+    }
+    case "schema":
+      return JSON.stringify((await import("./schema.ts")).toolSchema(tool, ask.command), undefined, 2);
+    case "completion":
+      return (await import("./completion.ts")).completion(tool, ask.shell);
   }
 }
 

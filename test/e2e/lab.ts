@@ -47,9 +47,9 @@ export class Lab {
     return { code: done.status, stdout: done.stdout, stderr: done.stderr };
   }
 
-  /** Starts a command; `done` resolves when it has ended. */
+  /** Starts one of our tools, or a program by its whole path; `done` resolves when it has ended. */
   start(file: string, args: string[]): { child: ChildProcess; done: Promise<Done> } {
-    const child = spawn(join(dist, file), args, {
+    const child = spawn(resolve(dist, file), args, {
       cwd: this.dir,
       env: this.env,
       stdio: ["ignore", "pipe", "pipe"],

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { commandHelp, toolHelp } from "../../shared/cli/help.ts";
-import { argsOf } from "../../shared/cli/parse.ts";
+import { argsOf } from "../../shared/cli/spec.ts";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
 import { ROOT } from "./shared-fixtures.ts";
 

@@ -139,6 +139,9 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       does: "stop everything of one experiment, without a plan",
     },
   ],
-  exits: { 1: "some guests failed, or in exec a command ended with another code than 0" },
+  exits: {
+    1: "some guests failed, or in exec a command ended with another code than 0",
+    69: "QEMU is not installed",
+  },
   seeAlso: ["mt-vnet(1)", "mt-push(1)", "mt-ksm(1)", "mt-records(5)", "megatux(7)"],
 };

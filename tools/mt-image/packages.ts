@@ -1,7 +1,7 @@
 /**
  * Fetches Debian packages into a cache folder, without installing anything on the host.
  * A package whose file is in the cache with the size that apt announces is not fetched again.
- * Reads: apt's lists (runs `apt-get update` once if they are missing or stale), the cache folder.
+ * Reads: apt's lists (as root, runs `apt-get update` once if they are missing or stale), the cache folder.
  * Writes: .deb files in the cache folder.
  */
 import { mkdir, stat } from "node:fs/promises";
@@ -29,6 +29,8 @@ export async function fetchPackages(names: string[], cache_dir: string): Promise
   const first = await fetchOnce(names, cache_dir, action);
   if (first.isOk()) return first;
   // The lists may be missing, or name a version that the archive has replaced since.
+  if (process.getuid?.() !== 0)
+    return first.mapErr((error) => ({ ...error, hint: error.hint ?? "as root, once: apt-get update" }));
   const updated = await run("apt-get", ["update"], { action: "update the package lists" });
   if (updated.isErr()) return err({ ...first.error, hint: first.error.hint ?? updated.error.message });
   return fetchOnce(names, cache_dir, action);

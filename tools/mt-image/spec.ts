@@ -12,6 +12,7 @@ that record into plans, mt-push brings the files to the hosts.`,
       args: {
         image: {
           type: "positional",
+          valueHint: "tux",
           description: "tux: Debian's cloud kernel, busybox and the QEMU guest agent",
         },
         cache: {
@@ -37,5 +38,6 @@ that record into plans, mt-push brings the files to the hosts.`,
     { does: "build the Linux guest image", command: "mt-image build tux" },
     { does: "which images are here", command: "mt-image ls" },
   ],
+  exits: { 69: "apt or a package is not to be had; the message says which" },
   seeAlso: ["mt-topo(1)", "mt-push(1)", "megatux(7)"],
 };

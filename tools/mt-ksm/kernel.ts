@@ -1,5 +1,5 @@
 /** KSM as the kernel shows it in /sys/kernel/mm/ksm, and the CPU time of its thread. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
 
 export const KSM = "/sys/kernel/mm/ksm";
@@ -25,6 +25,21 @@ export function whatIsMissing(change: boolean): MtError | undefined {
   if (change && process.getuid?.() !== 0)
     return mtError("permission", "Cannot set KSM: not root", "run it as root");
   return undefined;
+}
+
+/**
+ * Why root may not set KSM here, though the kernel has it: in a user namespace (the settings are the machine's
+ * root's) and where /sys is read-only (a container). Guests run as well without: that is no failure.
+ */
+export function whyNotOurs(): string | undefined {
+  try {
+    accessSync(`${KSM}/run`, constants.W_OK);
+    return undefined;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === "EROFS"
+      ? `${KSM} is read-only here`
+      : `only the machine's own root may set ${KSM}`;
+  }
 }
 
 let pageBytes = 0;

@@ -1,7 +1,8 @@
 /**
  * KSM's settings under two leases, one over the other: "ksm" holds merging on at a low rate for as long
  * as an experiment is up; "ksm-scan" holds the high rate while somebody settles. Who comes last out of the
- * second brings the low rate back, so several hosts can settle at once on one kernel.
+ * second brings the low rate back, so several hosts can settle at once on one kernel. "ksm-off" sets nothing:
+ * it is held where nothing may be set.
  */
 import { readFileSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
@@ -30,10 +31,15 @@ export const scanHard = (holder: string) => acquireLease("ksm-scan", holder, set
 export const scansHard = () => counter("pages_to_scan") === Number(HIGH.pages_to_scan);
 export const stopScanningHard = (holder: string) => releaseLease("ksm-scan", (h) => h === holder);
 
-/** Gives both leases back. The last one takes merged pages apart where merging was off before. */
+/** Notes that merging cannot be set; true for the first on this machine, who says so for all. */
+export const noteOff = (holder: string) => acquireLease("ksm-off", holder, {});
+
+/** Gives all leases back. The last one takes merged pages apart where merging was off before. */
 export async function giveBack(holder: string): Promise<Result<boolean, MtError>> {
   const scanning = await stopScanningHard(holder);
   if (scanning.isErr()) return scanning;
+  const off = await releaseLease("ksm-off", (h) => h === holder);
+  if (off.isErr()) return off;
   return releaseLease(
     "ksm",
     (h) => h === holder,

@@ -1,6 +1,7 @@
 /**
  * mt-ksm settle: at `end`, merges as fast as it can until the kernel's counters say that a whole scan
- * gained nothing more, then leaves merging on at a low rate. Emits one `sample`.
+ * gained nothing more, then leaves merging on at a low rate. Emits one `sample`. Where the kernel lets
+ * nobody here set it, says so once a machine and goes on.
  */
 import { setTimeout } from "node:timers/promises";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
@@ -12,8 +13,8 @@ import { leaseHolder } from "../../shared/names.ts";
 import { parseRange, rangeCount } from "../../shared/ranges.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Counters, type Rest, watchForRest } from "./converge.ts";
-import { counter, has, ksmdCpuSeconds, savings, whatIsMissing } from "./kernel.ts";
-import { mergeSlowly, scanHard, scansHard, stopScanningHard } from "./settings.ts";
+import { counter, has, ksmdCpuSeconds, savings, whatIsMissing, whyNotOurs } from "./kernel.ts";
+import { mergeSlowly, noteOff, scanHard, scansHard, stopScanningHard } from "./settings.ts";
 
 const SAMPLE_EVERY_MS = 500;
 const SAY_EVERY_S = 5;
@@ -52,6 +53,13 @@ export const settle: Run = async (invocation) => {
           ? mtError("data", "Cannot settle: no experiment record came")
           : whatIsMissing(true);
       if (missing) return fail(missing);
+      const why = whyNotOurs();
+      if (why !== undefined) {
+        const first = await noteOff(leaseHolder(host, experiment!));
+        if (first.isErr()) return fail(first.error);
+        if (first.value) inform(`memory is not merged: ${why}; guests take what they take without it`);
+        return context.emit({ ...base, time: began.toISOString(), ...savings(), merging: "off", why });
+      }
       const cpu = ksmdCpuSeconds();
       const result = await mergeUntilRest(leaseHolder(host, experiment!), {
         timeout_s,

@@ -62,6 +62,10 @@ export const spec: ToolSpec = {
     { command: "mt-ksm report --experiment abilene", does: "see how much memory its guests take and share" },
     { command: "mt-ksm down --experiment abilene", does: "put the settings back, without a plan" },
   ],
-  exits: { 69: "the kernel has no KSM (CONFIG_KSM)" },
+  exits: {
+    69: "the kernel has no KSM (CONFIG_KSM); the plan is passed on",
+    75: "the lease stays locked",
+    77: "not root",
+  },
   seeAlso: ["mt-boot(1)", "mt-status(1)", "mt-tree(1)", "mt-records(5)", "madvise(2)"],
 };

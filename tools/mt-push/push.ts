@@ -2,14 +2,15 @@
  * mt-push: for each image of the plan, asks its hosts what they lack, and sends each file once down the
  * tree to those. Says in a copy record how the image stands on each host.
  */
+import { existsSync } from "node:fs";
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
 import { type Progress, startProgress } from "../../shared/cli/progress.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
-import { type MtError, mtError, orThrow } from "../../shared/errors.ts";
-import { storePath } from "../../shared/names.ts";
+import { type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { storePath, treeFile } from "../../shared/names.ts";
 import type { Copy, Image } from "../../shared/records/index.ts";
-import { storeHas, storeSize } from "../../shared/store.ts";
+import { storeHas, storeSize, storeVerify } from "../../shared/store.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Answer, hostsOfTree, onHosts } from "./cluster.ts";
 
@@ -25,6 +26,11 @@ export async function push(invocation: Invocation): Promise<number> {
         image: async (image, context) => {
           tree ??= hostsOfTree(context.signal);
           const hosts = (await tree) ?? [];
+          // A tree that should be here and does not answer is no reason to look at this host alone.
+          if (hosts.length === 0 && existsSync(treeFile()))
+            throw new MtFailure(
+              mtError("unavailable", "Cannot reach the tree: its head is gone", "mt-tree up mends it"),
+            );
           if (hosts.length > 0)
             await new Pushing(image, image.hosts ?? hosts, { timeout_s, retries, progress, context }).run();
           else here(image, context);
@@ -49,7 +55,7 @@ const notBuilt = (image: Image) =>
 const notHere = (image: Image, digest: string) =>
   mtError(
     "data",
-    `Cannot push image ${image.id}: ${digest} is not in the store here`,
+    `Cannot push image ${image.id}: ${digest} is not in the store here, or damaged`,
     `mt-image build ${image.id}, then write the plan again`,
   );
 
@@ -81,7 +87,8 @@ class Pushing {
   readonly #image: Image;
   readonly #options: Options;
   readonly #bytes = new Map<string, number>();
-  readonly #errors = new Map<string, MtError>();
+  /** By host and file: what one file's success mends is that file. */
+  readonly #errors = new Map<string, Map<string, MtError>>();
 
   constructor(image: Image, hosts: string[], options: Options) {
     this.#image = image;
@@ -94,10 +101,10 @@ class Pushing {
     const hosts = [...this.#bytes.keys()];
     progress.grow(hosts.length);
     const digests = digestsOf(this.#image);
-    if (digests.length === 0) for (const host of hosts) this.#errors.set(host, notBuilt(this.#image));
+    if (digests.length === 0) for (const host of hosts) this.#fail(host, "", notBuilt(this.#image));
     else await this.#bring(digests, hosts);
     for (const host of hosts) {
-      const error = this.#errors.get(host);
+      const error = [...(this.#errors.get(host)?.values() ?? [])][0];
       context.emit(copyRecord(this.#image, host, this.#bytes.get(host)!, error));
       progress.step(1, error ? 1 : 0);
     }
@@ -108,36 +115,43 @@ class Pushing {
     const asked = await onHosts(hosts, ["mt-push", "has", "--", ...digests], { timeout_s: 60, signal });
     const lacking = new Map<string, string[]>();
     for (const [host, answer] of asked) {
-      if (!answer.ok) this.#errors.set(host, answer.error);
+      if (!answer.ok) this.#fail(host, "", answer.error);
       else
         for (const digest of answer.stdout.split("\n").filter(Boolean))
           lacking.set(digest, [...(lacking.get(digest) ?? []), host]);
     }
     for (const [digest, needy] of lacking) {
       const file = storePath(digest);
-      if (file.isErr() || !storeHas(digest)) {
-        for (const host of needy) this.#errors.set(host, notHere(this.#image, digest));
+      if (file.isErr() || !(await storeVerify(digest))) {
+        for (const host of needy) this.#fail(host, digest, notHere(this.#image, digest));
         continue;
       }
       const size = storeSize(digest);
       let left = needy;
       for (let attempt = 0; attempt <= this.#options.retries && left.length > 0 && !signal.aborted; attempt++)
         left = this.#took(
+          digest,
           await onHosts(left, ["mt-push", "receive", digest], { file: file.value, timeout_s, signal }),
           size,
         );
     }
   }
 
+  #fail(host: string, digest: string, error: MtError): void {
+    const errors = this.#errors.get(host);
+    if (errors) errors.set(digest, error);
+    else this.#errors.set(host, new Map([[digest, error]]));
+  }
+
   /** Books what hosts took; gives those that have to be tried again. */
-  #took(answers: Map<string, Answer>, size: number): string[] {
+  #took(digest: string, answers: Map<string, Answer>, size: number): string[] {
     const again: string[] = [];
     for (const [host, answer] of answers) {
       if (answer.ok) {
-        this.#errors.delete(host);
+        this.#errors.get(host)?.delete(digest);
         this.#bytes.set(host, this.#bytes.get(host)! + size);
       } else {
-        this.#errors.set(host, answer.error);
+        this.#fail(host, digest, answer.error);
         // A host that is gone is not waited for again.
         if (answer.error.code !== "lost") again.push(host);
       }

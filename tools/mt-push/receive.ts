@@ -1,13 +1,14 @@
 /** What mt-push runs on each host, through mt-tree exec: which files are lacking, and taking one in. */
 import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT, orThrow } from "../../shared/errors.ts";
-import { storeHas, storeTake } from "../../shared/store.ts";
+import { storeTake, storeVerify } from "../../shared/store.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 
-/** Prints the digests that are not in this host's store, one a line. */
+/** Prints the digests that are not in this host's store, whole, one a line. */
 export async function has({ rest }: Invocation): Promise<number> {
-  const lacking = rest.filter((digest) => !storeHas(digest));
+  const lacking: string[] = [];
+  for (const digest of rest) if (!(await storeVerify(digest))) lacking.push(digest);
   if (lacking.length > 0) writeAll(1, Buffer.from(`${lacking.join("\n")}\n`));
   return EXIT.ok;
 }

@@ -46,5 +46,6 @@ only if the bytes that came have its digest. An image goes on in the stream when
     { does: "bring a plan's images to its hosts", command: "mt-push <abilene.plan >pushed.jsonl" },
     { does: "only what became of them", command: "mt-push --only <abilene.plan" },
   ],
+  exits: { 1: "a copy failed; its record says why" },
   seeAlso: ["mt-image(1)", "mt-tree(1)", "megatux(7)"],
 };

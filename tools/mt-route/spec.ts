@@ -50,6 +50,10 @@ export const spec: ToolSpec = {
     { command: "mt-route check <abilene.plan >abilene.now", does: "see which routers are converged now" },
     { command: "mt-route down --experiment abilene", does: "end them without the plan" },
   ],
-  exits: { 1: "a router failed or has not converged; its record says why" },
+  exits: {
+    1: "a router failed or has not converged; its record says why",
+    69: "bird, birdc or nsenter is missing",
+    77: "not root",
+  },
   seeAlso: ["mt-vnet(1)", "mt-status(1)", "mt-records(5)", "megatux(7)", "bird(8)"],
 };

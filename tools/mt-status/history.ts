@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { warn } from "../../shared/cli/stderr.ts";
-import { EXIT, mtError, orThrow } from "../../shared/errors.ts";
+import { EXIT, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { stateDir } from "../../shared/names.ts";
 import type { Verdict } from "../../shared/records/index.ts";
 import { openDatabase } from "../../shared/sqlite.ts";
@@ -34,11 +34,13 @@ export async function remember(verdict: Verdict): Promise<void> {
     db.close();
   } catch (thrown) {
     warn(
-      mtError(
-        "io",
-        `Cannot keep the verdict in ${file()}: ${(thrown as Error).message}`,
-        "set MT_STATE to a directory that can be written",
-      ),
+      thrown instanceof MtFailure
+        ? thrown.error
+        : mtError(
+            "io",
+            `Cannot keep the verdict in ${file()}: ${(thrown as Error).message}`,
+            "set MT_STATE to a directory that can be written",
+          ),
     );
   }
 }

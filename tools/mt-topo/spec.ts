@@ -41,7 +41,7 @@ export const spec: ToolSpec = {
     gen: {
       summary: "a ring or a near-square grid of routers",
       args: {
-        shape: { type: "positional", description: "ring or grid" },
+        shape: { type: "positional", valueHint: "ring|grid", description: "how they are joined" },
         routers: {
           type: "string",
           valueHint: "N",
@@ -88,5 +88,9 @@ export const spec: ToolSpec = {
     },
     { command: "mt-topo gen ring --routers 5 --id loop", does: "a ring of five routers, not placed yet" },
   ],
+  exits: {
+    0: "the plan was written",
+    65: "the file or the plan is not right, was cut off, or names what does not exist; nothing was written",
+  },
   seeAlso: ["mt-tree(1)", "mt-image(1)", "mt-vnet(1)", "mt-records(5)", "megatux(7)"],
 };

@@ -2,7 +2,14 @@
  * What went to a host and has not come out again: by kind and id, ranges as sets. A range that comes back
  * in parts is settled part by part; what is left when the host has ended is what failed.
  */
-import { parseRange, type Range, rangeCount, type Span } from "../../shared/ranges.ts";
+import {
+  formatRange,
+  parseRange,
+  type Range,
+  rangeCount,
+  type Span,
+  sliceRange,
+} from "../../shared/ranges.ts";
 import type { Guest, Line } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
 
@@ -33,7 +40,8 @@ export class Accounts {
     const key = keyOf(line.kind, line.id);
     this.#open.set(key, { text, kind: line.kind });
     const at = bracket(line.id);
-    if (at < 0) return;
+    // What is no range is a name like any other: whoever gets it says what is wrong with it.
+    if (at < 0 || parseRange(line.id).isErr()) return;
     const family = keyOf(line.kind, line.id.slice(0, at));
     const keys = this.#ranges.get(family);
     if (keys) keys.add(key);
@@ -74,11 +82,20 @@ export class Accounts {
         continue;
       }
       for (const gap of entry.gaps) {
-        const slice = sliceGuest(line as unknown as Guest, gap.from, gap.to - gap.from + 1);
-        if (slice.isOk()) yield slice.value as unknown as Line;
+        yield cut(line, entry.range!, gap);
       }
     }
   }
+}
+
+/** The members of a gap, with what counts up where it can be counted; a record is never lost over that. */
+function cut(line: Line, range: Range, { from, to }: Gap): Line {
+  const id = formatRange(sliceRange(range, from, to - from + 1));
+  if (!Array.isArray(line.interfaces)) return { ...line, id };
+  return sliceGuest(line as unknown as Guest, from, to - from + 1).match(
+    (slice) => slice as unknown as Line,
+    () => ({ ...line, id }),
+  );
 }
 
 /** The letters that may stand before a name's number: `g10` → `g`, `g1` (of `g1[0-9]`) and `g10`. */

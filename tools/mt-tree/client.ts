@@ -3,10 +3,11 @@
  * until it has arrived, so that a node between that dies costs nothing but the way.
  */
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { connect } from "node:net";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { treeSocket } from "../../shared/names.ts";
+import { treeFile, treeSocket } from "../../shared/names.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { Link } from "./link.ts";
 import { type DownMessage, type HostStatus, type Message, WINDOW_BYTES } from "./messages.ts";
@@ -78,11 +79,18 @@ export class TreeClient {
   static connect(path = treeSocket()): Promise<Result<TreeClient, MtError>> {
     return new Promise((resolve) => {
       const socket = connect(path);
-      const none = (why: string) =>
-        resolve(fail("unavailable", `Cannot reach the tree: ${why}`, "mt-tree up HOSTS --via local"));
-      socket.once("error", (e: NodeJS.ErrnoException) =>
-        none(e.code === "ENOENT" || e.code === "ECONNREFUSED" ? "none is up here" : e.message),
-      );
+      socket.once("error", (e: NodeJS.ErrnoException) => {
+        const nobody = e.code === "ENOENT" || e.code === "ECONNREFUSED";
+        const recorded = existsSync(treeFile());
+        const why = !nobody ? e.message : recorded ? "its head is gone" : "none is up here";
+        resolve(
+          fail(
+            "unavailable",
+            `Cannot reach the tree: ${why}`,
+            recorded ? "mt-tree up mends it" : "mt-tree up HOSTS --via local",
+          ),
+        );
+      });
       socket.once("connect", () => {
         socket.removeAllListeners("error");
         resolve(ok(new TreeClient(socket)));

@@ -307,7 +307,18 @@ class MapRun {
     const travel = travelOf(line);
     if (travel === "context" && this.#contextKeys.has(`${line.kind}\0${line.id}`)) return;
     if (travel !== "report") host.accounts.came(line);
+    else if (line.kind === "error") this.#refusedThere(host, line);
     this.#writer.line(raw.text);
+  }
+
+  /** A record that the filter could not read: its error record stands for it. */
+  #refusedThere(host: HostRun, error: Line): void {
+    try {
+      const refused = JSON.parse(String(error.raw)) as Line;
+      if (typeof refused?.kind === "string" && typeof refused.id === "string") host.accounts.came(refused);
+    } catch {
+      // Cut or no JSON: then it comes out failed as well.
+    }
   }
 
   #exit(name: string, how: HostExit): void {

@@ -101,6 +101,12 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
     { does: "who is there", command: "mt-tree status" },
     { does: "away with it", command: "mt-tree down" },
   ],
-  exits: { 1: "a host failed or was lost; its records are in the stream, failed" },
+  exits: {
+    1: "a host failed or was lost; its records are in the stream, failed",
+    65: "the stream was cut off, or a line could not be read",
+    69: "no tree is up",
+    75: "another tree has such a host",
+    77: "not root",
+  },
   seeAlso: ["mt-push(1)", "mt-launch(1)", "megatux(7)"],
 };

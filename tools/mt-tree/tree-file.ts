@@ -3,11 +3,10 @@
  * anything is made, so that `down` finds what a crash left.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
-import { treeDir } from "../../shared/names.ts";
+import { treeDir, treeFile } from "../../shared/names.ts";
 import type { Authority } from "./authority.ts";
 
 export interface TreeHost {
@@ -26,11 +25,9 @@ export interface TreeFile {
   hosts: TreeHost[];
 }
 
-const path = () => join(treeDir(), "tree.json");
-
 export function readTree(): TreeFile | undefined {
   try {
-    return JSON.parse(readFileSync(path(), "utf8")) as TreeFile;
+    return JSON.parse(readFileSync(treeFile(), "utf8")) as TreeFile;
   } catch {
     return undefined;
   }
@@ -38,8 +35,8 @@ export function readTree(): TreeFile | undefined {
 
 export function writeTree(tree: TreeFile): void {
   mkdirSync(treeDir(), { recursive: true, mode: 0o700 });
-  writeFileSync(`${path()}.new`, JSON.stringify(tree), { mode: 0o600 });
-  renameSync(`${path()}.new`, path());
+  writeFileSync(`${treeFile()}.new`, JSON.stringify(tree), { mode: 0o600 });
+  renameSync(`${treeFile()}.new`, treeFile());
 }
 
 /** One `up` or `down` at a time. */

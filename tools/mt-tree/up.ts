@@ -8,6 +8,7 @@ import { ok, type Result } from "neverthrow";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { complain } from "../../shared/cli/start.ts";
+import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import {
   clusterNamespace,
@@ -59,6 +60,10 @@ export async function up(invocation: Invocation): Promise<number> {
           authority: await makeAuthority(clusterNamespace()),
           hosts,
         };
+    if (earlier && args.hosts !== undefined && (earlier.fanout !== fanout || earlier.port !== port))
+      inform(
+        `the tree that is here keeps fanout ${earlier.fanout} and port ${earlier.port}: mt-tree down first to change them`,
+      );
     orThrow(socketPath(treeSocket()));
     // Before anything is made: down must find it, whatever happens now.
     writeTree(tree);

@@ -9,13 +9,13 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
 import { type MtError, mtError, orThrow, toMtError } from "../../shared/errors.ts";
 import { linkAlias, routerNamespace, routerPortName, tapName } from "../../shared/names.ts";
-import type { Guest, Router, Segment } from "../../shared/records/index.ts";
+import type { End, Guest, Router, Segment } from "../../shared/records/index.ts";
 import { foldOutcomes, guestMembers, type Outcome } from "../../shared/records/members.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Collector, collect } from "./collect.ts";
 import { type Link, readLinks, whatIsMissing } from "./kernel.ts";
-import { raiseNeighbourTable } from "./neighbours.ts";
+import { NEIGHBOURS_USUAL, neighboursOn, raiseNeighbourTable } from "./neighbours.ts";
 import { buildPorts, type Owner, type Port } from "./ports.ts";
 import type { RouterWork } from "./routers.ts";
 import { isHere, planSegment } from "./segment-plan.ts";
@@ -35,6 +35,10 @@ export class Network {
   readonly #work: Collector<Item>;
   readonly #missing: MtError | undefined = whatIsMissing();
   #links: Map<string, Link> | undefined;
+  /** Neighbours that a router has, by segment; and those of all routers of this host together. */
+  readonly #neighboursOn = new Map<string, number>();
+  #neighbours = 0;
+  #notRaised: MtError | undefined;
 
   constructor(invocation: Invocation, progress: Progress) {
     this.#host = hostOf(invocation);
@@ -46,6 +50,7 @@ export class Network {
     if (!isHere(segment, this.#host)) return;
     const state: SegmentState = { id: segment.id, ports: 0 };
     this.#segments.set(segment.id, state);
+    this.#neighboursOn.set(segment.id, neighboursOn(segment));
     // What goes wrong with the whole batch comes out with the ports, and again in report().
     this.#work.add({ segment, state }).catch((thrown) => {
       state.error ??= toMtError(thrown);
@@ -58,6 +63,7 @@ export class Network {
     const experiment = this.#ready();
     if (typeof experiment !== "string") return context.failed(clean, experiment);
     const owner: Owner = {};
+    for (const { segment } of router.interfaces) this.#neighbours += this.#neighboursOn.get(segment) ?? 0;
     const interfaces = router.interfaces.map(({ ip, segment }) => ({
       ip,
       segment: this.#segmentOf(segment),
@@ -108,10 +114,18 @@ export class Network {
   }
 
   /** One switch record a segment; the stream is read, so everything has been asked for. */
-  async report(context: FilterContext): Promise<void> {
+  async report(context: FilterContext, end?: End): Promise<void> {
     await this.#work.idle();
     this.#progress.stop();
     if (this.#missing) context.note(this.#missing);
+    // Hosts may be of one machine, with one table: as many as the plan has. A small network works without
+    // more, and a container may not touch it: said where it matters, never fatal.
+    const needed = this.#neighbours * (end?.counts.host ?? 1);
+    if (this.#notRaised && needed > NEIGHBOURS_USUAL)
+      warn({
+        ...this.#notRaised,
+        hint: `the ARP table keeps its size, and up to ${needed} neighbours need room in it; see gc_thresh3 in arp(7)`,
+      });
     for (const state of this.#segments.values())
       context.emit(switchRecord(state, this.#host, this.#shaper, context.by, this.#missing));
   }
@@ -190,9 +204,7 @@ export class Network {
   /** Once, before anything is made. */
   async #begin(experiment: string): Promise<Map<string, Link>> {
     const raised = await raiseNeighbourTable(this.#host, experiment);
-    // A small network works without it, and a container may not touch it: said, not fatal.
-    if (raised.isErr())
-      warn({ ...raised.error, hint: "the ARP table stays as it is; see gc_thresh3 in arp(7)" });
+    if (raised.isErr()) this.#notRaised = raised.error;
     return orThrow(await readLinks());
   }
 }

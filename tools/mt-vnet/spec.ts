@@ -54,6 +54,7 @@ export const spec: ToolSpec = {
       does: "remove all that an experiment has here, without its plan",
     },
   ],
+  exits: { 69: "iproute2, util-linux or /dev/net/tun is missing", 77: "not root" },
   seeAlso: [
     "mt-topo(1)",
     "mt-boot(1)",

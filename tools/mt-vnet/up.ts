@@ -5,12 +5,13 @@
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { startProgress } from "../../shared/cli/progress.ts";
 import type { Run } from "../../shared/cli/start.ts";
+import type { End } from "../../shared/records/index.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { Network } from "./network.ts";
 
 export const up: Run = async (invocation) => {
   const network = new Network(invocation, await startProgress("ports", invocation.args.progress === true));
-  const report = (context: FilterContext) => network.report(context);
+  const report = (context: FilterContext, end?: End) => network.report(context, end);
   return runFilterCommand(invocation, {
     changes: true,
     reads: {

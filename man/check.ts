@@ -1,0 +1,45 @@
+/** What is wrong with the pages as they stand: references that lead nowhere, flags that are not told. */
+import { argsOf, commandsOf, type ToolSpec } from "../shared/cli/spec.ts";
+
+/** Names of ours in section 1, 5 or 7: `mt-x(1)`, `**mt-x**(1)`. */
+const REFERENCE = /\b(mt(?:-[a-z]+)?|megatux)(?:\*\*)?\(([157])\)/g;
+
+/** @param pages text by name, as `mt-boot.1` */
+export function brokenReferences(pages: ReadonlyMap<string, string>, tools: readonly ToolSpec[]): string[] {
+  const out: string[] = [];
+  const look = (where: string, text: string) => {
+    for (const [, name, section] of text.matchAll(REFERENCE))
+      if (!pages.has(`${name}.${section}`))
+        out.push(`${where} refers to ${name}(${section}): there is no such page`);
+  };
+  for (const [name, text] of pages) look(`man/${name}.md`, text);
+  for (const tool of tools) look(`${tool.name}'s spec.ts`, tool.seeAlso.join(" "));
+  return out;
+}
+
+export function untoldFlags(tool: ToolSpec, page: string): string[] {
+  return commandsOf(tool).flatMap(([command, c]) =>
+    Object.entries(argsOf(c))
+      .filter(([flag, a]) => a.type !== "positional" && !page.includes(`\`--${flag}\``))
+      .map(([flag]) => `man/${tool.name}.1.md does not tell --${flag} of ${command}`),
+  );
+}
+
+/** mt-launch is a script: what its usage and its page name must be the same. */
+export function scriptFlags(name: string, script: string, page: string): string[] {
+  const flags = (text: string) => new Set([...text.matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map((m) => m[0]));
+  const usage = script
+    .split("\n")
+    .filter((l) => l.startsWith("#") && l.includes(`${name} `))
+    .join("\n");
+  const synopsis = page.split(/^## /m).find((s) => s.startsWith("SYNOPSIS")) ?? "";
+  const [inScript, inPage] = [flags(usage), flags(synopsis)];
+  return [
+    ...[...inScript]
+      .filter((f) => !inPage.has(f))
+      .map((f) => `man/${name}.1.md does not tell ${f} of tools/${name}`),
+    ...[...inPage]
+      .filter((f) => !inScript.has(f))
+      .map((f) => `man/${name}.1.md tells ${f}, which tools/${name} does not`),
+  ];
+}

@@ -1,0 +1,74 @@
+/**
+ * Writes what comes from the sources: the generated parts of the pages of man/, mt-records(5), schemas/.
+ * With --check it writes nothing, and says what differs or is wrong: `make check`, mended by `make man`.
+ */
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import type { ToolSpec } from "../shared/cli/spec.ts";
+import { KINDS, type Kind } from "../shared/records/index.ts";
+import { kindSchema } from "../shared/records/json-schema.ts";
+import { brokenReferences, scriptFlags, untoldFlags } from "./check.ts";
+import { recordsPage } from "./records.ts";
+import { PARTS } from "./tables.ts";
+
+const root = join(import.meta.dirname, "..");
+const wrong: string[] = [];
+/** What files should hold, by path. */
+const files = new Map<string, string>();
+
+const tools: ToolSpec[] = [];
+for (const name of readdirSync(join(root, "tools")).sort())
+  if (existsSync(join(root, "tools", name, "spec.ts")))
+    tools.push(((await import(`../tools/${name}/spec.ts`)) as { spec: ToolSpec }).spec);
+
+for (const tool of tools) {
+  const path = `man/${tool.name}.1.md`;
+  if (!existsSync(join(root, path))) wrong.push(`${path}: ${tool.name} has no page`);
+  else files.set(path, withParts(path, readFileSync(join(root, path), "utf8"), tool));
+}
+files.set("man/mt-records.5.md", recordsPage());
+for (const kind of Object.keys(KINDS) as Kind[])
+  files.set(`schemas/${kind}.schema.json`, `${JSON.stringify(kindSchema(kind), undefined, 2)}\n`);
+
+/** The page with what stands between `<!-- generated: X -->` and `<!-- end -->` written anew. */
+function withParts(path: string, page: string, tool: ToolSpec): string {
+  const found = new Set<string>();
+  const text = page.replaceAll(
+    /^<!-- generated: (\w+) -->\n[\s\S]*?^<!-- end -->$/gm,
+    (whole: string, part: string) => {
+      found.add(part);
+      return PARTS[part] ? `<!-- generated: ${part} -->\n\n${PARTS[part](tool)}\n\n<!-- end -->` : whole;
+    },
+  );
+  for (const part of new Set([...Object.keys(PARTS), ...found]))
+    if (!PARTS[part] || !found.has(part))
+      wrong.push(
+        `${path}: ${PARTS[part] ? "lacks" : "has an unknown"} <!-- generated: ${part} --> … <!-- end -->`,
+      );
+  return text;
+}
+
+const check = process.argv[2] === "--check";
+for (const [path, text] of files) {
+  const file = join(root, path);
+  if (existsSync(file) && readFileSync(file, "utf8") === text) continue;
+  if (check) wrong.push(`${path} is not what its sources say: run make man`);
+  else writeFileSync(file, text);
+}
+for (const name of readdirSync(join(root, "schemas")))
+  if (!files.has(`schemas/${name}`)) {
+    if (check) wrong.push(`schemas/${name} is of no kind: run make man`);
+    else rmSync(join(root, "schemas", name));
+  }
+
+const pages = new Map<string, string>();
+for (const file of readdirSync(join(root, "man")).filter((f) => f.endsWith(".md")))
+  pages.set(basename(file, ".md"), files.get(`man/${file}`) ?? readFileSync(join(root, "man", file), "utf8"));
+wrong.push(...brokenReferences(pages, tools));
+for (const tool of tools) wrong.push(...untoldFlags(tool, pages.get(`${tool.name}.1`) ?? ""));
+const launch = join(root, "tools/mt-launch");
+if (!tools.some((t) => t.name === "mt-launch"))
+  wrong.push(...scriptFlags("mt-launch", readFileSync(launch, "utf8"), pages.get("mt-launch.1") ?? ""));
+
+for (const line of wrong) process.stderr.write(`${line}\n`);
+process.exitCode = wrong.length > 0 ? 1 : 0;

@@ -1,0 +1,109 @@
+/** The page mt-records(5), from the schemas of the kinds. */
+import { type AnyRecord, KINDS, type Kind, SCHEMA_VERSION, type Travel } from "../shared/records/index.ts";
+import { type JsonSchema, kindSchema } from "../shared/records/json-schema.ts";
+
+const GOES: Readonly<Record<Travel, string>> = {
+  host: "to its `host`, and comes back from it",
+  self: "to the host that it is about",
+  context: "to its `hosts`, or to all where it names none; no tool changes it",
+  end: "to all, last",
+  report: "to nobody: it says what is true, and never needs to come back in",
+};
+const EXAMPLE_WIDTH = 90;
+
+const HEAD = `# mt-records(5) -- the records that MegaTux's tools read and write
+
+## DESCRIPTION
+
+A record is a JSON object on a line of its own, UTF-8, with a \`kind\` and an \`id\`. \`experiment\`, \`host\`, \`image\`, \`segment\`,
+\`router\`, \`guest\` and \`end\` make a plan; the others say what is true. This page is version ${SCHEMA_VERSION}; a tool refuses a plan of a
+version that it does not know (exit 65). Fields may be added: a tool passes on the fields and the kinds that it does not know.
+
+**Ids** are letters, digits, \`.\`, \`_\`, \`-\`, 40 at most. Where a range may stand, \`g[0-226]\` is 227 names: member k has the
+index and the addresses of the record counted up by k.
+
+**Failure** is the record itself with \`"state":"failed"\` and \`error\`. Later stages keep the first error.
+
+The same as JSON Schema 2020-12: \`share/megatux/schemas/KIND.schema.json\`, or \`--schema\` of every tool and command. Fields
+are required where the page says so. Examples are one line each, broken here to fit.
+`;
+const TAIL = `## SEE ALSO
+
+mt-topo(1), mt-tree(1), megatux(7)
+`;
+
+export function recordsPage(): string {
+  return [HEAD, ...(Object.keys(KINDS) as Kind[]).map(section), TAIL].join("\n");
+}
+
+function section(kind: Kind): string {
+  const { schema: _, travel, madeBy, examples } = KINDS[kind];
+  const schema = kindSchema(kind);
+  return `## ${kind}
+
+${sentence(String(schema.description))} It goes ${GOES[travel]}. Made by ${madeBy === "any" ? "any tool" : madeBy}.
+
+${fields(schema, "").join("\n\n")}
+
+${examples.map((e) => `    ${broken(e)}`).join("\n\n")}
+`;
+}
+
+/** Every field as a term with what it means; those of objects inside by their path. */
+function fields(schema: JsonSchema, path: string): string[] {
+  const required = (schema.required as string[] | undefined) ?? [];
+  return Object.entries((schema.properties as Record<string, JsonSchema> | undefined) ?? {}).flatMap(
+    ([name, field]) => {
+      if (path === "" && name === "kind") return [];
+      const at = `${path}${name}`;
+      const items = field.items as JsonSchema | undefined;
+      const means = String(field.description ?? items?.description ?? "");
+      return [
+        `\`${at}\` ${typeOf(field)}${required.includes(name) ? ", required" : ""}\n  ${sentence(means)}`,
+        ...fields(field, `${at}.`),
+        ...(items ? fields(items, `${at}[].`) : []),
+      ];
+    },
+  );
+}
+
+function typeOf(field: JsonSchema): string {
+  if (field.const !== undefined) return `"${field.const}"`;
+  if (Array.isArray(field.enum)) return field.enum.map((v) => `"${v}"`).join(" | ");
+  if (field.type === "array") return `array of ${typeOf(field.items as JsonSchema)}`;
+  const { minimum: min, exclusiveMinimum: over, maximum: max, pattern } = field;
+  const range =
+    over !== undefined
+      ? ` more than ${over}`
+      : min !== undefined && max !== undefined
+        ? ` ${min} to ${max}`
+        : min !== undefined
+          ? ` from ${min}`
+          : "";
+  return `${field.type}${range}${shape(pattern)}`;
+}
+/** The patterns have names in people's mouths. */
+function shape(pattern: unknown): string {
+  const text = String(pattern ?? "");
+  if (text.includes("sha256")) return ", sha256:…";
+  if (text.includes("\\[")) return ", a name or a range";
+  if (text.includes("25[0-5]")) return text.includes("/(?:3") ? ", address/length" : ", IPv4 address";
+  return text ? ", a name" : "";
+}
+
+const sentence = (text: string) => (text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "");
+
+/** JSON with a line break between fields where the line would be too long. */
+function broken(record: AnyRecord): string {
+  const parts = Object.entries(record).map(([k, v]) => `${JSON.stringify(k)}:${JSON.stringify(v)}`);
+  let line = "{";
+  const lines: string[] = [];
+  for (const [i, part] of parts.entries()) {
+    const text = `${part}${i < parts.length - 1 ? "," : "}"}`;
+    if (line.trim().length > 1 && line.length + text.length > EXAMPLE_WIDTH) {
+      lines.push(line);
+      line = `     ${text}`;
+    } else line += text;
+  }
+  return [...lines, line].join("\n");
+}

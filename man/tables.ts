@@ -1,0 +1,64 @@
+/** The parts of a tool's page that its spec.ts tells: synopsis, options, records, exit status, as Markdown. */
+import { exitRows, flagRows, flagText, recordsText, usageLine } from "../shared/cli/help.ts";
+import { argsOf, commandsOf, commonArgs, type ToolSpec, twinOf } from "../shared/cli/spec.ts";
+
+const WIDTH = 76;
+
+/** By name, as they stand in `<!-- generated: options -->`. */
+export const PARTS: Readonly<Record<string, (tool: ToolSpec) => string>> = {
+  synopsis: (tool) =>
+    commandsOf(tool)
+      .map(([name, c]) => {
+        const flags = Object.entries(argsOf(c)).filter(
+          ([f, a]) => a.type !== "positional" && !Object.hasOwn(commonArgs, f),
+        );
+        const words = flags.map(([f, a]) => {
+          const text = flagText(f, a).replace(/^(\S+)/, "`$1`");
+          return "required" in a && a.required ? text : `[${text}]`;
+        });
+        const rest = usageLine(tool, name, c, "").slice(`${tool.name} ${name}`.length);
+        const called =
+          name === tool.defaultCommand ? `\`${tool.name}\` [\`${name}\`]` : `\`${tool.name} ${name}\``;
+        return `${called} ${words.join(" ")}${rest.replace(" --", " `--`")}`.trim();
+      })
+      .join("\n\n"),
+  options: (tool) =>
+    flagRows(commandsOf(tool))
+      .map((r) => {
+        const facts = [
+          r.commands.length > 0 ? r.commands.join(", ") : "",
+          r.standard ?? "",
+          twinOf(r.name) ?? "",
+        ].filter(Boolean);
+        return `${r.text.replaceAll(/(-{1,2}[a-z-]+)/g, "`$1`")}\n  ${sentence(r.means)} (${facts.join("; ")})`.replace(
+          " ()",
+          "",
+        );
+      })
+      .join("\n\n"),
+  records: (tool) => block(commandsOf(tool).map(([name, c]) => [name, recordsText(c)])),
+  exit: (tool) => block(exitRows(tool)),
+};
+
+const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+/** Two columns as an indented block, wrapped. */
+function block(rows: [string, string][]): string {
+  const width = Math.max(...rows.map(([a]) => a.length));
+  return rows
+    .flatMap(([a, b]) =>
+      wrap(b, WIDTH - width - 2).map((line, i) => `    ${(i === 0 ? a : "").padEnd(width)}  ${line}`),
+    )
+    .join("\n");
+}
+
+export function wrap(text: string, width: number): string[] {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1)!;
+    if (line === "") lines[lines.length - 1] = word;
+    else if (line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
