@@ -45,6 +45,8 @@ ${sentence(String(schema.description))} It goes ${GOES[travel]}. Made by ${madeB
 
 ${fields(schema, "").join("\n\n")}
 
+Example:
+
 ${examples.map((e) => `    ${broken(e)}`).join("\n\n")}
 `;
 }

@@ -34,5 +34,5 @@ if (done.status !== 0) {
   process.exitCode = 1;
 } else {
   // A break is left only between a term and its meaning.
-  process.stdout.write(done.stdout.replaceAll(/^\.P\n(.+)\n\.br\n/gm, ".TP\n$1\n"));
+  process.stdout.write(done.stdout.replaceAll(/^\.P\n(.+)\n\.br\n/gm, ".TP\n$1\n").replaceAll("&quot;", '"'));
 }

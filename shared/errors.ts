@@ -76,8 +76,8 @@ export function toMtError(thrown: unknown): MtError {
     case "EDQUOT":
       return mtError(
         "io",
-        `Cannot write ${e.path ?? "output"}: the disk is full`,
-        "free some space, then run it again",
+        `Cannot write ${e.path ?? "a file"}: the disk is full`,
+        "free some space where MT_RUN and MT_STATE are (df tells), then run it again",
       );
     case "SQLITE_FULL":
       return mtError(

@@ -30,12 +30,8 @@ export const RANGE_COUNT_MAX = 10_000_000;
 const quote = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
 
 export function parseRange(text: string): Result<Range, MtError> {
-  const bad = (why: string) =>
-    fail<Range>(
-      "data",
-      `Cannot read id ${quote(text)}: ${why}`,
-      "letters, digits, . _ - and one [a-b,c] at most, 40 characters a name",
-    );
+  const bad = (why: string, hint = "letters, digits, . _ - and one [a-b,c] at most, 40 characters a name") =>
+    fail<Range>("data", `Cannot read id ${quote(text)}: ${why}`, hint);
   const open = text.indexOf("[");
   if (open < 0) {
     if (text.length > NAME_LENGTH_MAX) return bad(`${text.length} characters`);
@@ -62,7 +58,11 @@ export function parseRange(text: string): Result<Range, MtError> {
     if (prefix.length + suffix.length + Math.max(width, String(hi).length) > NAME_LENGTH_MAX)
       return bad("its members have more than 40 characters");
   }
-  if (count > RANGE_COUNT_MAX) return bad(`${count} members, more than ${RANGE_COUNT_MAX}`);
+  if (count > RANGE_COUNT_MAX)
+    return bad(
+      `${count} members, more than ${RANGE_COUNT_MAX}`,
+      "several records with a part of the range each",
+    );
   const sorted = [...spans].sort((a, b) => a.lo - b.lo);
   for (const [i, s] of sorted.entries())
     if (i > 0 && s.lo <= sorted[i - 1]!.hi) return bad(`${s.lo} stands in it twice`);

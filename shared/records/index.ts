@@ -8,6 +8,7 @@ import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
 import { type End, endExamples, endSchema } from "./end.ts";
 import { type Experiment, experimentExamples, experimentSchema, SCHEMA_VERSION } from "./experiment.ts";
+import { CIDR_PATTERN, ID_PATTERN, IP_PATTERN, RANGE_PATTERN } from "./fields.ts";
 import { type Guest, guestExamples, guestSchema } from "./guest.ts";
 import { type Host, hostExamples, hostSchema } from "./host.ts";
 import { type Image, imageExamples, imageSchema } from "./image.ts";
@@ -145,13 +146,23 @@ export function validate<K extends Kind>(kind: K, line: unknown): Result<RecordB
   if (!first) return fail("data", `${kind}: not valid`);
   const field = first.path.replace(/^\//, "").replaceAll("/", ".") || kind;
   const got = first.value === undefined ? "nothing" : JSON.stringify(first.value)?.slice(0, 80);
-  const schema = first.schema as { description?: string; pattern?: string };
+  const schema = first.schema as { type?: string; description?: string; pattern?: string };
   const expected =
-    first.type === ValueErrorType.StringPattern && schema.description
-      ? schema.description
-      : lower(first.message);
+    first.type === ValueErrorType.ObjectRequiredProperty
+      ? `${schema.type ?? "a value"}${schema.description ? ` (${schema.description})` : ""}`
+      : first.type === ValueErrorType.StringPattern && schema.description
+        ? `${schema.description}${patternInWords(schema.pattern)}`
+        : lower(first.message);
   return fail("data", `${kind} ${field}: expected ${expected.replace(/^expected /, "")}, got ${got}`);
 }
+const NAME_IN_WORDS = "letters, digits, . _ -, 40 at most";
+const PATTERNS: Readonly<Record<string, string>> = {
+  [ID_PATTERN]: NAME_IN_WORDS,
+  [RANGE_PATTERN]: `${NAME_IN_WORDS}; one range in brackets`,
+  [IP_PATTERN]: "as 10.254.0.1",
+  [CIDR_PATTERN]: "as 10.1.0.1/16",
+};
+const patternInWords = (pattern = "") => (PATTERNS[pattern] ? ` (${PATTERNS[pattern]})` : "");
 const lower = (s: string) => s.charAt(0).toLowerCase() + s.slice(1);
 
 /** A record that says that it failed, and who said so first. */

@@ -65,6 +65,8 @@ export const exitSchema = Type.Object(
     signal: Type.Optional(text("signal that ended it")),
     stdout: Type.Optional(text("what it printed, lossily as UTF-8")),
     stderr: Type.Optional(text("what it printed on stderr")),
+    stdout_base64: Type.Optional(text("the bytes of stdout in base64, only where they are no valid UTF-8")),
+    stderr_base64: Type.Optional(text("the bytes of stderr in base64, only where they are no valid UTF-8")),
     truncated: Type.Optional(Type.Boolean({ description: "whether output was cut" })),
     seconds: Type.Optional(measure("how long it took")),
     state: state(["failed"], "set where the command could not be run or watched to its end"),
@@ -83,7 +85,7 @@ export const verdictSchema = Type.Object(
     converged: Type.Optional(count("routers whose table holds every prefix")),
     guests: Type.Optional(count("guests of the plan")),
     ready: Type.Optional(count("guests that said so themselves")),
-    pairs_tried: Type.Optional(count("pings between guests of different routers")),
+    pairs_tried: Type.Optional(count("pings between guests of different routers, or inside the only LAN")),
     pairs_reached: Type.Optional(count("of them, how many were answered")),
     left_behind: Type.Optional(
       count("processes, namespaces, links, mounts, settings, run files that should be gone"),

@@ -142,18 +142,21 @@ class FilterRun {
       await this.#readAll(input);
       // What waits for the whole must not start while an earlier record is still being worked on.
       await this.#settle(() => this.#busy.size <= this.#waiting.length);
-      if (this.#end !== undefined) await this.#filter.onEnd?.(this.#context, this.#end);
+      let whole = true;
+      if (this.#end !== undefined)
+        whole = await this.#try(this.#filter.onEnd?.bind(null, this.#context, this.#end));
       else {
         this.#cutOff = !this.#filter.open || this.#abort.signal.aborted;
         await this.#filter.onCutOff?.(this.#context);
       }
-      this.#phase = this.#ended === undefined || this.#abort.signal.aborted ? "cut" : "ended";
+      // Where that failed, what waits for it is not done, but goes on as it came: no record is dropped.
+      this.#phase = this.#ended === undefined || !whole || this.#abort.signal.aborted ? "cut" : "ended";
       for (const w of this.#waiting.splice(0)) w(this.#phase);
       await this.#settle(() => this.#busy.size === 0);
-      if (!this.#cutOff && !this.#abort.signal.aborted)
-        await this.#filter.afterEnd?.(this.#context, this.#end);
+      if (!this.#cutOff && whole && !this.#abort.signal.aborted)
+        await this.#try(this.#filter.afterEnd?.bind(null, this.#context, this.#end));
       // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
-      if (this.#phase === "ended" && !this.#abort.signal.aborted && !this.#filter.only)
+      if (this.#ended !== undefined && !this.#abort.signal.aborted && !this.#filter.only)
         this.#writer.line(this.#ended!);
       this.#writer.flush();
     } catch (thrown) {
@@ -167,6 +170,18 @@ class FilterRun {
       return { code: exitCodeOf(error.code), error };
     }
     return this.#verdict();
+  }
+
+  /** Does what belongs to no record. That it failed is the exit code's to say. */
+  async #try(work: (() => void | Promise<void>) | undefined): Promise<boolean> {
+    try {
+      await work?.();
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof StdoutClosed || thrown === this.#broken) throw thrown;
+      this.#context.note(toMtError(thrown));
+      return false;
+    }
   }
 
   #verdict(): FilterResult {
@@ -264,7 +279,8 @@ class FilterRun {
     };
     const crash = (thrown: unknown) => {
       const error = toMtError(thrown);
-      if (error.code === "bug" || error.code === "io") this.#context.note(error);
+      if (error.code === "bug" || error.code === "io" || error.code === "permission")
+        this.#context.note(error);
       finish(this.#context.failed(line, error));
     };
     let outcome: Outcome | Promise<Outcome>;

@@ -6,6 +6,9 @@
 /** A line longer than this is no record: it is cut, and its length told. */
 export const LINE_BYTES_MAX = 64 * 1024 * 1024;
 
+/** What an overlong line keeps of its beginning. */
+const HEAD_BYTES = 4096;
+
 /** What comes out: lines as text; `bad` where the bytes were no UTF-8 or too long (then cut). */
 export interface RawLine {
   text: string;
@@ -39,8 +42,15 @@ export class LineSplitter {
   }
 
   #keep(piece: Buffer): void {
-    if (this.#overlong > 0 || this.#tailBytes + piece.length > LINE_BYTES_MAX) {
+    if (this.#overlong > 0) {
       this.#overlong += piece.length;
+      return;
+    }
+    if (this.#tailBytes + piece.length > LINE_BYTES_MAX) {
+      // All but its beginning is let go at once.
+      this.#overlong = this.#tailBytes + piece.length;
+      this.#tail = [headOf([...this.#tail, piece])];
+      this.#tailBytes = 0;
       return;
     }
     // A copy: streams hand out views of a buffer that they fill again.
@@ -57,15 +67,26 @@ export class LineSplitter {
     this.#overlong = 0;
     if (overlong > 0) {
       const newline = rest.indexOf(10);
-      const length = tailBytes + overlong + (newline < 0 ? rest.length : newline);
+      const length = overlong + (newline < 0 ? rest.length : newline);
       const head = {
-        text: Buffer.concat(tail).subarray(0, 4096).toString(),
+        text: headOf(tail).toString(),
         bad: `${length} bytes, more than ${LINE_BYTES_MAX}`,
       };
       return newline < 0 ? [head] : [head, ...decode(rest.subarray(newline + 1))];
     }
     return decode(tailBytes === 0 ? rest : Buffer.concat([...tail, rest], tailBytes + rest.length));
   }
+}
+
+function headOf(pieces: readonly Buffer[]): Buffer {
+  const head: Buffer[] = [];
+  let bytes = 0;
+  for (const piece of pieces) {
+    if (bytes >= HEAD_BYTES) break;
+    head.push(piece.subarray(0, HEAD_BYTES - bytes));
+    bytes += piece.length;
+  }
+  return Buffer.concat(head);
 }
 
 function decode(bytes: Buffer): RawLine[] {

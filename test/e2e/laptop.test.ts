@@ -64,17 +64,16 @@ describe.skipIf(skipped !== undefined)("a laptop without root", () => {
   });
   afterAll(() => lab?.remove());
 
-  const demo = (tunMode = "666") =>
-    lab.start("/usr/bin/unshare", [
-      ...["--mount", "bash", join(lab.dir, "user"), tunMode],
-      join(clone, "examples/demo"),
-    ]);
+  const asUser = (tunMode: string, words: string[]) =>
+    lab.start("/usr/bin/unshare", ["--mount", "bash", join(lab.dir, "user"), tunMode, ...words]);
+  const demo = (tunMode = "666") => asUser(tunMode, [join(clone, "examples/demo")]);
 
   /** Command lines of the user's processes that know this lab. */
   const processes = () =>
     readdirSync("/proc").flatMap((pid) => {
       try {
-        if (!/^\d+$/.test(pid) || !/^Uid:\s+65534/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return [];
+        if (!/^\d+$/.test(pid) || !/^Uid:\s+65534/m.test(readFileSync(`/proc/${pid}/status`, "utf8")))
+          return [];
         const environment = readFileSync(`/proc/${pid}/environ`, "utf8");
         const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
         return environment.includes(lab.dir) ? [words] : [];
@@ -106,6 +105,41 @@ describe.skipIf(skipped !== undefined)("a laptop without root", () => {
     running.child.kill("SIGKILL");
     await running.done;
     await until("the end of all of it", () => processes().length === 0, 10);
+  });
+
+  test("mt-ksm passes the plan on where merging is not ours to set, says so once, and down forgets it", async () => {
+    const plan = [
+      { kind: "experiment", id: "x", version: 1, seed: 1 },
+      { kind: "end", id: "x", counts: { host: 0 } },
+    ];
+    const each = (command: string) =>
+      `for host in a b; do "$1"/mt-ksm ${command} --host $host <"$0"/plan || exit; done`;
+    writeFileSync(join(lab.dir, "plan"), plan.map((record) => `${JSON.stringify(record)}\n`).join(""));
+    const script = `${each("settle")}; ${each("down --only")}; [ ! -e /run/megatux-leases ]`;
+    const done = await asUser("666", [
+      join(clone, "examples/rootless"),
+      ...["bash", "-c", script, lab.dir, join(clone, "dist")],
+    ]).done;
+    expect(done.code).toBe(0);
+    expect(done.stderr).toMatch(
+      /^mt-ksm: memory is not merged: only the machine's own root may set [^\n]*\n$/,
+    );
+    const off = { kind: "sample", id: "ksm", merging: "off", why: expect.stringMatching(/may set/) };
+    expect(records(done.stdout)).toMatchObject(
+      ["a", "b"].flatMap((host) => [plan[0]!, { ...off, host }, plan[1]!]),
+    );
+  });
+
+  test("what the machine's root sets meanwhile is not counted as left behind here", async () => {
+    const done = await asUser("666", [
+      join(clone, "examples/rootless"),
+      join(clone, "dist/mt-status"),
+      "snapshot",
+    ]).done;
+    expect(done.code).toBe(0);
+    const settings = Object.keys(records(done.stdout)[0]!.settings as object);
+    expect(settings).toContain("/proc/sys/net/ipv4/ip_forward");
+    expect(settings.filter((path) => path.startsWith("/sys/"))).toEqual([]);
   });
 
   test("what is missing is named, with the command that mends it", async () => {

@@ -154,6 +154,9 @@ describe.skipIf(process.getuid?.() !== 0)("a small ring (needs root)", () => {
       else expect(guest.state).toBe("ready");
     expect(verdictOf(lab.sh(up).stdout)).toMatchObject({ ...TRUE, pairs_reached: 12 });
     expect(lab.sh("mt-launch down ring").code).toBe(0);
+    // This tree was made by hand: mt-launch leaves it.
+    expect(lab.sh("mt-tree status --records").code).toBe(0);
+    expect(lab.sh("mt-tree down").code).toBe(0);
     expectNothingLeft();
   });
 

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { commandHelp, toolHelp } from "../../shared/cli/help.ts";
-import { argsOf } from "../../shared/cli/spec.ts";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
+import { argsOf } from "../../shared/cli/spec.ts";
 import { ROOT } from "./shared-fixtures.ts";
 
 const tools = readdirSync(join(ROOT, "tools")).filter(
@@ -48,7 +48,7 @@ describe.each(tools)("%s", (tool) => {
     const spec = await specOf(tool);
     const flags = new Set([
       "version",
-      "help",
+      "completion",
       ...Object.values(spec.commands).flatMap((c) => Object.keys(argsOf(c))),
     ]);
     const lines = `${page(tool)}\n${toolHelp(spec)}`.split("\n");

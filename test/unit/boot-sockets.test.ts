@@ -88,6 +88,7 @@ describe.skipIf(findProgram(QEMU).isErr())("QEMU", () => {
     const held = await holdMachine(spawned.pid, boot("g1").dir, { timeout_s: 20 });
     expect(held.isErr() && held.error.code).toBe("lost");
     expect(await spawned.ended).toMatch(/ended with code 1: qemu.*kernel/);
+    expect(spawned.complaint()).toMatch(/^(?!qemu).*kernel/);
   });
 
   test("what is missing on the host is said before anything is started", () => {
@@ -193,6 +194,69 @@ describe("the guest agent", () => {
     agent.close();
     expect((await agent.call("guest-info"))._unsafeUnwrapErr().code).toBe("lost");
     server.close();
+  });
+
+  test("an agent that ended under its answer is found out long before the time limit", async () => {
+    const path = join(dir, "agent4");
+    const server = await serve(path, (request) => {
+      if (request.execute === "guest-sync-delimited") return delimited(request.arguments?.id);
+      return request.execute === "guest-exec" ? `{"return": {"pid": 42}}\n` : undefined;
+    });
+    const agent = (await openAgent(path, { timeout_s: 5 }))._unsafeUnwrap();
+    try {
+      const began = Date.now();
+      const done = await runInGuest(agent, ["yes"], { timeout_s: 60, output_bytes_max: 5, session: true });
+      expect(done._unsafeUnwrapErr().message).toMatch(/^Cannot run yes: its output is too large/);
+      expect(done._unsafeUnwrapErr().hint).toContain("file");
+      expect(Date.now() - began).toBeLessThan(20_000);
+    } finally {
+      agent.close();
+      server.close();
+    }
+  });
+
+  test("a session of its own: ended whole, its program missing as ever; bytes that are no text are kept", async () => {
+    const path = join(dir, "agent5");
+    const asked: string[] = [];
+    const base64 = (bytes: string | number[]) => Buffer.from(bytes as string).toString("base64");
+    const said: Record<string, object> = {
+      nosuch: {
+        exited: true,
+        exitcode: 127,
+        "err-data": base64("setsid: can't execute 'nosuch': No such file or directory\n"),
+      },
+      binary: { exited: true, exitcode: 0, "out-data": base64([0x66, 0xff, 0xc3]), "err-data": base64("ü") },
+      slow: { exited: false },
+    };
+    let current = "";
+    const server = await serve(path, (request) => {
+      const words = request.arguments as { id?: number; path?: string; arg?: string[] } | undefined;
+      if (request.execute === "guest-sync-delimited") return delimited(words?.id);
+      if (request.execute === "guest-exec") {
+        asked.push([words!.path, ...words!.arg!].join(" "));
+        if (words!.path === "setsid") current = words!.arg![1]!;
+        return `{"return": {"pid": 42}}\n`;
+      }
+      return `${JSON.stringify({ return: said[current] })}\n`;
+    });
+    const agent = (await openAgent(path, { timeout_s: 5 }))._unsafeUnwrap();
+    const limits = { timeout_s: 0.3, output_bytes_max: 99, session: true };
+    try {
+      const missing = (await runInGuest(agent, ["nosuch"], limits))._unsafeUnwrapErr();
+      expect(missing.message).toContain("child process “nosuch” (No such file or directory)");
+      expect((await runInGuest(agent, ["binary"], limits))._unsafeUnwrap()).toEqual({
+        code: 0,
+        stdout: "f\ufffd\ufffd",
+        stdout_base64: base64([0x66, 0xff, 0xc3]),
+        stderr: "ü",
+        truncated: false,
+      });
+      expect((await runInGuest(agent, ["slow", "-x"], limits))._unsafeUnwrapErr().code).toBe("timeout");
+      expect(asked.slice(-2)).toEqual(["setsid -- slow -x", "kill -KILL -- -42"]);
+    } finally {
+      agent.close();
+      server.close();
+    }
   });
 
   test("a command's output is decoded and cut, its code kept; one that does not end is killed in the guest", async () => {

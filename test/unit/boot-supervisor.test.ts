@@ -87,7 +87,12 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
 
     process.kill(first[0]!, "SIGKILL");
     const listed = await boot(["ls"]);
-    expect(guests(listed.stdout)).toMatchObject([{ id: "g[0-3]", state: "failed", host: "kn1" }]);
+    expect(guests(listed.stdout)).toMatchObject([
+      { id: "g[0-3]", state: "failed", host: "kn1", experiment: EXPERIMENT },
+    ]);
+    const checked = guests((await boot(["check"], text)).stdout).find((g) => g.id === "g[0-3]");
+    expect(checked).toMatchObject({ state: "failed" });
+    expect(checked).not.toHaveProperty("experiment");
     expect(supervisors()).toHaveLength(1);
     expect(supervisors()).not.toEqual(first);
 

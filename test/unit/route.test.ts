@@ -1,6 +1,6 @@
 /** mt-route: the configuration it writes, the table it reads, and real BIRDs in a ring of namespaces. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -151,6 +151,7 @@ describe("real routers", () => {
   }
   function removeNamespaces() {
     for (const name of NAMES) sh("ip", ["netns", "del", netns(name)]);
+    rmSync(`/run/netns/${netns("half")}`, { force: true });
   }
 
   beforeAll(() => {
@@ -224,10 +225,19 @@ describe("real routers", () => {
   it("names what is missing: a namespace, a neighbour; and ends BIRDs whose namespace has gone", {
     timeout: 60_000,
   }, () => {
-    const without = plan.replaceAll('"id":"d"', '"id":"gone"');
+    // What a crash inside `ip netns add` leaves is no namespace either.
+    writeFileSync(`/run/netns/${netns("half")}`, "");
+    const half = JSON.stringify({ ...routers[3], id: "half", index: 9 });
+    const without = plan
+      .replaceAll('"id":"d"', '"id":"gone"')
+      .replace('{"kind":"end"', `${half}\n{"kind":"end"`);
     const up = route(["up", "--timeout", "1"], without);
     expect(up.code).toBe(1);
     expect(up.router("gone").error.hint).toBe("mt-vnet up");
+    expect(up.router("half").error).toMatchObject({
+      message: `Cannot start router half: its namespace ${netns("half")} is not there`,
+      hint: "mt-vnet up",
+    });
     expect(up.router("a")).toMatchObject({ state: "failed", error: { by: "mt-route", code: "timeout" } });
     expect(up.router("a").error.message).toMatch(
       /^Cannot converge router a: 3 of 8 prefixes after 1 s; missing: 10\.2\.0\.0\/16, .* and 2 more$/,
@@ -235,6 +245,8 @@ describe("real routers", () => {
     const pids = birds().filter((pid) => pid > 0);
     expect(pids.filter(alive)).toHaveLength(3);
     removeNamespaces();
+    const range = route(["down", "--experiment", "mtt-ring[1-3]"]);
+    expect([range.code, range.stderr]).toEqual([64, expect.stringContaining("it is no id")]);
     expect(route(["down", "--experiment", EXPERIMENT]).code).toBe(0);
     expect(pids.filter(alive)).toEqual([]);
   });

@@ -31,6 +31,14 @@ const tool: ToolSpec = {
       rest: { name: "CMD", required: true, description: "command" },
     },
     ls: { ...none, summary: "lists", args: {} },
+    gen: {
+      ...none,
+      summary: "makes",
+      args: {
+        shape: { type: "positional", valueHint: "ring|grid", description: "how" },
+        routers: { type: "string", valueHint: "N", required: true, description: "how many" },
+      },
+    },
     serve: { ...none, summary: "inside", args: {}, hidden: true },
   },
 };
@@ -102,6 +110,10 @@ describe("help and version", () => {
     ["up -h --whatever", { ask: "help", command: "up" }],
     ["--version", { ask: "version" }],
     ["-V", { ask: "version" }],
+    ["--schema", { ask: "schema" }],
+    ["up --schema", { ask: "schema", command: "up" }],
+    ["--completion zsh", { ask: "completion", shell: "zsh" }],
+    ["--completion=fish", { ask: "completion", shell: "fish" }],
   ])("mt-x %s", (line, expected) => {
     expect(asked(line)).toEqual(expected);
   });
@@ -130,9 +142,9 @@ describe("help and version", () => {
 
 describe("usage errors", () => {
   test.each<[string, string, string | undefined]>([
-    ["", "Cannot run mt-x: no command", "one of: up, exec, ls; mt-x --help says more"],
+    ["", "Cannot run mt-x: no command", "one of: up, exec, ls, gen; mt-x --help says more"],
     ["pu", 'Cannot run "pu": no such command', "did you mean up?"],
-    ["zzzzzz", 'Cannot run "zzzzzz": no such command', "one of: up, exec, ls"],
+    ["zzzzzz", 'Cannot run "zzzzzz": no such command', "one of: up, exec, ls, gen"],
     ["--fanout 4", 'Cannot run "--fanout": no such command', undefined],
     ["constructor", 'Cannot run "constructor": no such command', undefined],
     ["up kn1 --fanot 4", "Cannot use --fanot: no such flag", "did you mean --fanout?"],
@@ -159,16 +171,31 @@ describe("usage errors", () => {
     if (hint !== undefined) expect(error.hint).toBe(hint);
   });
 
-  test("a value that is none of those it can be, on the command line and in the environment", () => {
-    for (const error of [
-      refused("up kn1 --via carrier-pigeon"),
-      refused("up kn1", { MT_VIA: "carrier-pigeon" }),
-    ]) {
-      expect(error.code).toBe("usage");
-      expect(error.message).toContain("via");
-      expect(error.message).toContain("local");
-      expect(error.message).not.toContain("\u001b");
-    }
+  test.each<[string, NodeJS.ProcessEnv, string, string | undefined]>([
+    [
+      "up kn1 --via carrier-pigeon",
+      {},
+      'Cannot use --via "carrier-pigeon": expected local or ssh',
+      undefined,
+    ],
+    ["up kn1 --via locl", {}, 'Cannot use --via "locl": expected local or ssh', "did you mean local?"],
+    ["up kn1", { MT_VIA: "shs" }, 'Cannot use MT_VIA="shs": expected local or ssh', "did you mean ssh?"],
+    ["gen rnig --routers 3", {}, 'Cannot use SHAPE "rnig": expected ring or grid', "did you mean ring?"],
+    [
+      "--completion bas",
+      {},
+      'Cannot use --completion "bas": expected bash or zsh or fish',
+      "did you mean bash?",
+    ],
+    ["--completion", {}, "Cannot use --completion: its value is missing", "one of: bash, zsh, fish"],
+    ["help pu", {}, 'Cannot run "pu": no such command', "did you mean up?"],
+    ["gen ring", {}, "Cannot run mt-x gen: --routers is missing", "--routers N: how many"],
+  ])("mt-x %s, %j: %s", (line, env, message, hint) => {
+    expect(refused(line, env)).toEqual({ code: "usage", message, ...(hint ? { hint } : {}) });
+  });
+
+  test("a required flag may come from the environment", () => {
+    expect(args("gen ring", { MT_ROUTERS: "3" })).toMatchObject({ shape: "ring", routers: "3" });
   });
 });
 

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { Guest, Host, Router, Segment } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
+import { checkAddresses } from "../../tools/mt-topo/addresses.ts";
 import { complete } from "../../tools/mt-topo/complete.ts";
 import { graphOfShape } from "../../tools/mt-topo/gen.ts";
 import { decodeText, parseGml } from "../../tools/mt-topo/gml.ts";
@@ -217,6 +218,20 @@ describe("guests", () => {
     expect(plan.segments.length).toBe(3);
   });
 
+  it("are placed past the address that their router has, and a filled-in prefix overlaps none", async () => {
+    const record = (r: object) => `${JSON.stringify(r)}\n`;
+    const router = { kind: "router", id: "a", engine: "bird", protocol: "ospf" };
+    const text =
+      record({ kind: "experiment", id: "x", version: 1, seed: 1 }) +
+      record({ kind: "segment", id: "lan-a", prefix: "10.255.0.0/24" }) +
+      record({ kind: "segment", id: "spare" }) +
+      record({ ...router, interfaces: [{ segment: "lan-a", ip: "10.255.0.11/24" }] });
+    const plan = withGuests((await read(text, false))._unsafeUnwrap(), 4);
+    expect(plan.guests[0]!.record.interfaces[0]!.ip).toBe("10.255.0.12/24");
+    expect(plan.segments[1]!.record.prefix).toBe("10.255.1.0/31");
+    expect(placePlan(plan, hostsOf(1)).isOk()).toBe(true);
+  });
+
   it("more LANs than /16s share one longer prefix; addresses stay apart", () => {
     const plan = withGuests(shape("grid", 1000), 1_000_000);
     const lans = records(plan.segments).filter((s) => s.id.startsWith("lan-"));
@@ -388,6 +403,60 @@ describe("place", () => {
       "is not in 10.1.0.0/16",
     );
     expect(broken((p) => (p.guests[0]!.record.host = "nowhere")).code).toBe("data");
+  });
+
+  it("refuses addresses that cannot work together, naming the records", () => {
+    const broken = (change: (plan: Plan) => void) => {
+      const plan = withGuests(shape("ring", 3), 9);
+      change(plan);
+      const result = placePlan(plan, hostsOf(1));
+      return result.isErr() ? `${result.error.code}: ${result.error.message}` : "taken";
+    };
+    const nic = (p: Plan, g: number) => p.guests[g]!.record.interfaces[0]!;
+    const ends = (p: Plan) =>
+      p.routers.flatMap(({ record }) => record.interfaces).filter((i) => i.segment === "r0-r1");
+    expect(broken(() => {})).toBe("taken");
+    expect(broken((p) => (ends(p)[1]!.ip = ends(p)[0]!.ip))).toBe(
+      "data: Cannot place router r0 and router r1: both have address 10.255.0.0 on segment r0-r1",
+    );
+    expect(broken((p) => (nic(p, 0).ip = "10.1.0.1/16"))).toMatch(
+      /router r0 and guest g\[0-2\]: both have address 10\.1\.0\.1 /,
+    );
+    // The last of g[0-2] is 10.1.0.12, inside the other range; another one lies between them in the plan.
+    expect(
+      broken((p) => Object.assign(nic(p, 1), { segment: "lan-r0", ip: "10.1.0.12/16", gateway: "10.1.0.1" })),
+    ).toMatch(/guest g\[0-2\] and guest g\[3-5\]: both have address 10\.1\.0\.12 on segment lan-r0/);
+    expect(broken((p) => p.guests[0]!.record.interfaces.push({ ...nic(p, 0), ip: "10.1.0.11/16" }))).toMatch(
+      /guest g\[0-2\]: two interfaces have address 10\.1\.0\.11/,
+    );
+    expect(broken((p) => (nic(p, 0).gateway = "10.2.0.1"))).toMatch(
+      /guest g\[0-2\]: its gateway 10\.2\.0\.1 is not in 10\.1\.0\.0\/16, the prefix of segment lan-r0/,
+    );
+    expect(
+      broken((p) =>
+        p.segments.push({
+          record: { ...p.segments.at(-1)!.record, id: "wide", vni: 99, prefix: "10.0.0.0/8" },
+        }),
+      ),
+    ).toMatch(/segments wide and .*: their prefixes 10\.0\.0\.0\/8 and .* overlap/);
+  });
+
+  it("checks 10,000 segments and 200,000 guests by hand in little time", () => {
+    const plan = shape("ring", 10_000);
+    plan.images.push({ record: { kind: "image", id: "tux", os: "linux", fork: true } });
+    plan.segments.push({ record: { kind: "segment", id: "lan", vni: 20_000, prefix: "10.0.0.0/12" } });
+    for (let i = 0; i < 200_000; i++) {
+      const ip = `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}/12`;
+      const shape = { image: "tux", cores: 1, mem_mib: 1 };
+      plan.guests.push({
+        record: { kind: "guest", id: `g${i}`, index: i, ...shape, interfaces: [{ segment: "lan", ip }] },
+      });
+    }
+    const began = performance.now();
+    expect(checkAddresses(plan).isOk()).toBe(true);
+    expect(performance.now() - began).toBeLessThan(5000);
+    plan.guests[0]!.record.interfaces[0]!.ip = plan.guests[199_999]!.record.interfaces[0]!.ip;
+    expect(checkAddresses(plan)._unsafeUnwrapErr().message).toContain("guest g0 and guest g199999: both");
   });
 
   it("a million guests on 4,400 hosts are few records, and quick", () => {

@@ -90,7 +90,16 @@ describe("a batch of ip", () => {
 });
 
 describe("shaping", () => {
-  const plan = { id: "s", bridge: "b", alias: "a", mtu: 1500, delay_ms: 5.7, loss: 0.01, rate_mbit: 50 };
+  const plan = {
+    id: "s",
+    bridge: "b",
+    tunnelName: "x",
+    alias: "a",
+    mtu: 1500,
+    delay_ms: 5.7,
+    loss: 0.01,
+    rate_mbit: 50,
+  };
   it("delays with netem where the kernel has it", () => {
     expect(shapeLine("p", plan, { netem: true })).toBe(
       "qdisc replace dev p root netem limit 100000 delay 5700us loss 1.0000% rate 50000000bit",

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { leaseHolders } from "../../shared/lease.ts";
 import { bridgeName, routerNamespace, routerPortName, tapName, vxlanName } from "../../shared/names.ts";
 import { waitFor } from "../../shared/process.ts";
+import { tunnelPort } from "../../tools/mt-vnet/segment-plan.ts";
 
 /** A record or a link, as far as these tests look at it. */
 interface Fields {
@@ -292,6 +293,114 @@ describe("mt-vnet up", () => {
       message: "Cannot connect eth0 to segment big: its bridge has 1023 ports, as many as Linux allows",
     });
     expect(vnet("a", ["down"], lines({ ...lanA, id: "big" }, guest("m[0-1029]", "big"))).code).toBe(0);
+  });
+
+  it("takes back what a changed plan no longer wants", () => {
+    const c = { host: `${HOSTS.b}c`, underlay: "10.253.77.3", router: "rc" };
+    const wide = {
+      ...linkAB,
+      id: "back",
+      vni: 40,
+      delay_ms: 0,
+      rate_mbit: 5,
+      members: [...linkAB.members, c],
+    };
+    const lanC = { ...lanA, id: "lan-c", vni: 41 };
+    const moved = { ...routers[0]!, id: "rm", interfaces: [{ segment: "back", ip: "10.3.0.1/24" }] };
+    const more = { ...moved, interfaces: [...moved.interfaces, { segment: "lan-c", ip: "10.4.0.1/24" }] };
+    const own = (...records: object[]) => lines(wide, lanC, ...records);
+    expect(vnet("a", ["up"], own(more, guest("k0", "back"))).code).toBe(0);
+    const tap = tapName(EXP, "k0", 0);
+    const qdisc = () => inside(netns.a, ["tc", "qdisc", "show", "dev", tap]);
+    const floods = () =>
+      inside(netns.a, ["bridge", "fdb", "show", "dev", vxlanName(EXP, "back")]).match(
+        /^00:00:00:00:00:00.*dst \S+/gm,
+      );
+    expect(qdisc()).toContain("tbf");
+    expect(floods()).toHaveLength(2);
+
+    const narrow = { ...wide, rate_mbit: undefined, members: linkAB.members };
+    const other = { ...moved, interfaces: [{ segment: "back", ip: "10.3.0.2/24" }] };
+    expect(vnet("a", ["up"], lines(narrow, lanC, other, guest("k0", "back"))).code).toBe(0);
+    expect(qdisc()).not.toContain("tbf");
+    expect(floods()).toEqual([expect.stringContaining(underlay.b)]);
+    const inRouter = inside(routerNamespace(HOSTS.a, EXP, "rm"), ["ip", "-br", "-4", "address"]);
+    expect(inRouter).toContain("10.3.0.2/24");
+    expect(inRouter).not.toMatch(/10\.3\.0\.1|10\.4\.0\.1/);
+
+    // To another segment; and a segment with all members here has no tunnel.
+    const alone = { ...narrow, members: linkAB.members.slice(0, 1) };
+    expect(vnet("a", ["up"], lines(alone, lanC, guest("k0", "lan-c"))).code).toBe(0);
+    expect(linkOf(netns.a, tap)).toMatchObject({ master: bridgeName(EXP, "lan-c") });
+    expect(namesOf(netns.a)).not.toContain(vxlanName(EXP, "back"));
+    expect(vnet("a", ["down"], own(more, guest("k0", "back"))).code).toBe(0);
+  });
+
+  it("takes no link of another kind for its own, and makes its own half-made ones anew", () => {
+    const own = lines({ ...lanA, id: "kind", vni: 50 }, guest("q0", "kind"));
+    const bridge = bridgeName(EXP, "kind");
+    const tap = tapName(EXP, "q0", 0);
+    ip("-n", netns.a, "link", "add", bridge, "type", "veth", "peer", "name", "zz");
+    const { code, out } = vnet("a", ["up"], own);
+    expect(code).toBe(1);
+    const error = {
+      message: `Cannot build segment kind: link ${bridge} is in the way: mt-vnet makes a bridge of this name, and it is a veth`,
+      hint: `ip link del ${bridge}`,
+    };
+    expect(out.find((r) => r.kind === "switch")).toMatchObject({ state: "failed", error });
+    expect(out.find((r) => r.id === "q0")).toMatchObject({ state: "failed", error: { hint: error.hint } });
+    expect(linkOf(netns.a, bridge)).toMatchObject({ linkinfo: { info_kind: "veth" } });
+
+    ip("-n", netns.a, "link", "set", bridge, "alias", `mt:${EXP}:segment:kind`);
+    ip("-n", netns.a, "link", "add", tap, "type", "bridge");
+    const second = vnet("a", ["up"], own);
+    expect(second.out.find((r) => r.kind === "switch")).toMatchObject({ state: "up" });
+    expect(second.out.find((r) => r.id === "q0")?.error).toMatchObject({ hint: `ip link del ${tap}` });
+    ip("-n", netns.a, "link", "set", tap, "alias", `mt:${EXP}:guest:q0:0`);
+    expect(vnet("a", ["up"], own).code).toBe(0);
+    expect(linkOf(netns.a, tap)).toMatchObject({ master: bridge, linkinfo: { info_kind: "tun" } });
+    expect(vnet("a", ["down"], own).code).toBe(0);
+  });
+
+  it("says with whom a tunnel collides, and what to do", () => {
+    // As by an experiment whose id has the same tunnel port.
+    const port = String(tunnelPort(EXP));
+    const theirs = ["type", "vxlan", "id", "60", "local", underlay.a, "dstport", port];
+    ip("-n", netns.a, "link", "add", "mttx0", ...theirs);
+    ip("-n", netns.a, "link", "set", "mttx0", "alias", "mt:other:tunnel:s");
+    try {
+      const own = lines({ ...linkAB, id: "clash", vni: 60, delay_ms: 0 });
+      const { code, out } = vnet("a", ["up"], own);
+      expect(code).toBe(1);
+      expect(out.find((r) => r.kind === "switch")?.error).toMatchObject({
+        message: `Cannot build segment clash: its VXLAN tunnel, VNI 60 on UDP port ${port}, collides with that of experiment other on this host`,
+        hint: "give this experiment another id (mt-topo import --id), or take the other down first",
+      });
+      expect(vnet("a", ["down"], own).code).toBe(0);
+    } finally {
+      ip("-n", netns.a, "link", "del", "mttx0");
+    }
+  });
+
+  it("refuses a rate that no kernel can hold, in one line", () => {
+    const { code, out } = vnet(
+      "a",
+      ["up"],
+      lines({ ...lanA, id: "slow", vni: 70, rate_mbit: 1e-9 }, guest("s0", "slow")),
+    );
+    expect(code).toBe(1);
+    expect(out.find((r) => r.kind === "switch")).toMatchObject({
+      state: "failed",
+      applied: { rate_mbit: false },
+      error: { message: "Cannot limit segment slow to 1e-9 Mbit/s: rates go from 0.001 to 1000000" },
+    });
+    expect(out.find((r) => r.id === "s0")?.state).toBe("failed");
+    // Both ends of what is allowed are taken.
+    for (const rate_mbit of [0.001, 1_000_000]) {
+      const own = lines({ ...lanA, id: "slow", vni: 70, rate_mbit }, guest("s0", "slow"));
+      expect(vnet("a", ["up"], own).code).toBe(0);
+      expect(vnet("a", ["down"], own).code).toBe(0);
+    }
   });
 
   it("acts on no record with a bad id, and fails ports of unknown segments", () => {

@@ -60,13 +60,14 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
   try {
     const meanwhile = readAnswer(here);
     if (meanwhile !== undefined) return ok(meanwhile ? "kvm" : "tcg");
-    const booted = await probeKvm({
+    const onKvm: Boot = {
       ...probe,
       dir,
       accelerator: "kvm",
       guest: { ...probe.guest, interfaces: [] },
       cmdline: "console=ttyS0 panic=-1",
-    });
+    };
+    const booted = await probeBoot(onKvm, { first_byte_s: FIRST_BYTE_S, whole_s: PROBE_S });
     const answer: Answer = {
       ...here,
       kvm: booted.isOk(),
@@ -92,10 +93,14 @@ function readAnswer(here: { kernel: string; qemu: string }): boolean | undefined
   }
 }
 
-/** Boots a guest on KVM until its agent answers, and ends it. */
-export async function probeKvm(boot: Boot): Promise<Result<void, MtError>> {
-  const end = Date.now() + PROBE_S * 1000;
+/** Boots a guest until its agent answers, and ends it; a kernel that prints nothing does not run. */
+export async function probeBoot(
+  boot: Boot,
+  { first_byte_s, whole_s }: { first_byte_s: number; whole_s: number },
+): Promise<Result<void, MtError>> {
+  const end = Date.now() + whole_s * 1000;
   const left_s = () => Math.max(0, (end - Date.now()) / 1000);
+  const on = boot.accelerator.toUpperCase();
   const spawned = spawnQemu(boot);
   if (spawned.isErr()) return spawned.map(() => undefined);
   try {
@@ -107,10 +112,10 @@ export async function probeKvm(boot: Boot): Promise<Result<void, MtError>> {
       }
     };
     const ended = spawned.value.ended.then((how) => `QEMU ${how}`);
-    const first = await Promise.race([waitFor(said, FIRST_BYTE_S, 50), ended]);
-    if (typeof first === "string") return fail("unavailable", `Cannot boot on KVM: ${first}`);
+    const first = await Promise.race([waitFor(said, first_byte_s, 50), ended]);
+    if (typeof first === "string") return fail("unavailable", `Cannot boot on ${on}: ${first}`);
     if (!first)
-      return fail("unavailable", `Cannot boot on KVM: the kernel printed nothing in ${FIRST_BYTE_S} s`);
+      return fail("unavailable", `Cannot boot on ${on}: the kernel printed nothing in ${first_byte_s} s`);
     const machine = await holdMachine(spawned.value.pid, boot.dir, { timeout_s: left_s() });
     if (machine.isErr()) return machine.map(() => undefined);
     const answered = await machine.value.agent.sync(left_s());

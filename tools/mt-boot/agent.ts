@@ -5,12 +5,17 @@
  */
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
+import { printed } from "../../shared/records/output.ts";
 import { openLines } from "./lines.ts";
 
 /** Bytes wait in the socket until the guest opens its port, so one request is enough; a reset agent loses it. */
 const SYNC_AGAIN_MS = 15_000;
+/** While an answer is awaited, a sync behind the request shows that the agent that had the request is gone. */
+const PROBE_MS = 3_000;
 const POLL_MS_MIN = 20;
 const POLL_MS_MAX = 500;
+
+const STARTED_ANEW = "its agent was started anew";
 
 export interface Agent {
   /** Waits until the agent answers. */
@@ -100,15 +105,25 @@ export async function openAgent(
       if (!open) return resolve(gone(command));
       const finish = (result: Result<unknown, MtError>) => {
         clearTimeout(timer);
+        clearInterval(probing);
         take = undefined;
         resolve(result);
       };
+      const probes = new Set<number>();
+      // Answers come in the order of requests: one to this and none to ours means that ours was lost.
+      const probing = setInterval(() => {
+        const id = 1 + Math.floor(Math.random() * 2 ** 30);
+        probes.add(id);
+        sync_ids.add(id);
+        socket.send(`${JSON.stringify({ execute: "guest-sync-delimited", arguments: { id } })}\n`);
+      }, PROBE_MS);
       const timer = setTimeout(() => {
         synced = false;
         finish(fail("timeout", `Cannot ask the guest agent to ${command}: no answer in ${timeout_s} s`));
       }, timeout_s * 1000);
       take = (line, delimited) => {
         if (line === undefined) finish(gone(command));
+        else if (delimited && probes.has(line.return as number)) finish(fail("lost", STARTED_ANEW));
         // The answer to a sync that was sent twice comes late: it is not ours.
         else if (delimited && sync_ids.has(line.return as number)) return;
         else if (line.error) finish(fail("failed", line.error.desc ?? JSON.stringify(line.error)));
@@ -145,6 +160,9 @@ export interface GuestExit {
   signal?: string;
   stdout: string;
   stderr: string;
+  /** The bytes, where they are no valid UTF-8. */
+  stdout_base64?: string;
+  stderr_base64?: string;
   truncated: boolean;
 }
 
@@ -158,19 +176,36 @@ interface ExecStatus {
   "err-truncated"?: boolean;
 }
 
-/**
- * Runs a program in the guest to its end; the agent looks it up on its PATH. Ended there where time runs out.
- * @param output_bytes_max of each of stdout and stderr; the rest is cut
- */
+/** The agent keeps up to 16 MiB of each stream in the guest's memory, and more than that again to send it. */
+const TOO_MUCH =
+  "where the command prints very much: redirect it into a file in the guest, and read that in parts";
+
+export interface RunOptions {
+  timeout_s: number;
+  /** Of each of stdout and stderr; the rest is cut. */
+  output_bytes_max: number;
+  signal?: AbortSignal;
+  /** Runs it in a session of its own, so that what it started ends with it where time runs out. */
+  session?: boolean;
+}
+
+/** Runs a program in the guest to its end; the agent looks it up on its PATH. Ended there where time runs out. */
 export async function runInGuest(
   agent: Agent,
   argv: readonly string[],
-  options: { timeout_s: number; output_bytes_max: number; signal?: AbortSignal },
+  options: RunOptions,
 ): Promise<Result<GuestExit, MtError>> {
   const end = Date.now() + options.timeout_s * 1000;
   const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
-  const words = { path: argv[0], arg: argv.slice(1), "capture-output": true };
-  const started = await agent.call("guest-exec", words, options.timeout_s);
+  const start = (words: readonly string[]) =>
+    agent.call("guest-exec", { path: words[0], arg: words.slice(1), "capture-output": true }, left_s());
+  let in_session = options.session === true;
+  let started = await start(in_session ? ["setsid", "--", ...argv] : argv);
+  // A guest without setsid.
+  if (in_session && started.isErr() && started.error.code === "failed") {
+    in_session = false;
+    started = await start(argv);
+  }
   if (started.isErr())
     return started
       .map(() => undefined as never)
@@ -179,31 +214,66 @@ export async function runInGuest(
   for (let pause_ms = POLL_MS_MIN; ; pause_ms = Math.min(pause_ms * 1.5, POLL_MS_MAX)) {
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause_ms, left_s() * 1000)));
     const asked = await agent.call("guest-exec-status", { pid }, Math.max(left_s(), 5));
-    if (asked.isErr()) return asked.map(() => undefined as never);
+    if (asked.isErr()) return asked.map(() => undefined as never).mapErr((e) => unheard(argv[0]!, e));
     const status = asked.value as ExecStatus;
-    if (status.exited) return ok(exitOf(status, options.output_bytes_max));
+    if (status.exited) {
+      const done = exitOf(status, options.output_bytes_max);
+      const missing = in_session ? notStarted(argv[0]!, done) : undefined;
+      return missing === undefined
+        ? ok(done)
+        : fail(
+            "failed",
+            `Cannot run ${argv[0]}: Guest agent command failed, error was 'Failed to execute child process “${argv[0]}” (${missing})'`,
+          );
+    }
     if (Date.now() < end && !options.signal?.aborted) continue;
     // The guest may be deaf: we have asked it to end the program, more is not in our hands.
-    await agent.call("guest-exec", { path: "kill", arg: ["-KILL", String(pid)] }, 5);
+    const whom = in_session ? ["--", `-${pid}`] : [String(pid)];
+    await agent.call("guest-exec", { path: "kill", arg: ["-KILL", ...whom] }, 5);
     return options.signal?.aborted
       ? fail("failed", `Cannot run ${argv[0]}: interrupted`)
       : fail("timeout", `Cannot run ${argv[0]}: no end in ${options.timeout_s} s`);
   }
 }
 
+/** Why setsid could not start the program, where it was that; busybox's words, or util-linux's. */
+function notStarted(program: string, { code, stdout, stderr }: GuestExit): string | undefined {
+  if ((code !== 126 && code !== 127) || stdout !== "") return undefined;
+  for (const begin of [`setsid: can't execute '${program}': `, `setsid: failed to execute ${program}: `])
+    if (stderr.startsWith(begin)) return stderr.slice(begin.length).trim();
+  return undefined;
+}
+
+/** The program was started, and nobody says what became of it. */
+function unheard(program: string, error: MtError): MtError {
+  if (error.code === "lost" && error.message === STARTED_ANEW)
+    return {
+      code: "failed",
+      message: `Cannot run ${program}: its output is too large for the guest's agent, which died of it`,
+      hint: "redirect it into a file in the guest, and read that in parts",
+    };
+  return error.code === "timeout"
+    ? { ...error, message: `Cannot run ${program}: ${error.message}`, hint: TOO_MUCH }
+    : error;
+}
+
 function exitOf(status: ExecStatus, bytes_max: number): GuestExit {
-  const cut = (data: string | undefined): [string, boolean] => {
+  let truncated = false;
+  const cut = (stream: "stdout" | "stderr", data: string | undefined, was_cut: boolean | undefined) => {
     const bytes = Buffer.from(data ?? "", "base64");
-    return [bytes.subarray(0, bytes_max).toString(), bytes.length > bytes_max];
+    const is_cut = was_cut === true || bytes.length > bytes_max;
+    truncated ||= is_cut;
+    return printed(stream, bytes.subarray(0, bytes_max), is_cut);
   };
-  const [stdout, stdout_cut] = cut(status["out-data"]);
-  const [stderr, stderr_cut] = cut(status["err-data"]);
+  const out = cut("stdout", status["out-data"], status["out-truncated"]);
+  const err = cut("stderr", status["err-data"], status["err-truncated"]);
   return {
     ...(status.exitcode === undefined ? {} : { code: status.exitcode }),
     ...(status.signal === undefined ? {} : { signal: String(status.signal) }),
-    stdout,
-    stderr,
-    truncated:
-      stdout_cut || stderr_cut || status["out-truncated"] === true || status["err-truncated"] === true,
+    stdout: "",
+    stderr: "",
+    ...out,
+    ...err,
+    truncated,
   };
 }

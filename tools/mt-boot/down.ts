@@ -4,13 +4,13 @@
  */
 import { existsSync, rmSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
+import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { experimentDir, guestDir } from "../../shared/names.ts";
 import { endProcess, waitFor } from "../../shared/process.ts";
-import { parseRange } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { ask, supervisorPid } from "./client.ts";
@@ -23,8 +23,8 @@ const SUPERVISOR_END_S = 5;
 export const down: Run = async (invocation) => {
   const { args } = invocation;
   if (typeof args.experiment === "string" && args.experiment !== "") {
-    orThrow(parseRange(args.experiment));
-    orThrow(await endExperiment(args.experiment, hostOf(invocation)));
+    const id = orThrow(experimentArg(args.experiment));
+    orThrow(await endExperiment(id, hostOf(invocation)));
     return 0;
   }
   if (process.stdin.isTTY)

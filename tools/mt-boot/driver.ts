@@ -19,6 +19,8 @@ import { endGuests } from "./processes.ts";
 import { Slots } from "./slots.ts";
 
 const BACKOFF_S_MAX = 30;
+/** A QEMU that refused the same command line so often will refuse it again; once may have been a tap still held. */
+const REFUSALS_MAX = 2;
 /** A guest that has been well for so long starts its back-off from the beginning. */
 const WELL_MS = 60_000;
 
@@ -55,7 +57,9 @@ export class Driver {
       entry.failures++;
       // What is not there on this host does not come by trying again.
       const hopeless = error.code === "unavailable" || error.code === "data" || error.code === "permission";
-      if (hopeless || entry.tries_left <= 0) {
+      // One that ran here before is not refused for what it is.
+      const refused = entry.refusals >= REFUSALS_MAX && entry.tries_left !== Infinity;
+      if (hopeless || refused || entry.tries_left <= 0) {
         entry.wanted = undefined;
         entry.begun = false;
         this.set(entry, "failed", error);
@@ -149,7 +153,7 @@ export class Driver {
     if (entry.dropped) return ok(undefined);
     const spawned = spawnQemu({ ...boot, accelerator: accelerator.value });
     if (spawned.isErr()) return spawned.map(() => undefined);
-    const { pid, ended } = spawned.value;
+    const { pid, ended, complaint } = spawned.value;
     entry.pid = pid;
     this.set(entry, "running");
     const held = await this.hold(
@@ -158,6 +162,20 @@ export class Driver {
       () => Promise.race([ended, endOfProcess(pid, entry.dir)]),
       left_s(),
     );
+    if (held.isOk()) entry.refusals = 0;
+    else if (held.error.code === "lost") {
+      await entry.howEnded?.();
+      const why = complaint();
+      if (why !== undefined) {
+        entry.refusals++;
+        const { cores, mem_mib, interfaces } = entry.record;
+        return fail(
+          "failed",
+          `Cannot boot {id}: QEMU says: ${why}`,
+          `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`,
+        );
+      }
+    }
     return held.map(() => undefined);
   }
 

@@ -25,6 +25,8 @@ export interface Entry {
   tries_left: number;
   /** Failures in a row; the back-off grows with them. */
   failures: number;
+  /** How often in a row QEMU refused its command line. */
+  refusals: number;
   well_since: number;
   /** Cuts the back-off short. */
   wake?: () => void;
@@ -40,6 +42,7 @@ export const newEntry = (row: LedgerRow, dir: string, tries: number): Entry => (
   dir,
   tries_left: tries,
   failures: 0,
+  refusals: 0,
   well_since: 0,
   begun: false,
   dropped: false,

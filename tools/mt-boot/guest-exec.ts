@@ -35,16 +35,20 @@ export async function execIn(
   }
   const { machine } = entry;
   const words = fillWords(request.argv, target.record ?? entry.record);
-  const limits = { timeout_s: request.timeout_s, output_bytes_max: OUTPUT_BYTES_MAX, signal: gone };
+  const limits = {
+    timeout_s: request.timeout_s,
+    output_bytes_max: OUTPUT_BYTES_MAX,
+    signal: gone,
+    session: true,
+  };
   const done = words.isErr() ? err(words.error) : await runInGuest(machine.agent, words.value, limits);
   if (done.isErr())
     return exit({ state: "failed", error: { by: "mt-boot", ...nameGuest(done.error, target.id)! } });
-  const { code, signal, stdout, stderr, truncated } = done.value;
+  const { code, signal, truncated, ...output } = done.value;
   return exit({
     ...(code === undefined ? {} : { code }),
     ...(signal === undefined ? {} : { signal }),
-    stdout,
-    stderr,
+    ...output,
     ...(truncated ? { truncated } : {}),
   });
 }

@@ -33,7 +33,10 @@ export const ls: Run = async (invocation) => {
     guests.sort((a, b) => a.index - b.index);
     for (const guest of foldGuests(guests)) {
       if (human) rows.push(rowOf(experiment, guest));
-      else writer.line(JSON.stringify(guest));
+      else {
+        const { kind, id, ...rest } = guest;
+        writer.line(JSON.stringify({ kind, id, ...rest, experiment }));
+      }
     }
   }
   if (human) for (const line of table(rows)) writer.line(line);

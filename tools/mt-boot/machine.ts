@@ -40,6 +40,8 @@ export interface Spawned {
   pid: number;
   /** Kept when the process has ended; says how. */
   ended: Promise<string>;
+  /** The first line that QEMU complained with, where it has ended with an error of its own. */
+  complaint(): string | undefined;
 }
 
 /** What must be there on this host before QEMU is started; none of it gets better by trying again. */
@@ -71,11 +73,13 @@ export function spawnQemu(boot: Boot): Result<Spawned, MtError> {
       stdio: ["ignore", log, log],
       env: cleanEnv(),
     });
+    let complaint: string | undefined;
     const ended = new Promise<string>((resolve) => {
       child.once("error", (thrown) => resolve(thrown.message));
-      child.once("exit", (code, signal) =>
-        resolve(signal ? `ended by ${signal}` : `ended with code ${code}${lastLine(files.log)}`),
-      );
+      child.once("exit", (code, signal) => {
+        if (code) complaint = firstLine(files.log) || `exit code ${code}`;
+        resolve(signal ? `ended by ${signal}` : `ended with code ${code}${lastLine(files.log)}`);
+      });
     });
     child.unref();
     if (child.pid === undefined) return fail("failed", "Cannot boot {id}: the kernel gave no process");
@@ -85,7 +89,7 @@ export function spawnQemu(boot: Boot): Result<Spawned, MtError> {
     } catch {
       // It has ended already, or the host does not allow it: the guest is none the worse.
     }
-    return ok({ pid: child.pid, ended });
+    return ok({ pid: child.pid, ended, complaint: () => complaint });
   } finally {
     closeSync(log);
   }
@@ -144,6 +148,25 @@ export function consoleTail(dir: string): string | undefined {
 function lastLine(file: string): string {
   const line = tail(file).trim().split("\n").pop() ?? "";
   return line === "" ? "" : `: ${line}`;
+}
+
+/** QEMU's own name in front of it says nothing. */
+function firstLine(file: string): string {
+  try {
+    const fd = openSync(file, "r");
+    try {
+      const bytes = Buffer.alloc(TAIL_CHARACTERS_MAX);
+      const text = bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0));
+      return text
+        .trim()
+        .split("\n")[0]!
+        .replace(/^\S*qemu-system-\w+: /, "");
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return "";
+  }
 }
 
 function tail(file: string): string {

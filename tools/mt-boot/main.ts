@@ -6,6 +6,7 @@ await start(spec, {
   up: async () => (await import("./up.ts")).up,
   resume: async () => (await import("./resume.ts")).resume,
   check: async () => (await import("./check.ts")).check,
+  prove: async () => (await import("./prove.ts")).prove,
   down: async () => (await import("./down.ts")).down,
   ls: async () => (await import("./ls.ts")).ls,
   exec: async () => (await import("./exec.ts")).exec,

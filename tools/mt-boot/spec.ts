@@ -68,6 +68,14 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       reads: ["experiment"],
       writes: ["guest"],
     },
+    prove: {
+      summary:
+        "before a launch: boots one guest of the stream's image here, and says on the host record under what",
+      args: { ...filterArgs },
+      stdin: "records",
+      reads: ["image"],
+      writes: ["host"],
+    },
     down: {
       summary: "at end: stops the plan's guests; with --experiment all of it, without a plan",
       args: { ...filterArgs, ...experimentArg("stop all guests of this experiment here; no stdin is read") },

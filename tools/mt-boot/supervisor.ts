@@ -105,7 +105,7 @@ export class Supervisor {
         if (entry.isErr()) return each({ kind: "guest", id: record.id, state: "failed", error: entry.error });
         mine.push(entry.value);
         await entry.value.driving;
-        each(lineOf(entry.value));
+        each(entry.value.dropped ? takenDown("boot", record.id) : lineOf(entry.value));
       }),
     );
     done = true;
@@ -136,6 +136,7 @@ export class Supervisor {
     if (reached(entry)) return;
     entry.tries_left = retries;
     entry.failures = 0;
+    entry.refusals = 0;
     this.#driver.drive(entry);
     entry.wake?.();
   }
@@ -156,7 +157,7 @@ export class Supervisor {
         entry.ready_timeout_s = request.ready_timeout_s;
         this.#bring(entry, request.retries);
         await entry.driving;
-        each(lineOf(entry));
+        each(entry.dropped ? takenDown("resume", id) : lineOf(entry));
       }),
     );
   }
@@ -194,6 +195,14 @@ export class Supervisor {
     }
   }
 }
+
+/** Asked to be there, and is not: `down` came while it was on its way. */
+export const takenDown = (verb: "boot" | "resume", id: string): GuestLine => ({
+  kind: "guest",
+  id,
+  state: "failed",
+  error: mtError("failed", `Cannot ${verb} {id}: it was taken down meanwhile`, "mt-boot up"),
+});
 
 function notHere(id: string, entry: Entry | undefined): GuestLine {
   if (entry?.error) return lineOf(entry);

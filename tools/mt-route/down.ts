@@ -5,10 +5,10 @@
 
 import { dirname } from "node:path";
 import { err, ok, type Result } from "neverthrow";
+import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
-import { EXIT, fail, type MtError, orThrow } from "../../shared/errors.ts";
-import { parseRange } from "../../shared/ranges.ts";
+import { EXIT, fail, type MtError } from "../../shared/errors.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { withoutFailure } from "../../shared/stages.ts";
 import { birdFiles, endBird, findBirds, removeEmptyDirs, routerDirs, routersDir } from "./bird.ts";
@@ -21,6 +21,8 @@ export const down: Run = async (invocation) => {
   const { experiment } = invocation.args;
   const blocked = obstacle([]);
   if (typeof experiment === "string") {
+    const id = experimentArg(experiment);
+    if (id.isErr()) return complain(invocation.tool, id.error);
     if (blocked) return complain(invocation.tool, blocked);
     return downAll(invocation.tool, experiment);
   }
@@ -62,13 +64,6 @@ export const down: Run = async (invocation) => {
 };
 
 async function downAll(tool: string, experiment: string): Promise<number> {
-  // Checked: it becomes a path.
-  const id = orThrow(parseRange(experiment));
-  if (id.spans.length > 0)
-    return complain(tool, {
-      code: "usage",
-      message: `Cannot take down ${experiment}: it is a range, not an experiment`,
-    });
   const birds = findBirds(routersDir(experiment));
   const dirs = new Set([...routerDirs(experiment), ...[...birds.keys()].map(dirname)]);
   const byDir = new Map([...birds].map(([config, pid]) => [dirname(config), pid]));

@@ -2,7 +2,7 @@
  * `mt-route up`: a router's BIRD is started when its record comes, and left alone where it runs with the
  * same configuration; when `end` has come, waits until every table is whole.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
@@ -10,7 +10,8 @@ import { startProgress } from "../../shared/cli/progress.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { routerNamespace } from "../../shared/names.ts";
-import { endProcess, isAlive, netnsPath } from "../../shared/process.ts";
+import { namespaceInode } from "../../shared/netns.ts";
+import { endProcess, isAlive } from "../../shared/process.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
@@ -44,7 +45,7 @@ export const up: Run = async (invocation) => {
   const ensure = async (router: Router, host: string): Promise<Result<Running, MtError>> => {
     if (view.experiment === undefined) return err(noExperiment(router));
     const netns = routerNamespace(host, view.experiment, router.id);
-    if (!existsSync(netnsPath(netns)))
+    if (namespaceInode(netns) === undefined)
       return fail(
         "failed",
         `Cannot start router ${router.id}: its namespace ${netns} is not there`,

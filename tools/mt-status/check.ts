@@ -10,7 +10,7 @@ import type { End } from "../../shared/records/index.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Census, countGuests, countsThatDiffer, emptyCensus, readInto } from "./census.ts";
 import { remember } from "./history.ts";
-import { choosePairs, lanCount } from "./pairs.ts";
+import { askable, choosePairs } from "./pairs.ts";
 import { probe, probePlan } from "./probe.ts";
 import { type Tally, tallyOf } from "./tally.ts";
 import { inOrder, notTrue, untruths } from "./truth.ts";
@@ -84,7 +84,7 @@ export function verdictOf(
     pairs_reached: tally.reached(),
     seconds,
   };
-  const what = untruths({ ...counted, lans: lanCount(runs) });
+  const what = untruths({ ...counted, askable: askable(runs) });
   for (const { kind, came, wanted } of end ? countsThatDiffer(census, end) : [])
     what.push(`${came} ${kind} records came, the plan has ${wanted}`);
   const failed = [...census.hosts.values()].filter((h) => h.state === "failed").map((h) => h.id);

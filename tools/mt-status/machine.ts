@@ -2,7 +2,7 @@
  * What is on this machine now that MegaTux could leave behind: processes, namespaces, links, mounts,
  * kernel settings, run files; and what of it was not there before.
  */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { heldLeases } from "../../shared/lease.ts";
 import { clusterNamespace, leaseDir, runDir } from "../../shared/names.ts";
@@ -127,8 +127,13 @@ function settings(): Record<string, string> {
   return out;
 }
 
+/**
+ * Whether the kernel lets it be set at all, and by us: in a user namespace the machine's root sets KSM, and
+ * what changes there meanwhile nobody here has left behind.
+ */
 function canBeSet(path: string): boolean {
   try {
+    accessSync(path, constants.W_OK);
     return (statSync(path).mode & 0o200) !== 0;
   } catch {
     return false;

@@ -8,6 +8,8 @@ import { spec } from "./spec.ts";
 await start(spec, {
   table: async () => (await import("./table.ts")).table,
   check: async () => (await import("./check.ts")).check,
+  able: async () => (await import("./able.ts")).able,
+  hosts: async () => (await import("./hosts.ts")).hosts,
   snapshot: async () => (await import("./snapshot.ts")).snapshot,
   left: async () => (await import("./left.ts")).left,
   history: async () => (await import("./history.ts")).history,

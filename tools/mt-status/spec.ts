@@ -37,6 +37,20 @@ export const spec: ToolSpec = {
       reads: ["experiment", "host", "image", "segment", "router", "guest"],
       writes: ["verdict"],
     },
+    able: {
+      summary: "before a launch: write on this host's record what it can do and what it lacks",
+      args: { ...filterArgs },
+      stdin: "records",
+      reads: [],
+      writes: ["host"],
+    },
+    hosts: {
+      summary: "print what hosts can do, one table; exit 69 where something is missing, with what mends it",
+      args: {},
+      stdin: "records",
+      reads: ["host"],
+      writes: [],
+    },
     snapshot: {
       summary: "print what is on this machine now, for `left` to compare with",
       args: { host: filterArgs.host },

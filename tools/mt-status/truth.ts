@@ -25,17 +25,18 @@ export function inOrder<V extends object>(verdict: V): V {
 }
 
 /** What is not true of a verdict, in words; empty where all is. */
-export function untruths(verdict: Verdict & { lans?: number }): string[] {
+export function untruths(verdict: Verdict & { askable?: boolean }): string[] {
   const { hosts = 0, routers = 0, converged = 0, guests = 0, ready = 0 } = verdict;
-  const { pairs_tried = 0, pairs_reached = 0, left_behind = 0, lans } = verdict;
+  const { pairs_tried = 0, pairs_reached = 0, left_behind = 0 } = verdict;
   const out: string[] = [];
   if (hosts === 0) out.push("there is no host");
   if (converged !== routers) out.push(`${routers - converged} of ${routers} routers have not converged`);
   if (ready !== guests) out.push(`${guests - ready} of ${guests} guests are not ready`);
   if (pairs_reached !== pairs_tried)
     out.push(`${pairs_tried - pairs_reached} of ${pairs_tried} pings were not answered`);
-  // Where the number of LANs is not told, guests behind two routers are guests on two LANs.
-  if (pairs_tried === 0 && guests > 1 && (lans ?? routers) > 1) out.push("no guest pinged another");
+  // Where nobody says whether there was one to ping, guests behind two routers are guests on two LANs.
+  if (pairs_tried === 0 && (verdict.askable ?? (guests > 1 && routers > 1)))
+    out.push("no guest pinged another");
   if (left_behind > 0) out.push(`${left_behind} things are left behind`);
   return out;
 }

@@ -3,10 +3,11 @@
  * twice and may be there once only is refused.
  */
 import { ok, type Result } from "neverthrow";
+import { parseCidr } from "../../shared/addresses.ts";
 import { fail, type MtError } from "../../shared/errors.ts";
 import type { Guest, Router, Segment } from "../../shared/records/index.ts";
 import { type Entry, guestCount, type Plan } from "./plan.ts";
-import { LINK_PREFIX_COUNT_MAX, linkIps, networkText } from "./prefixes.ts";
+import { blocksOf, LINK_PREFIX_COUNT_MAX, linkIps, networkText } from "./prefixes.ts";
 
 export function complete(plan: Plan): Result<void, MtError> {
   return numberSegments(plan)
@@ -85,17 +86,19 @@ function prefixSegments(plan: Plan): Result<void, MtError> {
   for (const { record } of [...plan.routers, ...plan.guests] as Entry<Router | Guest>[])
     for (const { segment, ip } of record.interfaces)
       if (ip !== undefined && !addressOn.has(segment)) addressOn.set(segment, ip);
-  const used = new Set(
-    plan.segments.flatMap(({ record }) => (record.prefix === undefined ? [] : [networkText(record.prefix)])),
-  );
-  for (const ip of addressOn.values()) used.add(networkText(ip));
+  const given = plan.segments.flatMap(({ record }) => record.prefix ?? addressOn.get(record.id) ?? []);
+  const taken = blocksOf(given);
+  // Both go up, so that one pass is enough.
   let next = 0;
+  let t = 0;
   for (const entry of lacking) {
     const ip = addressOn.get(entry.record.id);
     let prefix = ip === undefined ? undefined : networkText(ip);
     while (prefix === undefined && next < LINK_PREFIX_COUNT_MAX) {
       const free = linkIps(next++).prefix;
-      if (!used.has(free)) prefix = free;
+      const { address } = parseCidr(free)._unsafeUnwrap();
+      while (t < taken.length && taken[t]!.to <= address) t++;
+      if (t === taken.length || taken[t]!.from > address + 1) prefix = free;
     }
     if (prefix === undefined)
       return fail("data", `Cannot number segment ${entry.record.id}: no prefix is left`);

@@ -31,7 +31,8 @@ export async function guestsCommand({ args, signal }: Invocation): Promise<numbe
   const n = orThrow(
     numberArg({ ...args, guests: args.n }, "guests", { max: RANGE_COUNT_MAX }).mapErr((e) => ({
       ...e,
-      message: e.message.replace("--guests ", "N "),
+      message: e.message.replace("Cannot use --guests ", "Cannot add guests: their number is "),
+      hint: "as: mt-topo guests 44 --image tux",
     })),
   );
   const image = orThrow(imageArg(args));
@@ -146,6 +147,8 @@ function addRanges(
     const lan = lans.get(record.id)!;
     const router = parseCidr(lan.ip)._unsafeUnwrap();
     const network = networkOf(router);
+    const own = router.address - network.address;
+    if (own >= lan.next && own < lan.next + count) lan.next = own + 1;
     // The last address is the network's broadcast.
     if (lan.next + count > 2 ** (32 - network.length) - 1)
       return fail(

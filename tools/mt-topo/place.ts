@@ -11,6 +11,7 @@ import { fold } from "../../shared/ranges.ts";
 import type { Guest, Host, Router } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
+import { checkAddresses } from "./addresses.ts";
 import { checkReferences } from "./check.ts";
 import { closePlan } from "./close.ts";
 import { complete } from "./complete.ts";
@@ -41,6 +42,7 @@ export function placePlan(plan: Plan, usable: readonly Host[]): Result<void, MtE
   plan.hosts = [...usable.map((record): Entry<Host> => ({ record })), ...older];
   const hosts = plan.hosts.map(({ record }) => record);
   return checkReferences(plan, new Set(hosts.map(({ id }) => id)))
+    .andThen(() => checkAddresses(plan))
     .andThen(() => settle(plan, fillHosts(plan, unitsOf(plan), usable)))
     .map(() => closePlan(plan, hosts));
 }

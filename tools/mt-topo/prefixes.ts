@@ -26,6 +26,16 @@ export function linkIps(k: number): { prefix: string; ips: [string, string] } {
 /** A network as text, whatever address in it was given. Text that is no CIDR was refused before. */
 export const networkText = (cidr: string) => formatCidr(networkOf(parseCidr(cidr)._unsafeUnwrap()));
 
+/** Networks as addresses `from` to before `to`, in order; what lies in another is left out. */
+export function blocksOf(cidrs: readonly string[]): { from: number; to: number }[] {
+  let end = 0;
+  return cidrs
+    .map((text) => networkOf(parseCidr(text)._unsafeUnwrap()))
+    .map(({ address, length }) => ({ from: address, to: address + 2 ** (32 - length) }))
+    .sort((a, b) => a.from - b.from || b.to - a.to)
+    .filter(({ to }) => to > end && (end = to));
+}
+
 const LAN_FROM = ip(10, 0);
 const LAN_TO = ip(10, 254);
 const LAN_SIXTEENS_MAX = 250;
@@ -41,11 +51,7 @@ export const FIRST_GUEST = 10;
  * @param used prefixes of the segments that are there
  */
 export function lanPrefixes(lans: number, guests: number, used: readonly string[]): Result<Cidr[], MtError> {
-  const taken = used
-    .map((text) => networkOf(parseCidr(text)._unsafeUnwrap()))
-    .map(({ address, length }) => ({ from: address, to: address + 2 ** (32 - length) }))
-    .filter(({ from, to }) => to > LAN_FROM && from < LAN_TO)
-    .sort((a, b) => a.from - b.from);
+  const taken = blocksOf(used).filter(({ from, to }) => to > LAN_FROM && from < LAN_TO);
   const need = guests + LAN_SPARE;
   if (lans <= LAN_SIXTEENS_MAX && need <= 2 ** 16) {
     const sixteens = cut(lans, 16, LAN_FROM + 2 ** 16, LAN_FROM + (LAN_SIXTEENS_MAX + 1) * 2 ** 16, taken);

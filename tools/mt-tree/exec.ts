@@ -1,11 +1,12 @@
 /**
  * mt-tree exec: one command on many hosts, one exit record a host; stdin broadcast down the tree with
- * --stdin. Every host asked is in the result.
+ * --stdin. Every host asked is in the result. For people lines are printed as they come.
  */
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { expandSet } from "../../shared/ranges.ts";
+import { printed } from "../../shared/records/output.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
 import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
@@ -17,8 +18,10 @@ const END_GRACE_MS = 5_000;
 interface Output {
   began: number;
   bytes: { 1: Buffer[]; 2: Buffer[] };
+  /** All that came, also what is not kept. */
   size: { 1: number; 2: number };
 }
+const noOutput = (): Output => ({ began: Date.now(), bytes: { 1: [], 2: [] }, size: { 1: 0, 2: 0 } });
 
 export async function exec({ args, rest, signal }: Invocation): Promise<number> {
   const hosts = orThrow(expandSet(String(args.hosts)));
@@ -31,12 +34,16 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
   let failed = false;
 
   const tell = (host: string, how: HostExit) => {
-    const o = outputs.get(host) ?? { began: Date.now(), bytes: { 1: [], 2: [] }, size: { 1: 0, 2: 0 } };
+    const o = outputs.get(host) ?? noOutput();
     outputs.delete(host);
     if (how.error || how.code !== 0) failed = true;
-    const text = (fd: 1 | 2) => Buffer.concat(o.bytes[fd]).toString("utf8");
-    if (human) for (const line of humanLines(host, how, text(1), text(2))) writer.line(line);
-    else
+    const cut = (fd: 1 | 2) => o.size[fd] > OUTPUT_BYTES_MAX;
+    if (human) {
+      for (const fd of [1, 2] as const)
+        if (o.bytes[fd].length > 0) writer.line(`${host}: ${Buffer.concat(o.bytes[fd])}`);
+      const end = humanEnd(how);
+      if (end !== undefined) writer.line(`${host}: ${end}`);
+    } else
       writer.line(
         JSON.stringify({
           kind: "exit",
@@ -44,9 +51,9 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
           host,
           code: how.code,
           signal: how.signal,
-          stdout: text(1),
-          stderr: text(2),
-          truncated: o.size[1] > OUTPUT_BYTES_MAX || o.size[2] > OUTPUT_BYTES_MAX ? true : undefined,
+          ...printed("stdout", Buffer.concat(o.bytes[1]), cut(1)),
+          ...printed("stderr", Buffer.concat(o.bytes[2]), cut(2)),
+          truncated: cut(1) || cut(2) ? true : undefined,
           seconds: Number(((Date.now() - o.began) / 1000).toFixed(3)),
           ...(how.error ? { state: "failed", error: { by: "mt-tree", ...how.error } } : {}),
         }),
@@ -77,26 +84,39 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
   }
   await new Promise<void>((resolve, reject) => {
     let room: (() => void) | undefined;
+    let over = false;
+    /** What throws here (nobody reads us any more, the disk is full) ends the command everywhere. */
+    const guarded = (print: () => void) => {
+      if (over) return;
+      try {
+        print();
+      } catch (thrown) {
+        over = true;
+        session.kill("SIGTERM");
+        reject(thrown);
+      }
+    };
     const session: Session = client.session(rest, environmentForHosts(), args.stdin === true, {
       output(host, fd, bytes) {
         const o = outputs.get(host)!;
+        if (human) {
+          guarded(() => {
+            for (const line of wholeLines(o.bytes[fd], bytes)) writer.line(`${host}: ${line}`);
+            writer.flush();
+          });
+          return;
+        }
         const left = OUTPUT_BYTES_MAX - o.size[fd];
         if (left > 0) o.bytes[fd].push(Buffer.from(bytes.subarray(0, left)));
         o.size[fd] += bytes.length;
       },
       exit(host, how) {
-        try {
-          tell(host, how);
-        } catch (thrown) {
-          session.kill("SIGTERM");
-          reject(thrown);
-        }
+        guarded(() => tell(host, how));
         if (session.running.length === 0) resolve();
       },
       drain: () => room?.(),
     });
-    for (const host of living)
-      outputs.set(host, { began: Date.now(), bytes: { 1: [], 2: [] }, size: { 1: 0, 2: 0 } });
+    for (const host of living) outputs.set(host, noOutput());
     session.start(living);
     if (living.length === 0) return resolve();
     const late = setTimeout(
@@ -134,12 +154,22 @@ export function endSession(session: Session, error: MtError): void {
   setTimeout(() => session.giveUp(error), END_GRACE_MS).unref();
 }
 
-function humanLines(host: string, how: HostExit, stdout: string, stderr: string): string[] {
-  const lines = [...stdout.split("\n"), ...stderr.split("\n")]
-    .filter((l) => l !== "")
-    .map((l) => `${host}: ${l}`);
-  if (how.error) lines.push(`${host}: ${how.error.message}`);
-  else if (how.code !== 0)
-    lines.push(`${host}: ${how.signal ? `ended by ${how.signal}` : `exit code ${how.code}`}`);
-  return lines;
+/** Takes what came after `tail`; gives the lines that are whole now and leaves the rest in `tail`. */
+export function wholeLines(tail: Buffer[], bytes: Buffer): string[] {
+  const last = bytes.lastIndexOf(10);
+  if (last < 0) {
+    tail.push(Buffer.from(bytes));
+    // A line without an end is printed in pieces.
+    const size = tail.reduce((sum, piece) => sum + piece.length, 0);
+    return size < OUTPUT_BYTES_MAX ? [] : [Buffer.concat(tail.splice(0)).toString()];
+  }
+  const whole = Buffer.concat([...tail.splice(0), bytes.subarray(0, last)]).toString();
+  if (last + 1 < bytes.length) tail.push(Buffer.from(bytes.subarray(last + 1)));
+  return whole.split("\n");
+}
+
+function humanEnd(how: HostExit): string | undefined {
+  if (how.error) return how.error.message;
+  if (how.code === 0) return undefined;
+  return how.signal ? `ended by ${how.signal}` : `exit code ${how.code}`;
 }

@@ -17,7 +17,7 @@ import {
   localStateDir,
   routerNamespacePrefix,
 } from "../../shared/names.ts";
-import { run, runOk, waitFor } from "../../shared/process.ts";
+import { findProgram, run, runOk, waitFor } from "../../shared/process.ts";
 import type { TreeHost } from "./tree-file.ts";
 
 /** 10.254.0.0/16 is the cluster's network: hosts count up from .0.1, the head is at the top. */
@@ -45,15 +45,18 @@ async function namespaces(): Promise<Set<string>> {
   return new Set(list.isErr() ? [] : list.value.stdout.split("\n").map((l) => l.split(" ")[0]!));
 }
 
-/** Makes what is missing of the bridge, the namespaces and the links between them. */
-export async function makeHosts(
-  hosts: TreeHost[],
+/** Whether these hosts can be made here, and are nobody else's: to be asked before a tree file names them. */
+export async function mayMakeHosts(
+  hosts: readonly TreeHost[],
   earlier: readonly TreeHost[],
 ): Promise<Result<void, MtError>> {
   if (process.getuid?.() !== 0)
     return fail("permission", "Cannot make hosts: network namespaces need root", "run it as root");
+  for (const program of ["ip", "nsenter"]) {
+    const found = findProgram(program);
+    if (found.isErr()) return found.map(() => undefined);
+  }
   const there = await namespaces();
-  const net = clusterNamespace();
   for (const h of hosts)
     if (there.has(hostNamespace(h.id)) && !earlier.some((e) => e.id === h.id))
       return fail(
@@ -61,6 +64,13 @@ export async function makeHosts(
         `Cannot make host ${h.id}: namespace ${hostNamespace(h.id)} is there and is not of this tree`,
         `another tree has it; if nobody uses it: ip netns del ${hostNamespace(h.id)}`,
       );
+  return ok(undefined);
+}
+
+/** Makes what is missing of the bridge, the namespaces and the links between them. */
+export async function makeHosts(hosts: TreeHost[]): Promise<Result<void, MtError>> {
+  const there = await namespaces();
+  const net = clusterNamespace();
   const missing = hosts.filter((h) => !there.has(hostNamespace(h.id)));
   const add: string[] = [];
   if (!there.has(net)) add.push(`netns add ${net}`);

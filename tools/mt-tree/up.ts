@@ -24,7 +24,7 @@ import { expandSet } from "../../shared/ranges.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, makeAuthority } from "./authority.ts";
 import { TreeClient } from "./client.ts";
-import { HEAD_ADDR, hostEnvironment, makeHosts, shareOut } from "./local.ts";
+import { HEAD_ADDR, hostEnvironment, makeHosts, mayMakeHosts, shareOut } from "./local.ts";
 import type { HostStatus } from "./messages.ts";
 import type { NodeConfig, Place } from "./node.ts";
 import { ancestorsOf, lockTree, readTree, type TreeFile, type TreeHost, writeTree } from "./tree-file.ts";
@@ -65,9 +65,11 @@ export async function up(invocation: Invocation): Promise<number> {
         `the tree that is here keeps fanout ${earlier.fanout} and port ${earlier.port}: mt-tree down first to change them`,
       );
     orThrow(socketPath(treeSocket()));
+    // A tree file with another tree's hosts would make our `down` take them away.
+    orThrow(await mayMakeHosts(tree.hosts, earlier?.hosts ?? []));
     // Before anything is made: down must find it, whatever happens now.
     writeTree(tree);
-    orThrow(await makeHosts(tree.hosts, earlier?.hosts ?? []));
+    orThrow(await makeHosts(tree.hosts));
     orThrow(await startHead(tree));
     for (const [k, host] of tree.hosts.entries()) orThrow(await startAgent(tree, host, k));
     const status = orThrow(await waitForHosts(tree, timeout_s, invocation.signal));

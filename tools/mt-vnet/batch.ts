@@ -61,5 +61,9 @@ export function parseFailures(stderr: string): { lines: Map<number, string>; res
   return { lines, rest: said.some((s) => s.startsWith("Error")) ? reason(said) : undefined };
 }
 
-const reason = (said: string[]) =>
-  said.join("; ").replace(/^(RTNETLINK answers|Error): /, "") || "no reason given";
+/** One line of it: the usage text that tc adds says nothing of the reason. */
+function reason(said: string[]): string {
+  const usage = said.findIndex((s) => /^usage:/i.test(s));
+  const why = usage > 0 ? said.slice(0, usage) : said.slice(0, 3);
+  return why.join("; ").replace(/^(RTNETLINK answers|Error): /, "") || "no reason given";
+}

@@ -2,6 +2,7 @@
  * mt-vnet down: when `end` has come, removes what the plan names on this host; with --experiment, all
  * that has the experiment's name on it. Then gives back the lease on the ARP table.
  */
+import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Invocation, type Run } from "../../shared/cli/start.ts";
 import { EXIT, exitCodeOf, type MtError, mtError, orThrow } from "../../shared/errors.ts";
@@ -14,7 +15,6 @@ import {
   vxlanName,
 } from "../../shared/names.ts";
 import { members, parseRange } from "../../shared/ranges.ts";
-import { ID_PATTERN } from "../../shared/records/fields.ts";
 import type { Guest, Router } from "../../shared/records/index.ts";
 import { foldOutcomes, type Outcome } from "../../shared/records/members.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
@@ -127,15 +127,8 @@ function tapsOf(guest: Guest, experiment: string): string[][] | undefined {
 }
 
 async function downExperiment(invocation: Invocation, experiment: string): Promise<number> {
-  if (!new RegExp(ID_PATTERN).test(experiment))
-    return complain(
-      invocation.tool,
-      mtError(
-        "usage",
-        `Cannot use --experiment ${JSON.stringify(experiment)}: it is no id`,
-        "letters, digits, . _ -, 40 at most",
-      ),
-    );
+  const id = experimentArg(experiment);
+  if (id.isErr()) return complain(invocation.tool, id.error);
   const missing = whatIsMissing();
   if (missing) return complain(invocation.tool, missing);
   const host = hostOf(invocation);

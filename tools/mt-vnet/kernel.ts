@@ -2,14 +2,14 @@
  * What the kernel has now: the links of this network namespace, read at once by `ip -j`, and the
  * namespaces of routers. Also what must be there at all: root, iproute2, util-linux.
  */
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { findProgram, netnsPath, runOk } from "../../shared/process.ts";
+import { findProgram, runOk } from "../../shared/process.ts";
 
 export interface Link {
   ifname: string;
-  /** bridge, vxlan, tun, veth; absent for hardware. */
+  /** bridge, vxlan, tap, tun, veth; absent for hardware. */
   kind?: string;
   alias?: string;
   /** The bridge that it is a port of. */
@@ -25,6 +25,10 @@ export interface Link {
   udp_port?: number;
   /** Local address of a tunnel. */
   local?: string;
+  /** Ports only, from `readDetails`: the shaping that is there. */
+  qdisc?: string;
+  /** Tunnels only, from `readDetails`: where a frame for an unknown place goes. */
+  floods?: string[];
 }
 
 interface IpLink {
@@ -34,33 +38,27 @@ interface IpLink {
   mtu: number;
   flags: string[];
   group?: string;
-  linkinfo?: { info_kind?: string; info_data?: { id?: number; port?: number; local?: string } };
+  linkinfo?: {
+    info_kind?: string;
+    info_data?: { type?: string; id?: number; port?: number; local?: string };
+  };
   addr_info?: { family?: string; local?: string }[];
 }
 
 export async function readLinks(): Promise<Result<Map<string, Link>, MtError>> {
-  const shown = await runOk("ip", ["-j", "-d", "address", "show"], { timeout_s: 120 });
-  return shown.andThen(({ stdout }) => {
-    let list: IpLink[];
-    try {
-      list = JSON.parse(stdout.trim() || "[]") as IpLink[];
-    } catch {
-      return fail<Map<string, Link>>(
-        "failed",
-        "Cannot read the links of this host: ip -j gave no JSON",
-        "iproute2 5.0 or newer is needed",
-      );
-    }
-    // ip puts out an empty object for a link that went away meanwhile.
-    return ok(new Map(list.filter((l) => l.ifname !== undefined).map((l) => [l.ifname, linkOf(l)])));
-  });
+  const list = await readJson<IpLink>("ip", ["-d", "address", "show"]);
+  // ip puts out an empty object for a link that went away meanwhile.
+  return list.map(
+    (all) => new Map(all.filter((l) => l.ifname !== undefined).map((l) => [l.ifname, linkOf(l)])),
+  );
 }
 
 function linkOf(l: IpLink): Link {
   const data = l.linkinfo?.info_data;
   return {
     ifname: l.ifname,
-    kind: l.linkinfo?.info_kind,
+    // A tun link without Ethernet has the same kind, and can be no port.
+    kind: data?.type === "tap" ? "tap" : l.linkinfo?.info_kind,
     alias: l.ifalias,
     master: l.master,
     mtu: l.mtu,
@@ -74,6 +72,64 @@ function linkOf(l: IpLink): Link {
     udp_port: data?.port,
     local: data?.local,
   };
+}
+
+/** The MAC that stands for every unknown place in a tunnel's table. */
+export const ALL_ZERO = "00:00:00:00:00:00";
+
+/**
+ * Adds what only tc and bridge know: which ports are shaped, where tunnels flood to. Asks only where
+ * something of the experiment is there already.
+ */
+export async function readDetails(
+  links: ReadonlyMap<string, Link>,
+  experiment: string,
+): Promise<Result<void, MtError>> {
+  const ours = [...links.values()].filter((l) => l.alias?.startsWith(`mt:${experiment}:`));
+  if (ours.length === 0) return ok(undefined);
+  const qdiscs = await readJson<{ kind: string; dev?: string; root?: boolean }>("tc", ["qdisc", "show"]);
+  if (qdiscs.isErr()) return qdiscs.map(() => undefined);
+  for (const { kind, dev, root } of qdiscs.value) {
+    const link = links.get(dev ?? "");
+    if (link && root && (kind === "tbf" || kind === "netem")) link.qdisc = kind;
+  }
+  if (!ours.some((l) => l.kind === "vxlan")) return ok(undefined);
+  const entries = await readJson<{ mac?: string; ifname?: string; dst?: string }>("bridge", ["fdb", "show"]);
+  if (entries.isErr()) return entries.map(() => undefined);
+  for (const { mac, ifname, dst } of entries.value) {
+    const link = links.get(ifname ?? "");
+    if (link && mac === ALL_ZERO && dst !== undefined) (link.floods ??= []).push(dst);
+  }
+  return ok(undefined);
+}
+
+async function readJson<T>(program: string, words: readonly string[]): Promise<Result<T[], MtError>> {
+  const shown = await runOk(program, ["-j", ...words], { timeout_s: 120 });
+  return shown.andThen(({ stdout }) => {
+    try {
+      return ok(JSON.parse(stdout.trim() || "[]") as T[]);
+    } catch {
+      return fail<T[]>(
+        "failed",
+        `Cannot read the state of this host: ${program} -j gave no JSON`,
+        "iproute2 5.0 or newer is needed",
+      );
+    }
+  });
+}
+
+/**
+ * Whether the link that has our name can be used: undefined where it can; "half-made" where it has our alias
+ * and is of another kind, so that it is to be made anew; else why it cannot.
+ */
+export function misfit(link: Link, kind: string, alias: string): "half-made" | MtError | undefined {
+  if (link.kind === kind) return undefined;
+  if (link.alias === alias) return "half-made";
+  return mtError(
+    "failed",
+    `link ${link.ifname} is in the way: mt-vnet makes a ${kind} of this name, and it is ${link.kind ? `a ${link.kind}` : "hardware"}`,
+    `ip link del ${link.ifname}`,
+  );
 }
 
 /** How many ports each bridge has. */
@@ -92,16 +148,6 @@ export function namespaces(prefix: string): string[] {
     return readdirSync(NETNS_DIR).filter((name) => name.startsWith(prefix));
   } catch {
     return [];
-  }
-}
-
-/** The inode of a namespace; undefined where nothing is mounted there (a crash between file and mount). */
-export function namespaceInode(name: string): number | undefined {
-  try {
-    const there = statSync(netnsPath(name));
-    return there.dev === statSync(NETNS_DIR).dev ? undefined : there.ino;
-  } catch {
-    return undefined;
   }
 }
 

@@ -14,13 +14,13 @@ import { foldOutcomes, guestMembers, type Outcome } from "../../shared/records/m
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Collector, collect } from "./collect.ts";
-import { type Link, readLinks, whatIsMissing } from "./kernel.ts";
+import { type Link, readDetails, readLinks, whatIsMissing } from "./kernel.ts";
 import { NEIGHBOURS_USUAL, neighboursOn, raiseNeighbourTable } from "./neighbours.ts";
 import { buildPorts, type Owner, type Port } from "./ports.ts";
 import type { RouterWork } from "./routers.ts";
 import { isHere, planSegment } from "./segment-plan.ts";
 import { buildSegments, type SegmentState } from "./segments.ts";
-import { probe, type Shaper } from "./shape.ts";
+import { probe, type Shaper, unshapeable } from "./shape.ts";
 import { switchRecord } from "./switch-record.ts";
 
 /** What came in one record: a segment to build, or the ports of a router or of a range of guests. */
@@ -176,6 +176,7 @@ export class Network {
       planSegment(experiment, item.segment, this.#host, links).match(
         (plan) => {
           item.state.plan = plan;
+          item.state.error = unshapeable(plan);
         },
         (error) => {
           item.state.error = error;
@@ -205,6 +206,8 @@ export class Network {
   async #begin(experiment: string): Promise<Map<string, Link>> {
     const raised = await raiseNeighbourTable(this.#host, experiment);
     if (raised.isErr()) this.#notRaised = raised.error;
-    return orThrow(await readLinks());
+    const links = orThrow(await readLinks());
+    orThrow(await readDetails(links, experiment));
+    return links;
   }
 }

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { type Command, runBatch } from "./batch.ts";
-import { type Link, portCounts } from "./kernel.ts";
+import { type Link, misfit, portCounts } from "./kernel.ts";
 import { insideRouters, makeNamespaces, type RouterWork } from "./routers.ts";
 import type { SegmentState } from "./segments.ts";
 import { type Shaper, shapeLine } from "./shape.ts";
@@ -31,6 +31,8 @@ export interface Port {
   mac?: string;
 }
 
+const kindOf = (port: Port) => (port.router ? "veth" : "tap");
+
 /** Makes what is missing of the ports, and of the routers' namespaces. */
 export async function buildPorts(
   ports: readonly Port[],
@@ -50,6 +52,9 @@ export async function buildPorts(
     if (router && there && fresh.has(router)) {
       // The end of a pair whose namespace went: the kernel may be about to remove it, or have done so.
       create.push({ line: `link del dev ${name}`, failed: () => {} });
+      links.delete(name);
+    } else if (there && misfit(there, kindOf(port), port.alias) === "half-made") {
+      create.push({ line: `link del dev ${name}`, failed });
       links.delete(name);
     } else if (there) continue;
     create.push(
@@ -80,11 +85,16 @@ export async function buildPorts(
         failed: failing(port),
       });
     const line = shapeLine(name, segment.plan!, shaper);
-    if (line !== undefined) shape.push({ line, failed: failing(port) });
+    const failed = (why: string) => {
+      segment.unshaped = true;
+      failing(port)(why);
+    };
+    if (line !== undefined) shape.push({ line, failed });
+    else if (there?.qdisc !== undefined) shape.push({ line: `qdisc del dev ${name} root`, failed });
     segment.ports++;
     links.set(name, {
       ifname: name,
-      kind: port.router ? "veth" : "tun",
+      kind: kindOf(port),
       alias,
       master: bridge,
       mtu,
@@ -96,7 +106,7 @@ export async function buildPorts(
   }
   await runBatch("ip", set);
   await runBatch("tc", shape);
-  await insideRouters(routers);
+  await insideRouters(routers, fresh);
   for (const port of able) if (port.owner.error) links.delete(port.name);
 }
 
@@ -113,8 +123,14 @@ function admit(port: Port, links: Map<string, Link>, counts: Map<string, number>
     );
     return false;
   }
+  const there = links.get(port.name);
+  const wrong = there && misfit(there, kindOf(port), port.alias);
+  if (wrong && wrong !== "half-made") {
+    owner.error = mtError("failed", `${cannot}: ${wrong.message}`, wrong.hint);
+    return false;
+  }
   const { bridge } = segment.plan;
-  if (links.get(port.name)?.master === bridge) return true;
+  if (there?.master === bridge) return true;
   const count = counts.get(bridge) ?? 0;
   if (count >= BRIDGE_PORTS_MAX) {
     owner.error = mtError(

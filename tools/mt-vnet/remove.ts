@@ -4,9 +4,10 @@
  */
 import { readdirSync, readlinkSync } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
+import { namespaceInode } from "../../shared/netns.ts";
 import { waitFor } from "../../shared/process.ts";
 import { runBatch } from "./batch.ts";
-import { type Link, namespaceInode, namespaces, readLinks } from "./kernel.ts";
+import { type Link, namespaces, readLinks } from "./kernel.ts";
 
 const TERM_GRACE_S = 2;
 const KILL_GRACE_S = 10;

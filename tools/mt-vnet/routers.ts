@@ -4,9 +4,9 @@
  */
 import { rmSync } from "node:fs";
 import { mtError } from "../../shared/errors.ts";
+import { namespaceInode } from "../../shared/netns.ts";
 import { findProgram, netnsPath, run } from "../../shared/process.ts";
 import { parseFailures, runBatch } from "./batch.ts";
-import { namespaceInode } from "./kernel.ts";
 import type { Owner } from "./ports.ts";
 import type { SegmentState } from "./segments.ts";
 
@@ -45,17 +45,23 @@ v6=/proc/sys/net/ipv6/conf/all/disable_ipv6
 [ ! -e $v6 ] || echo 1 >$v6
 exec "$1" -force -batch -`;
 
-export async function insideRouters(routers: readonly RouterWork[]): Promise<void> {
+/** @param fresh those whose namespaces are new: there is nothing to take back in them */
+export async function insideRouters(
+  routers: readonly RouterWork[],
+  fresh: ReadonlySet<RouterWork>,
+): Promise<void> {
   const ip = findProgram("ip").unwrapOr("ip");
   const queue = routers.filter((r) => !r.owner.error);
   const worker = async () => {
-    for (let router = queue.shift(); router; router = queue.shift()) await inside(router, ip);
+    for (let router = queue.shift(); router; router = queue.shift())
+      await inside(router, ip, fresh.has(router));
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
 }
 
-async function inside({ netns, owner, interfaces }: RouterWork, ip: string): Promise<void> {
-  const lines = ["link set dev lo up"];
+async function inside(router: RouterWork, ip: string, fresh: boolean): Promise<void> {
+  const { netns, owner, interfaces } = router;
+  const lines = ["link set dev lo up", ...(fresh ? [] : await leftovers(router))];
   for (const [nic, { ip: address, segment }] of interfaces.entries())
     lines.push(
       `address replace ${address} dev eth${nic}`,
@@ -73,4 +79,29 @@ async function inside({ netns, owner, interfaces }: RouterWork, ip: string): Pro
       : (rest ?? done.value.stderr.trim().split("\n").pop());
     owner.error ??= mtError("failed", `${cannot}: ${why}`);
   }
+}
+
+/**
+ * What takes back what an older plan gave: interfaces after the router's last, and the addresses of an interface
+ * that has not yet the one of the plan. Addresses beside the plan's own were added by hand, and stay.
+ */
+async function leftovers({ netns, interfaces }: RouterWork): Promise<string[]> {
+  const shown = await run("ip", ["-j", "address", "show"], { netns });
+  if (shown.isErr() || shown.value.code !== 0) return [];
+  const lines: string[] = [];
+  for (const { ifname = "", addr_info = [] } of JSON.parse(shown.value.stdout || "[]") as Shown[]) {
+    const nic = /^eth(\d+)$/.exec(ifname)?.[1];
+    if (nic === undefined) continue;
+    const wanted = interfaces[Number(nic)]?.ip;
+    if (wanted === undefined) lines.push(`link del dev ${ifname}`);
+    const there = addr_info.filter((a) => a.family === "inet").map((a) => `${a.local}/${a.prefixlen}`);
+    if (wanted !== undefined && !there.includes(wanted))
+      for (const address of there) lines.push(`address del ${address} dev ${ifname}`);
+  }
+  return lines;
+}
+
+interface Shown {
+  ifname?: string;
+  addr_info?: { family: string; local?: string; prefixlen?: number }[];
 }

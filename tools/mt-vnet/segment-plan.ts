@@ -18,6 +18,8 @@ export interface SegmentPlan {
   bridge: string;
   alias: string;
   mtu: number;
+  /** What its tunnel is called, whether it needs one or not. */
+  tunnelName: string;
   tunnel?: Tunnel;
   delay_ms?: number;
   rate_mbit?: number;
@@ -57,6 +59,7 @@ export function planSegment(
     bridge: bridgeName(experiment, id),
     alias: linkAlias(experiment, "segment", id),
     mtu: MTU_MAX,
+    tunnelName: vxlanName(experiment, id),
     delay_ms: delay_ms || undefined,
     rate_mbit,
     loss: loss || undefined,
@@ -85,10 +88,9 @@ export function planSegment(
       "place the plan on the hosts as they are now: mt-tree status | mt-topo place",
     );
   plan.mtu = Math.min(MTU_MAX, under.mtu - VXLAN_OVERHEAD);
-  const link = vxlanName(experiment, id);
   const alias = linkAlias(experiment, "tunnel", id);
   plan.tunnel = {
-    link,
+    link: plan.tunnelName,
     alias,
     vni: segment.vni,
     udp_port: tunnelPort(experiment),

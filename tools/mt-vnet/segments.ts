@@ -1,7 +1,7 @@
 /** Segments: a bridge each, and a VXLAN tunnel with head-end replication where other hosts have members. */
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { type Command, runBatch } from "./batch.ts";
-import type { Link } from "./kernel.ts";
+import { ALL_ZERO, type Link, misfit } from "./kernel.ts";
 import type { SegmentPlan, Tunnel } from "./segment-plan.ts";
 import { sealed, withoutIpv6 } from "./sysctl.ts";
 
@@ -12,27 +12,39 @@ export interface SegmentState {
   error?: MtError;
   /** Ports of guests and routers of this plan on it. */
   ports: number;
+  /** The kernel would not shape a port of it. */
+  unshaped?: boolean;
 }
-
-const ALL_ZERO = "00:00:00:00:00:00";
 
 /** Makes what is missing of the segments; what fails is noted as their error. */
 export async function buildSegments(
   states: readonly SegmentState[],
   links: Map<string, Link>,
 ): Promise<void> {
+  const drop: Command[] = [];
   const create: Command[] = [];
   const set: Command[] = [];
   const fdb: Command[] = [];
   for (const state of states) {
     const { plan } = state;
     if (!plan || state.error) continue;
-    const failed = (why: string) => {
-      state.error ??= mtError("failed", `Cannot build segment ${state.id}: ${why}`);
+    const failed = (why: string, hint?: string) => {
+      state.error ??= mtError("failed", `Cannot build segment ${state.id}: ${why}`, hint);
     };
     const add = (commands: Command[], line: string) => commands.push({ line, failed });
     const { bridge, alias, mtu, tunnel } = plan;
-    const there = links.get(bridge);
+    /** The link of this name, as far as it can be used; throws no stranger's link away. */
+    const usable = (name: string, kind: string, itsAlias: string): Link | undefined => {
+      const link = links.get(name);
+      const wrong = link && misfit(link, kind, itsAlias);
+      if (!wrong) return link;
+      if (wrong === "half-made") add(drop, `link del dev ${name}`);
+      else failed(wrong.message, wrong.hint);
+      return undefined;
+    };
+    const there = usable(bridge, "bridge", alias);
+    const tunnelThere = tunnel && usable(tunnel.link, "vxlan", tunnel.alias);
+    if (state.error) continue;
     if (!there)
       add(
         create,
@@ -50,11 +62,19 @@ export async function buildSegments(
       group: "default",
       addresses: [],
     });
-    if (tunnel) planTunnel(tunnel, plan, links, add, { create, set, fdb });
+    const older = links.get(plan.tunnelName);
+    // All members are on this host by now.
+    if (!tunnel && older?.kind === "vxlan" && older.master === bridge) {
+      add(drop, `link del dev ${older.ifname}`);
+      links.delete(older.ifname);
+    }
+    if (tunnel) planTunnel(tunnel, plan, tunnelThere, links, failed, { drop, create, set, fdb });
   }
+  // First, so that tunnels can take over each other's identifiers.
+  await runBatch("ip", drop);
   await runBatch("ip", create);
-  for (const { plan } of states) {
-    if (!plan) continue;
+  for (const { plan, error } of states) {
+    if (!plan || error) continue;
     sealed(plan.bridge);
     if (plan.tunnel) withoutIpv6(plan.tunnel.link);
   }
@@ -75,27 +95,43 @@ export async function buildSegments(
 function planTunnel(
   tunnel: Tunnel,
   plan: SegmentPlan,
+  before: Link | undefined,
   links: Map<string, Link>,
-  add: (commands: Command[], line: string) => void,
-  { create, set, fdb }: { create: Command[]; set: Command[]; fdb: Command[] },
+  failed: (why: string, hint?: string) => void,
+  { drop, create, set, fdb }: Record<"drop" | "create" | "set" | "fdb", Command[]>,
 ): void {
   const { link, alias, vni, udp_port, local } = tunnel;
   const { bridge, mtu } = plan;
-  let there = links.get(link);
+  const add = (commands: Command[], line: string) => commands.push({ line, failed });
+  let there = before;
   if (there && (there.vni !== vni || there.udp_port !== udp_port || there.local !== local)) {
     // Its ends cannot be changed while it is there.
-    add(create, `link del dev ${link}`);
+    add(drop, `link del dev ${link}`);
     there = undefined;
   }
   if (!there)
-    add(
-      create,
-      `link add name ${link} mtu ${mtu} type vxlan id ${vni} local ${local} dstport ${udp_port} learning`,
-    );
+    create.push({
+      line: `link add name ${link} mtu ${mtu} type vxlan id ${vni} local ${local} dstport ${udp_port} learning`,
+      failed: (why) => {
+        if (!/VNI already exists/.test(why)) return failed(why);
+        const other = [...links.values()].find(
+          (l) => l.ifname !== link && l.vni === vni && l.udp_port === udp_port,
+        );
+        const [mt, experiment] = (other?.alias ?? "").split(":");
+        const owner = mt === "mt" ? `of experiment ${experiment}` : (other?.ifname ?? "of another link");
+        failed(
+          `its VXLAN tunnel, VNI ${vni} on UDP port ${udp_port}, collides with that ${owner} on this host`,
+          `give this experiment another id (mt-topo import --id), or take the other down first`,
+        );
+      },
+    });
   if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.master !== bridge)
     add(set, `link set dev ${link} mtu ${mtu} alias ${alias} master ${bridge} up`);
-  // What has no known place goes to every other member; `append` leaves alone what is there.
-  for (const remote of tunnel.remotes) add(fdb, `fdb append ${ALL_ZERO} dev ${link} dst ${remote}`);
+  // What has no known place goes to every other member, and to nobody who left the segment.
+  const floods = new Set(there?.floods);
+  for (const remote of tunnel.remotes)
+    if (!floods.delete(remote)) add(fdb, `fdb append ${ALL_ZERO} dev ${link} dst ${remote}`);
+  for (const gone of floods) add(fdb, `fdb del ${ALL_ZERO} dev ${link} dst ${gone}`);
   links.set(link, {
     ifname: link,
     kind: "vxlan",
@@ -109,5 +145,6 @@ function planTunnel(
     vni,
     udp_port,
     local,
+    floods: tunnel.remotes,
   });
 }

@@ -2,6 +2,7 @@
  * Delay, loss and rate of segments, on the host's end of each port: a frame is delayed once, where it
  * leaves the bridge towards its receiver, so `delay_ms` is one way. What this kernel can do is tried, once.
  */
+import { type MtError, mtError } from "../../shared/errors.ts";
 import { findProgram, run } from "../../shared/process.ts";
 import type { SegmentPlan } from "./segment-plan.ts";
 
@@ -19,6 +20,20 @@ const PROBES = {
 const NETEM_LIMIT = 100_000;
 /** Bytes that tbf lets through at once: 10 ms of the rate, and at least a large segment. */
 const burstBytes = (rate_mbit: number) => Math.max(16_384, Math.ceil((rate_mbit * 1e6) / 8 / 100));
+
+/** What tc can hold: below, a frame takes seconds; above, its burst leaves 32 bits. */
+const RATE_MBIT_MIN = 0.001;
+const RATE_MBIT_MAX = 1_000_000;
+
+/** Why no kernel can do what the segment asks for. */
+export function unshapeable({ id, rate_mbit }: SegmentPlan): MtError | undefined {
+  if (rate_mbit === undefined || (rate_mbit >= RATE_MBIT_MIN && rate_mbit <= RATE_MBIT_MAX)) return undefined;
+  return mtError(
+    "data",
+    `Cannot limit segment ${id} to ${rate_mbit} Mbit/s: rates go from ${RATE_MBIT_MIN} to ${RATE_MBIT_MAX}`,
+    "set its rate_mbit within that, or leave it out",
+  );
+}
 
 const wantsNetem = (s: SegmentPlan) => s.delay_ms !== undefined || s.loss !== undefined;
 
@@ -55,8 +70,7 @@ export function applied(s: SegmentPlan, shaper: Shaper): Record<string, boolean>
 
 /** The line of `tc -batch` for one port. */
 export function shapeLine(port: string, s: SegmentPlan, shaper: Shaper): string | undefined {
-  const rate =
-    s.rate_mbit === undefined ? undefined : `rate ${Math.max(1, Math.round(s.rate_mbit * 1e6))}bit`;
+  const rate = s.rate_mbit === undefined ? undefined : `rate ${Math.round(s.rate_mbit * 1e6)}bit`;
   if (wantsNetem(s) && shaper.netem) {
     const words = [`qdisc replace dev ${port} root netem limit ${NETEM_LIMIT}`];
     if (s.delay_ms !== undefined) words.push(`delay ${Math.round(s.delay_ms * 1000)}us`);

@@ -8,7 +8,7 @@ const MTU_USUAL = 1500;
 
 /** @param missing why nothing could be built at all */
 export function switchRecord(
-  { id, plan, error, ports }: SegmentState,
+  { id, plan, error, ports, unshaped }: SegmentState,
   host: string,
   shaper: Shaper,
   by: string,
@@ -17,7 +17,14 @@ export function switchRecord(
   const record = { kind: "switch", id, host };
   const failure =
     missing ?? error ?? (plan ? undefined : mtError("failed", `Cannot build segment ${id}: interrupted`));
-  if (failure || !plan) return { ...record, state: "failed", error: { by, ...failure } };
+  const shaped = plan && applied(plan, unshaped || failure ? {} : shaper);
+  if (failure || !plan)
+    return {
+      ...record,
+      state: "failed",
+      ...(shaped ? { applied: shaped } : {}),
+      error: { by, ...failure },
+    };
   const { bridge, tunnel, mtu } = plan;
   return {
     ...record,
@@ -26,6 +33,6 @@ export function switchRecord(
     ...(tunnel ? { tunnel: tunnel.link, vni: tunnel.vni, udp_port: tunnel.udp_port } : {}),
     ports,
     ...(mtu < MTU_USUAL ? { mtu } : {}),
-    applied: applied(plan, shaper),
+    applied: shaped,
   };
 }

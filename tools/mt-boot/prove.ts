@@ -1,0 +1,77 @@
+/**
+ * `mt-boot prove`: before a launch, boots one guest of the plan's image on this host, under KVM where that
+ * works and else under TCG, and writes on the host's own record which one it was. The guest has no network.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { runFilterCommand } from "../../shared/cli/filter-command.ts";
+import type { Run } from "../../shared/cli/start.ts";
+import { type MtError, mtError } from "../../shared/errors.ts";
+import { runDir, storePath } from "../../shared/names.ts";
+import type { Guest, Host, Image } from "../../shared/records/index.ts";
+import { storeHas } from "../../shared/store.ts";
+import { chooseAccelerator, probeBoot } from "./accel.ts";
+import type { Boot } from "./argv.ts";
+
+/** Translated, on a machine that does other things too. */
+const TCG_S = 90;
+const PROBE_GUEST: Guest = {
+  kind: "guest",
+  id: "probe",
+  index: 0,
+  image: "",
+  cores: 1,
+  mem_mib: 128,
+  interfaces: [],
+};
+
+export const prove: Run = (invocation) => {
+  let image: Image | undefined;
+  return runFilterCommand(invocation, {
+    changes: true,
+    reads: {
+      image: (record) => {
+        image ??= record;
+      },
+    },
+    owns: {
+      host: (host, context) =>
+        context.atEnd(async () => {
+          const proven = await proveHost(image);
+          if ("accel" in proven) return { ...host, ...proven } as Host;
+          return context.failed(host, proven);
+        }),
+    },
+  });
+};
+
+async function proveHost(image: Image | undefined): Promise<{ accel: string } | MtError> {
+  const files = image?.files;
+  if (!image || !files)
+    return mtError("data", "Cannot prove QEMU: no image with files came before", "mt-image build tux");
+  if (!storeHas(files.kernel) || !storeHas(files.initrd))
+    return mtError("data", `Cannot prove QEMU: image ${image.id} is not on this host`, "mt-push");
+  mkdirSync(runDir(), { recursive: true, mode: 0o700 });
+  const dir = mkdtempSync(join(runDir(), "probe-"));
+  const boot: Boot = {
+    experiment: "probe",
+    guest: { ...PROBE_GUEST, image: image.id },
+    dir,
+    kernel: storePath(files.kernel)._unsafeUnwrap(),
+    initrd: storePath(files.initrd)._unsafeUnwrap(),
+    // Not quiet: its first line on the console tells a kernel that runs from one that does not.
+    cmdline: "console=ttyS0 panic=-1",
+    accelerator: "tcg",
+  };
+  try {
+    const kvmDir = join(dir, "kvm");
+    mkdirSync(kvmDir, { mode: 0o700 });
+    const chosen = await chooseAccelerator(boot, kvmDir);
+    if (chosen.isErr()) return chosen.error;
+    if (chosen.value === "kvm") return { accel: "kvm" };
+    const booted = await probeBoot(boot, { first_byte_s: TCG_S, whole_s: TCG_S });
+    return booted.isErr() ? booted.error : { accel: "tcg" };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
