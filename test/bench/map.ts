@@ -1,25 +1,12 @@
 /** What mt-tree does with a warm tree of 16 local hosts: records through map, a command on all, a file to all. */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, median, report, timed } from "./measure.ts";
+import { benchLab, median, report, timed } from "./measure.ts";
 
 const HOSTS = 16;
 const RECORDS = 400_000;
 const FILE_MIB = 64;
-const dir = mkdtempSync(join(tmpdir(), "mt-bench-"));
-const env = {
-  ...process.env,
-  PATH: `${DIST}:${process.env.PATH}`,
-  MT_RUN: join(dir, "run"),
-  MT_STATE: join(dir, "state"),
-};
-const sh = (line: string) => {
-  const done = spawnSync("bash", ["-c", line], { cwd: dir, env, encoding: "utf8", timeout: 300_000 });
-  if (done.status !== 0) throw new Error(`${line}: ${done.stderr}`);
-  return done.stdout;
-};
+const { dir, sh, remove } = benchLab();
 
 try {
   sh(`mt-tree up 'mb[1-${HOSTS}]' >hosts`);
@@ -42,6 +29,5 @@ try {
   const push = timed(3, () => sh(`mt-tree exec 'mb[1-${HOSTS}]' --stdin -- sha256sum <file >/dev/null`));
   report(`${FILE_MIB} MiB to ${HOSTS} hosts down the tree, digested there`, median(push), "s");
 } finally {
-  spawnSync("mt-tree", ["down"], { env, timeout: 60_000 });
-  rmSync(dir, { recursive: true, force: true });
+  remove();
 }

@@ -1,5 +1,8 @@
 /** What the benches share: medians, and one line a number, with the promise where there is one. */
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 export const DIST = new URL("../../dist/", import.meta.url).pathname;
 
@@ -38,4 +41,30 @@ export function report(
       : `  (promised: ${promise.atLeast !== undefined ? `at least ${promise.atLeast.toLocaleString("en")}` : `at most ${promise.atMost}`}${kept ? "" : ", NOT KEPT"})`;
   process.stdout.write(`${what.padEnd(52)} ${text.padStart(12)} ${unit}${aim}\n`);
   if (!kept) process.exitCode = 1;
+}
+
+/** Directories of its own and the compiled tools on PATH; `sh` throws where the line fails. */
+export function benchLab() {
+  const dir = mkdtempSync(join(tmpdir(), "mt-bench-"));
+  const env = {
+    ...process.env,
+    PATH: `${DIST}:${process.env.PATH}`,
+    MT_RUN: join(dir, "run"),
+    MT_STATE: join(dir, "state"),
+  };
+  const sh = (line: string, timeout_s = 300): string => {
+    const done = spawnSync("bash", ["-c", line], {
+      cwd: dir,
+      env,
+      encoding: "utf8",
+      timeout: timeout_s * 1000,
+    });
+    if (done.status !== 0) throw new Error(`${line}: ${done.stderr}`);
+    return done.stdout;
+  };
+  const remove = () => {
+    spawnSync("bash", ["-c", "mt-launch down bench; mt-tree down"], { env, timeout: 120_000 });
+    rmSync(dir, { recursive: true, force: true });
+  };
+  return { dir, sh, remove };
 }

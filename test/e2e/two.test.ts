@@ -38,6 +38,15 @@ describe.skipIf(process.getuid?.() !== 0)("two experiments at once (needs root)"
     ]);
   });
 
+  test("mt-launch check says what hosts can do, proven by a guest, and what mends what is missing", () => {
+    const fine = lab.sh("mt-launch check");
+    expect(fine.stdout).toMatch(/^HOST .*GUESTS BOOT ON.*\ntw\d .* (tcg|kvm) .*\ntw\d .* (tcg|kvm) /);
+    expect(fine.code).toBe(0);
+    const line = "mount --bind /dev/null $(command -v bird || echo /usr/sbin/bird) && exec mt-launch check";
+    const bare = lab.sh(`MT_RUN=$PWD/bare unshare --mount bash -c '${line}'`);
+    expect([bare.code, bare.stdout]).toEqual([69, expect.stringContaining("mend: apt-get install bird2")]);
+  });
+
   test("another plan under the same name is refused, and nothing of the first is lost", () => {
     const plan = readFileSync(join(lab.dir, "state/plans/red.plan"), "utf8");
     const done = lab.sh("mt-launch up red.jsonl --guests 4");

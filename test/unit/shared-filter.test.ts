@@ -281,7 +281,7 @@ describe("lines that are no records", () => {
     ['{"kind":"","id":"x"}', "kind: expected a string"],
     ['{"kind":"guest"}', "id: expected a string"],
     ['{"kind":"guest","id":["x"]}', "id: expected a string"],
-    ['{"kind":"end","id":"a"}', "end counts: expected object (records by kind, ranges expanded), got nothing"],
+    ['{"kind":"end","id":"a"}', "end counts: expected object (records a kind, ranges expanded), got nothing"],
     [
       '{"kind":"experiment","id":"a","version":2,"seed":0}',
       "Cannot read plan version 2: this tool knows version 1",

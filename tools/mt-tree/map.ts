@@ -60,6 +60,8 @@ interface HostRun {
   accounts: Accounts;
   splitter: LineSplitter;
   errors: LineSplitter;
+  /** Lines for it that are not sent yet. */
+  gathered: string[];
   /** Once its command has ended: what records that come later fail with. */
   ended?: MtError;
 }
@@ -74,6 +76,7 @@ class MapRun {
   readonly #context: { line: Line; text: string }[] = [];
   readonly #contextKeys = new Set<string>();
   readonly #buffer_bytes: number;
+  #gathering: string[] = [];
   #end: string | undefined;
   #lineNumber = 0;
   #failed = false;
@@ -161,6 +164,7 @@ class MapRun {
       const next = await nextUnlessAborted(iterator, this.#invocation.signal);
       if (next === undefined || this.#badInput?.code === "timeout") return;
       for (const raw of next.done ? splitter.end() : splitter.push(next.value)) this.#take(raw);
+      this.#sendGathered();
       this.#writer.flush();
       if (this.#broken !== undefined) throw this.#broken;
       if (next.done) return;
@@ -243,6 +247,7 @@ class MapRun {
       accounts: new Accounts(),
       splitter: new LineSplitter(),
       errors: new LineSplitter(),
+      gathered: [],
     };
     this.#hosts.set(name, host);
     this.#session.start([name]);
@@ -251,8 +256,19 @@ class MapRun {
     return host;
   }
 
-  #send(host: string, text: string): void {
-    this.#session.write(host, Buffer.from(`${text}\n`));
+  /** Lines are gathered for as long as a chunk of input lasts: one write a host, not one a record. */
+  #send(name: string, text: string): void {
+    const host = this.#hosts.get(name)!;
+    if (host.gathered.length === 0) this.#gathering.push(name);
+    host.gathered.push(text);
+  }
+
+  #sendGathered(): void {
+    for (const name of this.#gathering.splice(0)) {
+      const host = this.#hosts.get(name)!;
+      this.#session.write(name, Buffer.from(`${host.gathered.join("\n")}\n`));
+      host.gathered = [];
+    }
   }
 
   #unreachable(host: string): MtError {
