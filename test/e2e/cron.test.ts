@@ -70,9 +70,7 @@ describe.skipIf(process.getuid?.() !== 0)("mt-launch under cron (needs root)", (
   test("check: the exit code is the verdict, and what is wrong is said", async () => {
     const fine = await cron("check", "cronring").done;
     expect([fine.code, fine.stderr]).toEqual([0, ""]);
-    const pid = [...lab.guests().values()][0]!;
     expect(lab.sh("mt-tree exec 'mc[1-2]' -- mt-route down --experiment cronring").code).toBe(0);
-    expect(pid).toBeGreaterThan(1);
     const broken = await cron("check", "cronring").done;
     expect(broken.code).toBe(1);
     expect(records(broken.stdout)).toMatchObject([{ kind: "verdict", converged: 0, ready: 2 }]);

@@ -3,10 +3,19 @@
  * an empty directory, and from source under Bun, Node and Deno, with the same output. Needs `make build`.
  */
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { BUN, ROOT } from "./shared-fixtures.ts";
 
 const DIST = join(ROOT, "dist");
@@ -144,6 +153,29 @@ describe.each(Object.entries(RUNTIMES))("from source under %s", (name, runtime) 
     const parent = nested.stdout.split("\0");
     expect(parent[0]).toMatch(new RegExp(`/${name.toLowerCase()}(\\.exe)?$`));
     expect(parent).toContain(source("mt-tree"));
+  });
+
+  test("what toolCommand gives starts in another directory too", async () => {
+    // Inside the package, as tools are: Node and Deno look there for what the source imports.
+    const dir = mkdtempSync(join(ROOT, ".build/runtimes-"));
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+    for (const tool of ["mt-a", "mt-b"]) mkdirSync(join(dir, tool), { recursive: true });
+    writeFileSync(
+      join(dir, "mt-a/main.ts"),
+      `import { toolCommand } from ${JSON.stringify(join(ROOT, "shared/process.ts"))};
+       import { writeSync } from "node:fs";
+       writeSync(1, JSON.stringify(toolCommand("mt-b")));`,
+    );
+    writeFileSync(
+      join(dir, "mt-b/main.ts"),
+      `import { readFileSync, writeSync } from "node:fs";
+       const words: string[] = process.argv.slice(2);
+       writeSync(1, words.join() + (readFileSync("/etc/hostname").length > 0));`,
+    );
+    const told = await ran([...bare, join(dir, "mt-a/main.ts")], "", ROOT);
+    expect([told.code, told.stderr]).toEqual([0, ""]);
+    const started = await ran([...(JSON.parse(told.stdout) as string[]), "a b", "-c"], "", "/");
+    expect(started).toEqual({ code: 0, stdout: "a b,-ctrue", stderr: "" });
   });
 
   test("mt-push asks mt-tree which hosts there are, from a directory without our packages", async () => {
