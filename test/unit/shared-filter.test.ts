@@ -286,9 +286,18 @@ describe("lines that are no records", () => {
       '{"kind":"experiment","id":"a","version":2,"seed":0}',
       "Cannot read plan version 2: this tool knows version 1",
     ],
-    [guest("../x"), 'guest id: expected name, or a range of names (letters, digits, . _ -, 40 at most; one range in brackets), got "../x"'],
-    [guest("a;b"), 'guest id: expected name, or a range of names (letters, digits, . _ -, 40 at most; one range in brackets), got "a;b"'],
-    [guest("a\n"), 'guest id: expected name, or a range of names (letters, digits, . _ -, 40 at most; one range in brackets), got "a\\n"'],
+    [
+      guest("../x"),
+      'guest id: expected name, or a range of names (letters, digits, . _ -, 40 at most; one range in brackets), got "../x"',
+    ],
+    [
+      guest("a;b"),
+      'guest id: expected name, or a range of names (letters, digits, . _ -, 40 at most; one range in brackets), got "a;b"',
+    ],
+    [
+      guest("a\n"),
+      'guest id: expected name, or a range of names (letters, digits, . _ -, 40 at most; one range in brackets), got "a\\n"',
+    ],
     [`\ufeff${END}`, "it is no JSON"],
   ])("%j: %s", async (bad, why) => {
     let acted = 0;
