@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { expectRecords, type Rec } from "../records.ts";
 
 const dist = resolve(import.meta.dirname, "../../dist");
 const CACHE = "/var/lib/megatux/cache/packages";
@@ -12,7 +13,7 @@ export interface Done {
   stdout: string;
   stderr: string;
 }
-export type Rec = Record<string, unknown> & { kind: string; id: string };
+export type { Rec };
 
 export class Lab {
   readonly dir = mkdtempSync(join(tmpdir(), "mt-e2e-"));
@@ -99,11 +100,8 @@ function cmdline(pid: string): string[] {
   }
 }
 
-export const records = (text: string): Rec[] =>
-  text
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
+/** Records of a stream, each checked against the schema that is shipped for its kind. */
+export const records = expectRecords;
 
 /** Polls until `done`; throws where it does not come true in time. */
 export async function until(what: string, done: () => boolean, timeout_s = 60): Promise<void> {

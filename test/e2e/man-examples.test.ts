@@ -30,8 +30,11 @@ const HERE =
 const NETWORK = `${HERE}; mt-vnet up <abilene.plan >/dev/null`;
 const HERE_DOWN = "mt-boot down <abilene.plan | mt-route down | mt-vnet down | mt-ksm down >/dev/null";
 
+/** What must be there before the first block, or before each of some. */
+type Before = string | Readonly<Record<number, string>>;
+
 /** In the order in which a reader would need them; what must be there before, and what to do after. */
-const PAGES: { page: string; before?: string; after?: string; here?: boolean }[] = [
+const PAGES: { page: string; before?: Before; after?: string; here?: boolean }[] = [
   { page: "mt-image.1" },
   {
     page: "mt-topo.1",
@@ -46,7 +49,11 @@ const PAGES: { page: string; before?: string; after?: string; here?: boolean }[]
   { page: "mt-route.1", before: HERE, after: HERE_DOWN, here: true },
   {
     page: "mt-status.1",
-    before: `${HERE}; mt-vnet up <abilene.plan | mt-boot up | mt-route up >abilene.now`,
+    before: {
+      0: `${HERE}; mt-vnet up <abilene.plan | mt-boot up | mt-route up >abilene.now`,
+      // What a run leaves behind is counted from before it.
+      2: HERE_DOWN,
+    },
     after: HERE_DOWN,
     here: true,
   },
@@ -83,8 +90,11 @@ describe.skipIf(process.getuid?.() !== 0)("examples of the man pages (needs root
     const scripts = blocks(page);
     expect(scripts.length).toBeGreaterThan(0);
     try {
-      if (before) run(before, here);
-      for (const script of scripts) run(script, here);
+      for (const [i, script] of scripts.entries()) {
+        const first = typeof before === "object" ? before[i] : i === 0 && before;
+        if (first) run(first, here);
+        run(script, here);
+      }
     } finally {
       if (after) lab.sh(`${here ? "export MT_HOST=me1; " : ""}${after}`);
     }

@@ -20,6 +20,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
+import { expectRecords } from "../records.ts";
 import { ROOT } from "./shared-fixtures.ts";
 
 const DIST = join(ROOT, "dist");
@@ -182,6 +183,7 @@ describe.each(named)("%s", (_, filter) => {
     const lines = filter.whole ? UNKNOWN : PLAN;
     const done = runTool(filter.tool, filter.words, join_(lines));
     expect(fine(filter), done.stderr).toContain(done.code);
+    expectRecords(done.stdout);
     const out = passed(done.stdout, filter);
     if (filter.whole)
       for (const line of lines.filter((l) => l.includes("sonnet"))) expect(out).toContain(line);
@@ -211,6 +213,7 @@ describe.each(named)("%s", (_, filter) => {
         expect(done.stdout.split("\n").filter((l) => l.includes('"kind":"end"'))).toEqual([]);
         continue;
       }
+      expectRecords(done.stdout);
       const out = passed(done.stdout, filter);
       expect(out.filter((l) => !l.startsWith('{"kind":"error"'))).toEqual(PLAN);
       const error = JSON.parse(out.find((l) => l.startsWith('{"kind":"error"'))!);
