@@ -3,21 +3,9 @@
  * from it. A file is there under its digest or not at all: it is written aside, checked, then renamed.
  */
 import { createHash } from "node:crypto";
-import {
-  chmodSync,
-  closeSync,
-  createReadStream,
-  createWriteStream,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { chmodSync, createReadStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, toMtError } from "./errors.ts";
 import { storeDir, storePath } from "./names.ts";
@@ -59,16 +47,19 @@ export async function storeTake(
   let size = 0;
   try {
     mkdirSync(dirname(part), { recursive: true, mode: 0o700 });
-    async function* counted() {
+    // Opened before the first byte is asked for: whatever breaks later finds the file to take away.
+    const file = await open(part, "wx", 0o600);
+    try {
       for await (const chunk of bytes) {
         hash.update(chunk);
         size += chunk.length;
-        yield chunk;
+        await file.writeFile(chunk);
       }
+      // On disk before it gets its name: a power cut must not leave a file that is there and not whole.
+      await file.sync();
+    } finally {
+      await file.close();
     }
-    // On disk before it gets its name: a power cut must not leave a file that is there and not whole.
-    await pipeline(counted, createWriteStream(part, { mode: 0o600 }));
-    syncFile(part);
     const digest = `sha256:${hash.digest("hex")}`;
     if (expected !== undefined && digest !== expected)
       return fail(
@@ -86,15 +77,6 @@ export async function storeTake(
     return err(toMtError(thrown));
   } finally {
     rmSync(part, { force: true });
-  }
-}
-
-function syncFile(path: string): void {
-  const fd = openSync(path, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }
 

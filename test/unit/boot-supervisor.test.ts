@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { findProgram, isAlive, waitFor } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
+import { expectRecords } from "../records.ts";
 import { BUN, bunScript, ROOT, watch } from "./shared-fixtures.ts";
 
 const EXPERIMENT = `mtt-supervisor-${process.pid}`;
@@ -44,10 +45,7 @@ function boot(args: string[], input = "") {
 }
 const text = plan.map((line) => `${JSON.stringify(line)}\n`).join("");
 const guests = (stdout: string): Guest[] =>
-  stdout
-    .split("\n")
-    .filter((l) => l.includes(`"kind":"guest"`))
-    .map((l) => JSON.parse(l) as Guest);
+  expectRecords(stdout).filter((r) => r.kind === "guest") as unknown as Guest[];
 
 /** Supervisors of our experiment, as the kernel shows them. */
 const supervisors = (): number[] =>

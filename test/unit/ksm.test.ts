@@ -12,6 +12,7 @@ import { shortName } from "../../shared/names.ts";
 import { waitFor } from "../../shared/process.ts";
 import { watchForRest } from "../../tools/mt-ksm/converge.ts";
 import { kibFields, nominalMib } from "../../tools/mt-ksm/memory.ts";
+import { expectRecords } from "../records.ts";
 
 describe("merging is at rest", () => {
   const first = { pages_sharing: 0, full_scans: 10, pages_scanned: 0 };
@@ -83,10 +84,7 @@ function ksm(host: string, words: string[], input = "") {
     timeout: 60_000,
     env,
   });
-  const out = done.stdout
-    .split("\n")
-    .filter((l) => l !== "")
-    .map((l) => JSON.parse(l) as { kind: string; [field: string]: unknown });
+  const out = expectRecords(done.stdout);
   return { code: done.status, out, stderr: done.stderr, text: done.stdout };
 }
 

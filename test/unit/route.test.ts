@@ -10,6 +10,7 @@ import type { Router } from "../../shared/records/index.ts";
 import { birdConfig, costOfDelay } from "../../tools/mt-route/config.ts";
 import { isConverged, notConverged } from "../../tools/mt-route/goal.ts";
 import { parseTable, tableDigest } from "../../tools/mt-route/table.ts";
+import { expectRecords } from "../records.ts";
 
 const MT_ROUTE = resolve("dist/mt-route");
 const HOST = "mtt-h";
@@ -113,10 +114,7 @@ describe("real routers", () => {
   };
   const route = (args: string[], input = "") => {
     const done = sh(MT_ROUTE, args, input);
-    const records = done.stdout
-      .split("\n")
-      .filter(Boolean)
-      .map((line) => JSON.parse(line));
+    const records: ReturnType<typeof JSON.parse>[] = expectRecords(done.stdout);
     return {
       code: done.status,
       stderr: done.stderr,

@@ -10,6 +10,7 @@ import { leaseHolders } from "../../shared/lease.ts";
 import { bridgeName, routerNamespace, routerPortName, tapName, vxlanName } from "../../shared/names.ts";
 import { waitFor } from "../../shared/process.ts";
 import { tunnelPort } from "../../tools/mt-vnet/segment-plan.ts";
+import { expectRecords } from "../records.ts";
 
 /** A record or a link, as far as these tests look at it. */
 interface Fields {
@@ -97,13 +98,7 @@ function vnet(on: "a" | "b", words: string[], input = "") {
     encoding: "utf8",
     timeout: 60_000,
   });
-  const out =
-    done.stdout.trim() === ""
-      ? []
-      : done.stdout
-          .trim()
-          .split("\n")
-          .map((l) => JSON.parse(l) as Fields);
+  const out: Fields[] = expectRecords(done.stdout);
   return { code: done.status, out, stderr: done.stderr, text: done.stdout };
 }
 
