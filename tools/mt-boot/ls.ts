@@ -1,6 +1,8 @@
 /** `mt-boot ls`: the guests that are on this host and how they are, as records or as a table. */
+
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
+import { tableLines } from "../../shared/cli/table.ts";
 import { orThrow } from "../../shared/errors.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
@@ -39,7 +41,7 @@ export const ls: Run = async (invocation) => {
       }
     }
   }
-  if (human) for (const line of table(rows)) writer.line(line);
+  if (human) for (const line of tableLines(rows)) writer.line(line);
   writer.flush();
   return 0;
 };
@@ -54,13 +56,3 @@ const rowOf = (experiment: string, g: Guest): string[] => [
   g.interfaces.map((nic) => nic.ip ?? "-").join(","),
   g.error?.message ?? "",
 ];
-
-function table(rows: readonly string[][]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join("  ")
-      .trimEnd(),
-  );
-}

@@ -2,6 +2,7 @@
 
 import type { Run } from "../../shared/cli/start.ts";
 import { warn } from "../../shared/cli/stderr.ts";
+import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT } from "../../shared/errors.ts";
 import type { Host } from "../../shared/records/index.ts";
 import { runFilter } from "../../shared/stream/filter.ts";
@@ -27,15 +28,8 @@ export const hosts: Run = async (invocation) => {
       h.accel ?? "-",
       ...names.map((n) => h.able?.[n]?.found ?? "-"),
     ]);
-  const widths = rows[0]!.map((_, c) => Math.max(...rows.map((r) => r[c]!.length)));
   const writer = new LineWriter();
-  for (const row of rows)
-    writer.line(
-      row
-        .map((cell, c) => cell.padEnd(widths[c]!))
-        .join("  ")
-        .trimEnd(),
-    );
+  for (const line of tableLines(rows)) writer.line(line);
   for (const h of seen.values())
     if (h.state === "failed" && h.error)
       writer.line(`${h.id}: ${h.error.message}${h.error.hint ? `\n  mend: ${h.error.hint}` : ""}`);

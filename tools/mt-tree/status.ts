@@ -1,5 +1,7 @@
 /** mt-tree status: the hosts of the tree, as records, or as a table for people. */
+
 import type { Invocation } from "../../shared/cli/start.ts";
+import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT, mtError, orThrow } from "../../shared/errors.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { TreeClient } from "./client.ts";
@@ -50,11 +52,5 @@ function asTable(hosts: HostStatus[]): string[] {
       String(h.depth ?? "-"),
       h.rtt_ms?.toFixed(2) ?? "-",
     ]);
-  const width = rows[0]!.map((_, c) => Math.max(...rows.map((r) => r[c]!.length)));
-  return rows.map((r) =>
-    r
-      .map((cell, c) => cell.padEnd(width[c]!))
-      .join("  ")
-      .trimEnd(),
-  );
+  return tableLines(rows);
 }

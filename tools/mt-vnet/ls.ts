@@ -1,6 +1,8 @@
 /** mt-vnet ls: the segments that are there now, from the aliases of links: one `switch` record each. */
+
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
+import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT, MtFailure, orThrow } from "../../shared/errors.ts";
 import { findProgram } from "../../shared/process.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
@@ -77,11 +79,5 @@ function table(rows: readonly Row[]): string[] {
       r.tunnel ?? "-",
     ]),
   ];
-  const widths = cells[0]!.map((_, i) => Math.max(...cells.map((row) => row[i]!.length)));
-  return cells.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join("  ")
-      .trimEnd(),
-  );
+  return tableLines(cells);
 }
