@@ -15,9 +15,13 @@ export interface Progress {
   stop(): void;
 }
 
-/** @param unit what is counted, as "guests" */
-export async function startProgress(unit: string, lines: boolean): Promise<Progress> {
+/**
+ * @param unit what is counted, as "guests"
+ * @param also what else is worth seeing meanwhile, asked for each time
+ */
+export async function startProgress(unit: string, lines: boolean, also?: () => string): Promise<Progress> {
   const bar = process.stderr.isTTY && stderrIsText() ? await makeBar(unit) : undefined;
+  const extra = () => (also ? `, ${also()}` : "");
   const began = Date.now();
   let total = 0;
   let done = 0;
@@ -27,7 +31,7 @@ export async function startProgress(unit: string, lines: boolean): Promise<Progr
     const rate = done / Math.max(seconds, 0.001);
     const eta = rate > 0 && done < total ? `, ${Math.ceil((total - done) / rate)} s to go` : "";
     inform(
-      `${done} of ${total} ${unit}${failed > 0 ? `, ${failed} failed` : ""}, ${rate.toFixed(1)}/s${eta}`,
+      `${done} of ${total} ${unit}${failed > 0 ? `, ${failed} failed` : ""}, ${rate.toFixed(1)}/s${eta}${extra()}`,
     );
   };
   const timer = lines && !bar ? setInterval(say, LINE_EVERY_MS) : undefined;
@@ -40,7 +44,9 @@ export async function startProgress(unit: string, lines: boolean): Promise<Progr
     step(n = 1, f = 0) {
       done += n;
       failed += f;
-      bar?.update(done, { failed });
+      if (!bar) return;
+      const rate = (done / Math.max((Date.now() - began) / 1000, 0.001)).toFixed(1);
+      bar.update(done, { failed, rate, extra: extra() });
     },
     stop() {
       if (timer) {
@@ -56,13 +62,13 @@ async function makeBar(unit: string): Promise<SingleBar> {
   const { SingleBar, Presets } = await import("cli-progress");
   const bar = new SingleBar(
     {
-      format: `{bar} {value}/{total} ${unit}, {failed} failed, ETA {eta_formatted}`,
+      format: `{bar} {value}/{total} ${unit}, {failed} failed, {rate}/s, ETA {eta_formatted}{extra}`,
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
     },
     Presets.shades_classic,
   );
-  bar.start(0, 0, { failed: 0 });
+  bar.start(0, 0, { failed: 0, rate: "0.0", extra: "" });
   return bar;
 }

@@ -34,6 +34,12 @@ export const guestFiles = (dir: string) => ({
 /** What stands in the command line of this guest's QEMU and of no other process. */
 export const guestMark = (dir: string) => `\0-pidfile\0${join(dir, "pid")}\0`;
 
+/** Memory that is a file: a template writes into it, a clone starts from it and keeps what it changes to itself. */
+export interface MemoryFile {
+  path: string;
+  role: "template" | "clone";
+}
+
 export interface Boot {
   experiment: string;
   /** One guest, no range. */
@@ -44,17 +50,27 @@ export interface Boot {
   initrd: string;
   cmdline?: Image["cmdline"];
   accelerator: Accelerator;
+  /** Absent: memory of its own, from nothing. */
+  memory?: MemoryFile;
 }
+
+/** The file descriptor on which a clone finds the state of its template's devices. */
+export const STATE_FD = 3;
 
 /** QEMU takes a comma inside a value when it is doubled. */
 const value = (text: string) => text.replaceAll(",", ",,");
 
-export function qemuArgv({ experiment, guest, dir, kernel, initrd, cmdline, accelerator }: Boot): string[] {
+export function qemuArgv(boot: Boot): string[] {
+  const { experiment, guest, dir, accelerator, memory } = boot;
   const files = guestFiles(dir);
   return [
     ...["-pidfile", files.pid],
     ...["-name", `guest=${guest.id}`],
-    ...["-machine", "pc,mem-merge=on,dump-guest-core=off"],
+    ...[
+      "-machine",
+      `pc,mem-merge=on,dump-guest-core=off${memory === undefined ? "" : ",memory-backend=ram"}`,
+    ],
+    ...(memory === undefined ? [] : memoryArgv(guest, memory)),
     // The translation buffer is as large as the guest is allowed to make it: 32 MiB lose no speed here.
     ...["-accel", accelerator === "kvm" ? "kvm" : "tcg,tb-size=32"],
     ...["-cpu", "max", "-smp", String(guest.cores), "-m", `${guest.mem_mib}M`],
@@ -74,6 +90,22 @@ export function qemuArgv({ experiment, guest, dir, kernel, initrd, cmdline, acce
       ...["-netdev", `tap,id=nic${nic},ifname=${tapName(experiment, guest.id, nic)},script=no,downscript=no`],
       ...["-device", `virtio-net-pci,netdev=nic${nic},mac=${guestMac(guest.index, nic)},romfile=`],
     ]),
-    ...["-kernel", kernel, "-initrd", initrd, "-append", cmdline ?? DEFAULT_CMDLINE],
+    // A clone has its kernel in its memory: QEMU would keep both files on its heap.
+    ...(memory?.role === "clone"
+      ? ["-incoming", "defer"]
+      : ["-kernel", boot.kernel, "-initrd", boot.initrd, "-append", boot.cmdline ?? DEFAULT_CMDLINE]),
+  ];
+}
+
+/**
+ * The guest's memory as a file: shared for the template, whose memory it becomes; private for a clone, which
+ * sees the file and keeps each page that it changes. What is in the file is left out of the devices' state,
+ * and a clone does not call its template's MAC out into its network.
+ */
+function memoryArgv({ mem_mib }: Guest, { path, role }: MemoryFile): string[] {
+  const kept = role === "template" ? "share=on" : "share=off,merge=on";
+  return [
+    ...["-object", `memory-backend-file,id=ram,size=${mem_mib}M,mem-path=${value(path)},${kept}`],
+    ...["-global", "migration.announce-rounds=0"],
   ];
 }

@@ -3,75 +3,126 @@
  * guest at a time; a drive waits for its turn, and for its back-off after a failure. Who dies while it is
  * wanted is driven again.
  */
-import { join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { experimentDir, storePath } from "../../shared/names.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
-import { chooseAccelerator } from "./accel.ts";
-import type { Accelerator, Boot } from "./argv.ts";
-import { type Entry, reached } from "./entry.ts";
+import { Admission } from "./admission.ts";
+import { type Entry, reached, rowOf } from "./entry.ts";
 import { giveIdentity } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
-import { consoleTail, endOfProcess, holdMachine, type Machine, preflight, spawnQemu } from "./machine.ts";
+import { consoleTail, endOfProcess, holdMachine, type Machine } from "./machine.ts";
 import { endGuests } from "./processes.ts";
 import { Slots } from "./slots.ts";
+import { forks, restore, Starter } from "./start.ts";
 
 const BACKOFF_S_MAX = 30;
 /** A QEMU that refused the same command line so often will refuse it again; once may have been a tap still held. */
 const REFUSALS_MAX = 2;
 /** A guest that has been well for so long starts its back-off from the beginning. */
 const WELL_MS = 60_000;
+/** Where so many guests of an image were given up and none came up, the next ones are not tried. */
+const HOPELESS = 4;
 
 export class Driver {
   readonly slots = new Slots(1);
-  readonly #experiment: string;
+  readonly starter: Starter;
+  readonly admission: Admission;
+  /** Told of each change of a guest's state. */
+  readonly watchers = new Set<(entry: Entry) => void>();
   readonly #ledger: Ledger;
-  #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
+  /** How the guests of an image have fared since it was last asked for. */
+  readonly #fates = new Map<string, { came_up: boolean; given_up: number; last?: MtError }>();
 
-  constructor(experiment: string, ledger: Ledger) {
-    this.#experiment = experiment;
+  constructor(experiment: string, entries: ReadonlyMap<string, Entry>, ledger: Ledger) {
+    this.starter = new Starter(experiment);
+    this.admission = new Admission(entries);
     this.#ledger = ledger;
   }
 
   /** Brings a guest to where it is wanted; one drive at a time. */
-  drive(entry: Entry, backoff = false): void {
+  drive(entry: Entry, first?: () => Promise<void>): void {
     if (entry.driving) return;
-    entry.driving = this.#driveOn(entry, backoff).finally(() => {
+    entry.driving = this.#driveOn(entry, first).finally(() => {
       entry.driving = undefined;
       // A wish that came in the last moment, or a death that did.
       if (!entry.dropped && entry.wanted && entry.state !== "failed" && !reached(entry)) this.drive(entry);
     });
   }
 
-  async #driveOn(entry: Entry, backoff: boolean): Promise<void> {
-    if (backoff) await this.#pause(entry);
+  async #driveOn(entry: Entry, first?: () => Promise<void>): Promise<void> {
+    await first?.();
     while (!entry.dropped && entry.wanted && !reached(entry)) {
-      const step = await this.slots.take(async () => (entry.dropped ? ok(undefined) : this.#advance(entry)));
+      const step = await this.slots.take(async () => (entry.dropped ? ok(undefined) : this.#oneTry(entry)));
       if (entry.dropped) break;
       if (step.isOk()) continue;
       const error = await this.#explain(entry, step.error);
       await this.discard(entry);
       if (entry.dropped) break;
-      entry.failures++;
-      // What is not there on this host does not come by trying again.
-      const hopeless = error.code === "unavailable" || error.code === "data" || error.code === "permission";
-      // One that ran here before is not refused for what it is.
-      const refused = entry.refusals >= REFUSALS_MAX && entry.tries_left !== Infinity;
-      if (hopeless || refused || entry.tries_left <= 0) {
-        entry.wanted = undefined;
-        entry.begun = false;
-        this.set(entry, "failed", error);
-        inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}: given up`);
+      const goes_on = this.#countFailure(entry, error);
+      const said = `${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`;
+      if (!goes_on) {
+        inform(`${said}: given up`);
         return;
       }
-      entry.tries_left--;
-      inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}: it is tried again`);
-      this.set(entry, "failed", error);
+      inform(
+        `${said}: it is tried again${entry.way === "auto" && entry.image.fork && !forks(entry) ? ", cold" : ""}`,
+      );
       await this.#pause(entry);
     }
     if (!entry.dropped && reached(entry)) entry.well_since = Date.now();
+  }
+
+  /** Notes a failed try; false where there will be no other. */
+  #countFailure(entry: Entry, error: MtError): boolean {
+    entry.failures++;
+    if (forks(entry)) entry.forks_failed++;
+    // Of one that ran here before it is known that it can: it is tried for as long as it is wanted.
+    const lasting = entry.tries_left === Infinity;
+    // What is not there on this host does not come by trying again.
+    const hopeless =
+      ["unavailable", "data", "permission"].includes(error.code) ||
+      (error.code === "busy" && !lasting) ||
+      (this.#without(entry) !== undefined && !lasting);
+    const refused = entry.refusals >= REFUSALS_MAX && !lasting;
+    if (!hopeless && !refused && entry.tries_left > 0) {
+      entry.tries_left--;
+      this.set(entry, "failed", error);
+      return true;
+    }
+    const fate = this.#fateOf(entry);
+    if (error.code !== "busy") {
+      fate.given_up++;
+      fate.last ??= error;
+    }
+    entry.wanted = undefined;
+    entry.begun = false;
+    this.set(entry, error.code === "busy" && entry.until_full ? "planned" : "failed", error);
+    return false;
+  }
+
+  #fateOf({ record, image }: Entry) {
+    const key = JSON.stringify([record.image, image.files, image.cmdline]);
+    const fate = this.#fates.get(key) ?? { came_up: false, given_up: 0 };
+    this.#fates.set(key, fate);
+    return fate;
+  }
+
+  /** Why its image is without hope: its first guests were given up, all of them. */
+  #without(entry: Entry): MtError | undefined {
+    const { came_up, given_up, last } = this.#fateOf(entry);
+    if (came_up || given_up < HOPELESS || !last) return undefined;
+    const why = last.message.replace(/^Cannot (?:boot|make a template for) \{id\}: /, "");
+    return {
+      ...last,
+      message: `Cannot boot {id}: none of the first ${given_up} guests of image ${entry.record.image} came up: ${why}`,
+    };
+  }
+
+  /** Somebody asks anew: what failed before may have been mended. */
+  async hope(): Promise<void> {
+    this.#fates.clear();
+    await this.starter.forgetFailures();
   }
 
   /** 1, 2, 4 … 30 s, after so many failures in a row. */
@@ -87,21 +138,43 @@ export class Driver {
     entry.wake = undefined;
   }
 
-  /** One turn: as far towards what is wanted as it goes. */
-  async #advance(entry: Entry): Promise<Result<void, MtError>> {
+  /** One try in its turn, let in where there is room for it. */
+  async #oneTry(entry: Entry): Promise<Result<void, MtError>> {
     entry.begun = true;
-    const end = Date.now() + entry.ready_timeout_s * 1000;
+    if (!entry.machine) {
+      const without = entry.tries_left === Infinity ? undefined : this.#without(entry);
+      if (without) return err(without);
+      const room = await this.admission.admit(entry);
+      if (room.isErr()) return room;
+    }
+    try {
+      return await this.#advance(entry);
+    } finally {
+      this.admission.settled(entry);
+    }
+  }
+
+  /** As far towards what is wanted as it goes. */
+  async #advance(entry: Entry): Promise<Result<void, MtError>> {
+    let end = Date.now() + entry.ready_timeout_s * 1000;
     const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
     if (!entry.machine) {
-      const booted = await this.#boot(entry, left_s);
-      if (booted.isErr() || entry.dropped) return booted;
+      const boot = await this.starter.prepare(entry);
+      if (boot.isErr()) return err(boot.error);
+      if (entry.pid !== undefined) await this.discard(entry);
+      if (entry.dropped) return ok(undefined);
+      // Its template's time is not its own.
+      end = Date.now() + entry.ready_timeout_s * 1000;
+      const started = await this.#start(entry, boot.value, left_s);
+      if (started.isErr() || entry.dropped) return started;
     }
     const machine = entry.machine;
     if (!machine) return fail("lost", "Cannot boot {id}: its QEMU ended");
     const set = (state: GuestState) => entry.machine === machine && this.set(entry, state);
     if (entry.state === "paused") {
+      if (entry.wanted === "paused") return ok(undefined);
       const goes = await machine.qmp.call("cont", undefined, left_s());
-      if (goes.isErr()) return goes.map(() => undefined);
+      if (goes.isErr()) return err(goes.error);
       set("running");
     }
     // The barrier: where the agent answers, init has come that far.
@@ -112,81 +185,52 @@ export class Driver {
         : answers;
     if (entry.wanted === "paused") {
       const stopped = await machine.qmp.call("stop", undefined, left_s());
-      if (stopped.isErr()) return stopped.map(() => undefined);
+      if (stopped.isErr()) return err(stopped.error);
       set("paused");
       return ok(undefined);
     }
     const known = await giveIdentity(machine.agent, entry.record, left_s());
-    if (known.isOk()) set("ready");
+    if (known.isOk()) {
+      this.#fateOf(entry).came_up = true;
+      set("ready");
+    }
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
     );
   }
 
-  /** Starts QEMU and takes hold of it. */
-  async #boot(entry: Entry, left_s: () => number): Promise<Result<void, MtError>> {
-    const files = entry.image.files;
-    if (!files)
-      return fail(
-        "data",
-        `Cannot boot {id}: image ${entry.record.image} has no files`,
-        "mt-image build, then write the plan again",
-      );
-    const kernel = storePath(files.kernel);
-    const initrd = storePath(files.initrd);
-    if (kernel.isErr()) return kernel.map(() => undefined);
-    if (initrd.isErr()) return initrd.map(() => undefined);
-    const boot: Boot = {
-      experiment: this.#experiment,
-      guest: entry.record,
-      dir: entry.dir,
-      kernel: kernel.value,
-      initrd: initrd.value,
-      cmdline: entry.image.cmdline,
-      accelerator: "tcg",
-    };
-    const there = preflight(boot);
-    if (there.isErr()) return there;
-    const accelerator = await this.#chooseAccelerator(entry, boot);
-    if (accelerator.isErr()) return accelerator.map(() => undefined);
-    if (entry.pid !== undefined) await this.discard(entry);
-    if (entry.dropped) return ok(undefined);
-    const spawned = spawnQemu({ ...boot, accelerator: accelerator.value });
-    if (spawned.isErr()) return spawned.map(() => undefined);
+  /** Starts QEMU and takes hold of it; a clone is restored after it. */
+  async #start(entry: Entry, boot: Prepared, left_s: () => number): Promise<Result<void, MtError>> {
+    const began = performance.now();
+    const spawned = this.starter.spawn(boot);
+    if (spawned.isErr()) return err(spawned.error);
     const { pid, ended, complaint } = spawned.value;
     entry.pid = pid;
+    entry.forked = boot.template !== undefined;
+    entry.restored_ms = undefined;
     this.set(entry, "running");
-    const held = await this.hold(
-      entry,
-      pid,
-      () => Promise.race([ended, endOfProcess(pid, entry.dir)]),
-      left_s(),
-    );
-    if (held.isOk()) entry.refusals = 0;
-    else if (held.error.code === "lost") {
-      await entry.howEnded?.();
-      const why = complaint();
-      if (why !== undefined) {
-        entry.refusals++;
-        const { cores, mem_mib, interfaces } = entry.record;
-        return fail(
-          "failed",
-          `Cannot boot {id}: QEMU says: ${why}`,
-          `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`,
-        );
-      }
+    const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
+    const held = await this.hold(entry, pid, endOf, left_s());
+    const there =
+      held.isOk() && entry.forked
+        ? await restore(held.value.qmp, left_s())
+        : held.map((): undefined => undefined);
+    if (there.isOk()) {
+      entry.refusals = 0;
+      if (entry.forked) entry.restored_ms = performance.now() - began;
+      if (entry.forked) this.set(entry, "paused");
+      return ok(undefined);
     }
-    return held.map(() => undefined);
-  }
-
-  #chooseAccelerator(entry: Entry, boot: Boot): Promise<Result<Accelerator, MtError>> {
-    if (entry.accel !== "auto") return Promise.resolve(ok(entry.accel));
-    const probe_dir = join(experimentDir(this.#experiment), "g", ".kvm-probe");
-    this.#accelerator ??= chooseAccelerator(boot, probe_dir).then((chosen) => {
-      if (chosen.isErr()) this.#accelerator = undefined;
-      return chosen;
-    });
-    return this.#accelerator;
+    if (there.error.code !== "lost") return there;
+    await entry.howEnded?.();
+    const why = complaint();
+    if (why === undefined) return there;
+    entry.refusals++;
+    const { cores, mem_mib, interfaces } = entry.record;
+    const hint = entry.forked
+      ? "its template may be of another QEMU: mt-boot gc removes templates that nothing runs from"
+      : `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`;
+    return fail("failed", `Cannot boot {id}: QEMU says: ${why}`, hint);
   }
 
   async hold(
@@ -200,7 +244,7 @@ export class Driver {
       timeout_s,
       onClose: () => {
         const machine = entry.machine;
-        if (machine?.pid === pid) void this.#lost(entry, machine);
+        if (machine?.pid === pid) this.#lost(entry, machine);
       },
     });
     if (held.isOk()) entry.machine = held.value;
@@ -208,20 +252,25 @@ export class Driver {
   }
 
   /** QEMU closed its socket: the guest is dead. Who drives it finds out by itself. */
-  async #lost(entry: Entry, machine: Machine): Promise<void> {
+  #lost(entry: Entry, machine: Machine): void {
     entry.machine = undefined;
     machine.close();
-    if (entry.dropped || entry.driving) return;
-    const how = await entry.howEnded?.();
-    if (entry.dropped || entry.driving || entry.machine) return;
-    const error = mtError("lost", `Cannot keep {id} running: its QEMU ${how}`, "it is started again");
-    await this.discard(entry);
-    inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
-    if (Date.now() - entry.well_since > WELL_MS) entry.failures = 0;
-    entry.failures++;
-    entry.tries_left = Infinity;
-    this.set(entry, "failed", error);
-    this.drive(entry, true);
+    if (entry.dropped || entry.driving || !entry.wanted) return;
+    // Driven from this moment: nobody sees it as where it is wanted.
+    this.drive(entry, async () => {
+      const how = await entry.howEnded?.();
+      if (entry.dropped) return;
+      const error = mtError("lost", `Cannot keep {id} running: its QEMU ${how}`, "it is started again");
+      await this.discard(entry);
+      if (entry.dropped) return;
+      inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
+      if (Date.now() - entry.well_since > WELL_MS) entry.failures = 0;
+      entry.failures++;
+      entry.restarts++;
+      entry.tries_left = Infinity;
+      this.set(entry, "failed", error);
+      await this.#pause(entry);
+    });
   }
 
   /** Makes sure that nothing of the guest's process is left. */
@@ -247,16 +296,9 @@ export class Driver {
   set(entry: Entry, state: GuestState, error?: MtError): void {
     entry.state = state;
     entry.error = error;
-    if (entry.dropped) return;
-    const { record, image, accel, ready_timeout_s, wanted } = entry;
-    this.#ledger.put({
-      record,
-      image,
-      accel,
-      ready_timeout_s,
-      wanted,
-      state,
-      ...(error === undefined ? {} : { error }),
-    });
+    for (const tell of this.watchers) tell(entry);
+    if (!entry.dropped) this.#ledger.put(rowOf(entry));
   }
 }
+
+type Prepared = Awaited<ReturnType<Starter["prepare"]>> extends Result<infer T, MtError> ? T : never;

@@ -2,14 +2,15 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
-import type { AcceleratorWish, LedgerRow, Wanted } from "./ledger.ts";
+import type { AcceleratorWish, LedgerRow, Wanted, Way } from "./ledger.ts";
 import type { Machine } from "./machine.ts";
-import type { GuestLine } from "./protocol.ts";
+import type { GuestLine, ListLine } from "./protocol.ts";
 
 export interface Entry {
   record: Guest;
   image: Image;
   accel: AcceleratorWish;
+  way: Way;
   ready_timeout_s: number;
   wanted: Wanted;
   state: GuestState;
@@ -25,6 +26,13 @@ export interface Entry {
   tries_left: number;
   /** Failures in a row; the back-off grows with them. */
   failures: number;
+  /** How often it failed as a clone. */
+  forks_failed: number;
+  /** Whether it is one now, and how long its memory and devices took to be there. */
+  forked: boolean;
+  restored_ms?: number;
+  /** How often it was started again after it had been where it was wanted. */
+  restarts: number;
   /** How often in a row QEMU refused its command line. */
   refusals: number;
   well_since: number;
@@ -32,6 +40,8 @@ export interface Entry {
   wake?: () => void;
   /** Has its turn, or had it: an interrupted request leaves it alone. */
   begun: boolean;
+  /** Where there is no room for it, it is planned, and no failure. */
+  until_full: boolean;
   /** Taken out: whoever still works on it lets it be. */
   dropped: boolean;
 }
@@ -42,9 +52,13 @@ export const newEntry = (row: LedgerRow, dir: string, tries: number): Entry => (
   dir,
   tries_left: tries,
   failures: 0,
+  forks_failed: 0,
+  forked: false,
+  restarts: 0,
   refusals: 0,
   well_since: 0,
   begun: false,
+  until_full: false,
   dropped: false,
 });
 
@@ -59,6 +73,15 @@ export const lineOf = ({ record, state, error }: Entry): GuestLine => ({
   ...(error === undefined ? {} : { error }),
 });
 
+/** Its record as it is now. */
+export function listLineOf({ record, state, error }: Entry): ListLine {
+  const { state: _state, error: _error, ...guest } = record;
+  return {
+    kind: "list",
+    guest: { ...guest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) },
+  };
+}
+
 /** What a running guest cannot change. */
 export function definition(guest: Guest, image: Image): string {
   const nics = guest.interfaces.map(({ segment, ip, gateway }) => [segment, ip, gateway]);
@@ -72,3 +95,24 @@ export function definition(guest: Guest, image: Image): string {
     nics,
   ]);
 }
+
+/** What the ledger keeps of it. */
+export const rowOf = ({
+  record,
+  image,
+  accel,
+  way,
+  ready_timeout_s,
+  wanted,
+  state,
+  error,
+}: Entry): LedgerRow => ({
+  record,
+  image,
+  accel,
+  way,
+  ready_timeout_s,
+  wanted,
+  state,
+  ...(error === undefined ? {} : { error }),
+});

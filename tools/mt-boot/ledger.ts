@@ -13,11 +13,14 @@ import { openDatabase } from "../../shared/sqlite.ts";
 /** What a guest is wanted to be; undefined where it is given up until somebody asks again. */
 export type Wanted = "paused" | "ready" | undefined;
 export type AcceleratorWish = "auto" | "kvm" | "tcg";
+/** How a guest comes to be: auto forks it where its image allows that, and boots it cold where that fails. */
+export type Way = "auto" | "fork" | "cold";
 
 export interface LedgerRow {
   record: Guest;
   image: Image;
   accel: AcceleratorWish;
+  way: Way;
   ready_timeout_s: number;
   wanted: Wanted;
   state: GuestState;

@@ -57,20 +57,25 @@ export function preflight({ experiment, guest, dir, kernel, initrd }: Boot): Res
   return socketPath(guestFiles(dir).agent).map(() => undefined);
 }
 
-/** Starts QEMU in a session of its own; gives its pid at once. */
-export function spawnQemu(boot: Boot): Result<Spawned, MtError> {
+/**
+ * Starts QEMU in a session of its own, in a directory made anew; gives its pid at once.
+ * @param prepare puts what it needs into the directory; may open the file that QEMU gets as STATE_FD, which is
+ * the caller's to close; may throw
+ */
+export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Result<Spawned, MtError> {
   const program = findProgram(QEMU);
   if (program.isErr()) return fail("unavailable", program.error.message, program.error.hint);
   const files = guestFiles(boot.dir);
   rmSync(boot.dir, { recursive: true, force: true });
   mkdirSync(boot.dir, { recursive: true, mode: 0o700 });
   chmodSync(boot.dir, 0o700);
+  const state_fd = prepare?.();
   const log = openSync(files.log, "a", 0o600);
   try {
     const child = spawn(program.value, qemuArgv(boot), {
       cwd: boot.dir,
       detached: true,
-      stdio: ["ignore", log, log],
+      stdio: state_fd === undefined ? ["ignore", log, log] : ["ignore", log, log, state_fd],
       env: cleanEnv(),
     });
     let complaint: string | undefined;

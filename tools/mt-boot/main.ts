@@ -10,5 +10,7 @@ await start(spec, {
   down: async () => (await import("./down.ts")).down,
   ls: async () => (await import("./ls.ts")).ls,
   exec: async () => (await import("./exec.ts")).exec,
+  watch: async () => (await import("./watch.ts")).watch,
+  gc: async () => (await import("./gc.ts")).gc,
   supervise: async () => (await import("./supervise.ts")).supervise,
 });

@@ -8,15 +8,28 @@ import { experimentDir } from "../../shared/names.ts";
 import { isAlive, waitFor } from "../../shared/process.ts";
 import { guestMark } from "./argv.ts";
 
+const PIDFILE = "\0-pidfile\0";
+
 /** A living QEMU by the directory of its guest. */
 export interface Living {
   pid: number;
   dir: string;
+  /** Whether it is a clone. */
+  forked?: boolean;
 }
 
 /** Every living QEMU of the experiment on this host; one pass over /proc. */
-export function livingGuests(experiment: string): Living[] {
-  const begin = `\0-pidfile\0${join(experimentDir(experiment), "g")}/`;
+export const livingGuests = (experiment: string): Living[] =>
+  livingWhere(`\0-pidfile\0${join(experimentDir(experiment), "g")}/`);
+
+/** Every living QEMU that is a template in this directory, or has its memory from there. */
+export const livingIn = (dir: string): Living[] => [
+  ...livingWhere(`\0-pidfile\0${dir}/`),
+  ...livingWhere(`,mem-path=${dir.replaceAll(",", ",,")}/`),
+];
+
+/** Living guests with `part` in their command line. */
+function livingWhere(part: string): Living[] {
   const found: Living[] = [];
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
@@ -26,11 +39,12 @@ export function livingGuests(experiment: string): Living[] {
     } catch {
       continue;
     }
-    const at = cmdline.indexOf(begin);
-    if (at < 0) continue;
-    const file = cmdline.slice(at + "\0-pidfile\0".length, cmdline.indexOf("\0", at + begin.length));
-    const dir = file.slice(0, -"/pid".length);
-    if (isAlive(Number(name), guestMark(dir))) found.push({ pid: Number(name), dir });
+    const at = cmdline.indexOf(PIDFILE);
+    if (at < 0 || !cmdline.includes(part)) continue;
+    const from = at + PIDFILE.length;
+    const dir = cmdline.slice(from, cmdline.indexOf("\0", from)).slice(0, -"/pid".length);
+    if (isAlive(Number(name), guestMark(dir)))
+      found.push({ pid: Number(name), dir, forked: cmdline.includes("\0-incoming\0") });
   }
   return found;
 }

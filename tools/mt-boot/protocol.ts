@@ -5,7 +5,7 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Exit, Guest, Image } from "../../shared/records/index.ts";
-import type { AcceleratorWish } from "./ledger.ts";
+import type { AcceleratorWish, Way } from "./ledger.ts";
 
 export interface UpRequest {
   /** A guest or a range of them. */
@@ -16,6 +16,16 @@ export interface UpRequest {
   retries: number;
   ready_timeout_s: number;
   accel: AcceleratorWish;
+  way: Way;
+  /** MiB of this host's memory that its guests leave free. */
+  reserve_mib: number;
+  /** Those that this host has no room for come out planned, not failed. */
+  until_full: boolean;
+}
+/** Guests that were asked for: what is true of them once none is on its way any more. */
+export interface ConfirmRequest {
+  ids: string[];
+  timeout_s: number;
 }
 export interface ResumeRequest {
   ids: string[];
@@ -49,6 +59,9 @@ export interface ListLine {
 export interface StatsLine {
   kind: "stats";
   guests: number;
+  /** Of them, how many are clones, and how long one took from its start to its template's state: the median. */
+  forked: number;
+  restored_ms?: number;
   /** Means over guests that were looked at. */
   rss_mib?: number;
   pss_mib?: number;

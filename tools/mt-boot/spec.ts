@@ -35,6 +35,13 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           type: "boolean",
           description: "boot to the barrier, where the agent answers, and stop there",
         },
+        boot: {
+          type: "enum",
+          options: ["auto", "fork", "cold"],
+          default: "auto",
+          description:
+            "fork: as clones of a template of their image; cold: each from its kernel; auto: fork where the image allows it, cold where that fails",
+        },
         accel: {
           type: "enum",
           options: ["auto", "kvm", "tcg"],
@@ -46,6 +53,26 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           valueHint: "N",
           default: "3",
           description: "how often a guest that failed is tried again",
+        },
+        "reserve-mib": {
+          type: "string",
+          valueHint: "MIB",
+          default: "512",
+          description: "memory of this host that is left free: a guest that would take of it is not started",
+        },
+        "until-full": {
+          type: "boolean",
+          description: "guests that this host has no room for come out planned, with the reason, not failed",
+        },
+        batch: {
+          type: "string",
+          valueHint: "N",
+          description: "start so many at a time, after the whole plan has come",
+        },
+        between: {
+          type: "string",
+          valueHint: "COMMAND",
+          description: "with --batch: run by sh after each batch, with the batch as a plan on its stdin",
         },
         ...jobsArg,
         ...readyArg,
@@ -121,6 +148,20 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       stdin: "optional",
       reads: ["experiment", "host", "guest"],
       writes: ["exit"],
+    },
+    watch: {
+      summary: "the guests of an experiment and then each change of their states, until the last is gone",
+      args: { host: filterArgs.host, ...experimentArg("which experiment; needed where several run here") },
+      stdin: "none",
+      reads: [],
+      writes: ["guest"],
+    },
+    gc: {
+      summary: "removes the templates that no guest of this machine is forked from",
+      args: { host: filterArgs.host },
+      stdin: "none",
+      reads: [],
+      writes: ["sample"],
     },
     supervise: {
       summary: "is the supervisor of one experiment on this host",

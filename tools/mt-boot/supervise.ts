@@ -13,11 +13,13 @@ import { exitCodeOf, MtFailure, mtError, orThrow } from "../../shared/errors.ts"
 import { type Handler, serveUnix } from "../../shared/http.ts";
 import { lock } from "../../shared/lock.ts";
 import { socketPath, supervisorSocket } from "../../shared/names.ts";
+import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
 import { execIn } from "./guest-exec.ts";
 import { openLedger } from "./ledger.ts";
 import { meanMemory } from "./memory.ts";
 import {
+  type ConfirmRequest,
   type DownRequest,
   type ExecRequest,
   type ReplyLine,
@@ -46,6 +48,8 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
   const supervisor = new Supervisor(experiment, ledger);
   const path = orThrow(socketPath(supervisorSocket(experiment)));
   let asked = 0;
+  /** Who follows what happens; they hold nobody up. */
+  const watching = new Set<() => void>();
   let unused: ReturnType<typeof setTimeout> | undefined;
   let finish: () => void = () => {};
   const finished = new Promise<void>((resolve) => {
@@ -54,12 +58,13 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
   let ending = false;
   const end = () => {
     ending = true;
+    for (const stop of watching) stop();
     finish();
   };
   /** With the last guest gone, or none come, there is nothing to do. */
   const maybeEnd = (at_once: boolean) => {
     clearTimeout(unused);
-    if (asked > 0 || supervisor.entries.size > 0) return;
+    if (asked > watching.size || supervisor.entries.size > 0) return;
     if (at_once) end();
     else unused = setTimeout(() => maybeEnd(true), UNUSED_MS);
   };
@@ -93,21 +98,36 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
     ping: answering(async () => {}),
     up: answering(async (request: UpRequest, send, gone) => supervisor.up(request, send, gone)),
     resume: answering(async (request: ResumeRequest, send) => supervisor.resume(request, send)),
+    confirm: answering(async (request: ConfirmRequest, send, gone) =>
+      supervisor.confirm(request, send, gone),
+    ),
     ls: answering(async (_: undefined, send) => {
-      for (const { record, state, error } of supervisor.entries.values()) {
-        const { state: _state, error: _error, ...guest } = record;
-        send({
-          kind: "list",
-          guest: { ...guest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) },
-        });
-      }
+      for (const entry of supervisor.entries.values()) send(listLineOf(entry));
+    }),
+    watch: answering(async (_: undefined, send, gone) => {
+      for (const entry of supervisor.entries.values()) send(listLineOf(entry));
+      const stop = supervisor.watch((entry) => send(listLineOf(entry)));
+      let leave: () => void = () => {};
+      const left = new Promise<void>((resolve) => {
+        leave = resolve;
+      });
+      watching.add(leave);
+      if (gone.aborted) leave();
+      gone.addEventListener("abort", leave, { once: true });
+      await left;
+      watching.delete(leave);
+      stop();
     }),
     stats: answering(async (_: undefined, send) => {
-      const pids = [...supervisor.entries.values()].flatMap(({ pid }) => pid ?? []);
+      const entries = [...supervisor.entries.values()];
+      const pids = entries.flatMap(({ pid }) => pid ?? []);
+      const restored = entries.flatMap(({ restored_ms }) => restored_ms ?? []).sort((a, b) => a - b);
       const used = process.cpuUsage();
       send({
         kind: "stats",
         guests: pids.length,
+        forked: entries.filter((entry) => entry.forked && entry.pid !== undefined).length,
+        ...(restored.length === 0 ? {} : { restored_ms: restored[Math.floor(restored.length / 2)]! }),
         ...meanMemory(pids),
         supervisor_cpu_s: (used.user + used.system) / 1e6,
       });

@@ -15,7 +15,8 @@ import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
 import type { Ledger, LedgerRow } from "./ledger.ts";
 import { endOfProcess } from "./machine.ts";
 import { endGuests, type Living, livingGuests } from "./processes.ts";
-import type { GuestLine, ResumeRequest, UpRequest } from "./protocol.ts";
+import type { ConfirmRequest, GuestLine, ResumeRequest, UpRequest } from "./protocol.ts";
+import { within } from "./qmp.ts";
 
 const ADOPT_S = 20;
 const CONSOLE_BYTES_MAX = 4 * 1024 * 1024;
@@ -29,7 +30,7 @@ export class Supervisor {
   constructor(experiment: string, ledger: Ledger) {
     this.#experiment = experiment;
     this.#ledger = ledger;
-    this.#driver = new Driver(experiment, ledger);
+    this.#driver = new Driver(experiment, this.entries, ledger);
   }
 
   /** Takes up what an earlier supervisor left: living guests are held again, dead ones that are wanted started. */
@@ -78,8 +79,9 @@ export class Supervisor {
     }
     const { status: now } = status.value as { status: string };
     const was = entry.state;
-    entry.state = now === "paused" ? "paused" : "running";
+    entry.state = now === "paused" || now === "prelaunch" ? "paused" : "running";
     entry.begun = true;
+    entry.forked = living.forked === true;
     const answers =
       was === "ready" && now === "running" && (await entry.machine?.agent.sync(ADOPT_S))?.isOk();
     this.#driver.set(entry, answers ? "ready" : entry.state);
@@ -95,6 +97,8 @@ export class Supervisor {
       return;
     }
     this.#driver.slots.resize(request.jobs);
+    this.#driver.admission.reserve_mib = request.reserve_mib;
+    if (![...this.entries.values()].some((entry) => entry.driving)) await this.#driver.hope();
     const mine: Entry[] = [];
     let done = false;
     const gone = () => !done && this.#giveUp(mine);
@@ -111,9 +115,34 @@ export class Supervisor {
     done = true;
   }
 
+  /**
+   * Waits until guests are where they are wanted, all at one time: one that died after it had come up is waited
+   * for again. Gives what is true of each in the end.
+   */
+  async confirm(
+    { ids, timeout_s }: ConfirmRequest,
+    each: (line: GuestLine) => void,
+    gone: AbortSignal,
+  ): Promise<void> {
+    const mine = ids.flatMap((id) => this.entries.get(id) ?? []);
+    const end = Date.now() + timeout_s * 1000;
+    while (Date.now() < end && !gone.aborted) {
+      const away = mine.flatMap((entry) => (entry.dropped ? [] : (entry.driving ?? [])));
+      if (away.length === 0) break;
+      await within(Promise.all(away), (end - Date.now()) / 1000);
+    }
+    for (const entry of mine) each(entry.dropped ? takenDown("boot", entry.record.id) : lineOf(entry));
+  }
+
+  /** Tells each change of a guest's state, until it is told to stop. */
+  watch(tell: (entry: Entry) => void): () => void {
+    this.#driver.watchers.add(tell);
+    return () => this.#driver.watchers.delete(tell);
+  }
+
   #want(record: Guest, request: UpRequest): Result<Entry, MtError> {
     const wanted = request.paused ? "paused" : "ready";
-    const { image, accel, ready_timeout_s } = request;
+    const { image, accel, way, ready_timeout_s, until_full } = request;
     const there = this.entries.get(record.id);
     if (there?.pid !== undefined && definition(there.record, there.image) !== definition(record, image))
       return fail(
@@ -121,10 +150,10 @@ export class Supervisor {
         "Cannot boot {id}: it runs already, with another image, size or address",
         "mt-boot down, then up",
       );
-    const row: LedgerRow = { record, image, accel, ready_timeout_s, wanted, state: "planned" };
+    const row: LedgerRow = { record, image, accel, way, ready_timeout_s, wanted, state: "planned" };
     const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
     this.entries.set(record.id, entry);
-    Object.assign(entry, { record, image, accel, ready_timeout_s });
+    Object.assign(entry, { record, image, accel, way, ready_timeout_s, until_full });
     // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
     if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
     this.#bring(entry, request.retries);
@@ -137,6 +166,7 @@ export class Supervisor {
     entry.tries_left = retries;
     entry.failures = 0;
     entry.refusals = 0;
+    entry.forks_failed = 0;
     this.#driver.drive(entry);
     entry.wake?.();
   }
@@ -181,7 +211,7 @@ export class Supervisor {
   #forget(entry: Entry): void {
     entry.dropped = true;
     entry.wanted = undefined;
-    entry.state = "stopped";
+    this.#driver.set(entry, "stopped");
     this.entries.delete(entry.record.id);
     this.#ledger.drop([entry.record.id]);
     entry.wake?.();

@@ -1,0 +1,79 @@
+/**
+ * How much more this host can hold, as the kernel tells it: memory that can be had without swapping, also under
+ * the memory cgroups that we are in, the pressure on it (PSI), and the processor time that guests take.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const MIB = 1024 * 1024;
+
+const read = (path: string): string => {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+};
+const kibOf = (text: string, name: string) =>
+  Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
+
+/** MiB that can still be taken here without swapping or breaking a cgroup's limit. */
+export function availableMib(): number {
+  const machine = kibOf(read("/proc/meminfo"), "MemAvailable") / 1024;
+  return Math.floor(Math.min(machine, ...cgroupRoomMib()));
+}
+
+/** What each memory cgroup above us has left; file pages that it can drop count as left. */
+function cgroupRoomMib(): number[] {
+  const rooms: number[] = [];
+  for (const line of read("/proc/self/cgroup").split("\n")) {
+    const [, controllers, path] = /^\d+:([^:]*):(.+)$/.exec(line) ?? [];
+    if (path === undefined) continue;
+    const v2 = controllers === "";
+    if (!v2 && !controllers!.split(",").includes("memory")) continue;
+    const root = v2 ? v2Root() : "/sys/fs/cgroup/memory";
+    for (let at = path; root !== undefined; at = join(at, "..")) {
+      const dir = join(root, at);
+      const limit = Number(read(join(dir, v2 ? "memory.max" : "memory.limit_in_bytes")) || "NaN");
+      const usage = Number(read(join(dir, v2 ? "memory.current" : "memory.usage_in_bytes")));
+      const droppable = Number(
+        /^(?:total_)?inactive_file (\d+)$/m.exec(read(join(dir, "memory.stat")))?.[1] ?? 0,
+      );
+      // No limit is "max", or a number beyond all memory.
+      if (limit < 2 ** 60) rooms.push((limit - usage + droppable) / MIB);
+      if (at === "/" || at === ".") break;
+    }
+  }
+  return rooms;
+}
+
+const v2Root = () =>
+  ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].find((d) => read(join(d, "cgroup.controllers")) !== "");
+
+/** Percent of the last ten seconds in which some, or all, that could run waited for memory; 0 without PSI. */
+export function memoryPressure(): { some: number; full: number } {
+  const text = read("/proc/pressure/memory");
+  const of = (word: string) => Number(new RegExp(`^${word} avg10=([\\d.]+)`, "m").exec(text)?.[1] ?? 0);
+  return { some: of("some"), full: of("full") };
+}
+
+/** Pages that have been swapped out since boot. */
+export const swappedOut = () => Number(/^pswpout (\d+)$/m.exec(read("/proc/vmstat"))?.[1] ?? 0);
+
+/** Seconds of processor time that a process has had, all its threads. */
+export function cpuSeconds(pid: number): number | undefined {
+  try {
+    let ns = 0;
+    for (const thread of readdirSync(`/proc/${pid}/task`))
+      ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]);
+    return ns / 1e9;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Proportional set size: its own pages and its share of those that it has in common with others. */
+export function proportionalMib(pid: number): number | undefined {
+  const kib = kibOf(read(`/proc/${pid}/smaps_rollup`), "Pss");
+  return Number.isNaN(kib) ? undefined : kib / 1024;
+}

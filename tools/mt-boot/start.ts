@@ -1,0 +1,154 @@
+/**
+ * How a guest's QEMU comes to be: as a clone of its image's template, or cold, from its kernel. What both need,
+ * the accelerator and QEMU's version, is found out once a supervisor.
+ */
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { err, ok, type Result } from "neverthrow";
+import { inform } from "../../shared/cli/stderr.ts";
+import { fail, type MtError, mtError, toMtError } from "../../shared/errors.ts";
+import { experimentDir, storePath } from "../../shared/names.ts";
+import { waitFor } from "../../shared/process.ts";
+import { chooseAccelerator } from "./accel.ts";
+import { type Accelerator, type Boot, STATE_FD } from "./argv.ts";
+import type { Entry } from "./entry.ts";
+import { preflight, type Spawned, spawnQemu } from "./machine.ts";
+import type { Qmp } from "./qmp.ts";
+import { IGNORE_SHARED, kept, qemuVersion, type Template, templateFor } from "./template.ts";
+
+/** So often its template may fail a guest before it is booted cold. */
+const FORKS_MAX = 2;
+
+export class Starter {
+  readonly #experiment: string;
+  #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
+  #qemu: Promise<Result<string, MtError>> | undefined;
+  /** By what must be the same: the template, or why there is none. */
+  readonly #templates = new Map<string, Promise<Result<Template, MtError>>>();
+
+  constructor(experiment: string) {
+    this.#experiment = experiment;
+  }
+
+  /** What QEMU is to start with, all of it there; a template is waited for. */
+  async prepare(entry: Entry): Promise<Result<Boot & { template?: Template }, MtError>> {
+    const files = entry.image.files;
+    if (!files)
+      return fail(
+        "data",
+        `Cannot boot {id}: image ${entry.record.image} has no files`,
+        "mt-image build, then write the plan again",
+      );
+    const kernel = storePath(files.kernel);
+    const initrd = storePath(files.initrd);
+    if (kernel.isErr()) return err(kernel.error);
+    if (initrd.isErr()) return err(initrd.error);
+    const boot: Boot = {
+      experiment: this.#experiment,
+      guest: entry.record,
+      dir: entry.dir,
+      kernel: kernel.value,
+      initrd: initrd.value,
+      cmdline: entry.image.cmdline,
+      accelerator: "tcg",
+    };
+    const there = preflight(boot);
+    if (there.isErr()) return err(there.error);
+    const accelerator = await this.#chooseAccelerator(entry, boot);
+    if (accelerator.isErr()) return err(accelerator.error);
+    boot.accelerator = accelerator.value;
+    if (!forks(entry)) return ok(boot);
+    const template = await this.#template(boot, entry.ready_timeout_s);
+    if (template.isOk())
+      return ok({
+        ...boot,
+        template: template.value,
+        memory: { path: template.value.ram, role: "clone" },
+      });
+    if (entry.way === "fork") return err(template.error);
+    entry.forks_failed = FORKS_MAX;
+    return ok(boot);
+  }
+
+  /** Starts what was prepared. */
+  spawn(boot: Boot & { template?: Template }): Result<Spawned, MtError> {
+    let state: number | undefined;
+    try {
+      const openState = () => {
+        state = openSync(boot.template!.state, "r");
+        return state;
+      };
+      return spawnQemu(boot, boot.template && openState);
+    } catch (thrown) {
+      const error = toMtError(thrown);
+      return err(error.code === "bug" ? mtError("failed", `Cannot boot {id}: ${error.message}`) : error);
+    } finally {
+      if (state !== undefined) closeSync(state);
+    }
+  }
+
+  /** One for all guests that are alike; who comes while it is made waits for it. Told once where there is none. */
+  async #template(boot: Boot, timeout_s: number): Promise<Result<Template, MtError>> {
+    this.#qemu ??= qemuVersion();
+    const qemu = await this.#qemu;
+    if (qemu.isErr()) return err(qemu.error);
+    const { image, cores, mem_mib, interfaces } = boot.guest;
+    const alike = JSON.stringify([boot.kernel, boot.initrd, boot.cmdline, cores, mem_mib, interfaces.length]);
+    const asked = this.#templates.get(alike);
+    if (asked) {
+      const template = await asked;
+      // It may have been removed or changed since.
+      if (template.isErr() || kept(template.value.key)) return template;
+      if (this.#templates.get(alike) === asked) this.#templates.delete(alike);
+      return this.#template(boot, timeout_s);
+    }
+    const made = templateFor(boot, qemu.value, timeout_s);
+    this.#templates.set(alike, made);
+    const template = await made;
+    if (template.isErr())
+      inform(`${image}: ${template.error.message.replace(" for {id}", "")}: its guests are not forked`);
+    return template;
+  }
+
+  /** Somebody asks anew: what could not be made before is tried again. */
+  async forgetFailures(): Promise<void> {
+    for (const [alike, asked] of [...this.#templates])
+      if ((await asked).isErr() && this.#templates.get(alike) === asked) this.#templates.delete(alike);
+  }
+
+  #chooseAccelerator(entry: Entry, boot: Boot): Promise<Result<Accelerator, MtError>> {
+    if (entry.accel !== "auto") return Promise.resolve(ok(entry.accel));
+    const probe_dir = join(experimentDir(this.#experiment), "g", ".kvm-probe");
+    this.#accelerator ??= chooseAccelerator(boot, probe_dir).then((chosen) => {
+      if (chosen.isErr()) this.#accelerator = undefined;
+      return chosen;
+    });
+    return this.#accelerator;
+  }
+}
+
+/** Whether the guest is to be a clone, this time. */
+export const forks = ({ image, way, forks_failed }: Entry) =>
+  way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX);
+
+/** Gives a clone the state of its template's devices, and waits until it has it: stopped, as that was. */
+export async function restore(qmp: Qmp, timeout_s: number): Promise<Result<void, MtError>> {
+  for (const [command, args] of [IGNORE_SHARED, ["migrate-incoming", { uri: `fd:${STATE_FD}` }]] as const) {
+    const done = await qmp.call(command, args, timeout_s);
+    if (done.isErr()) return err(done.error);
+  }
+  const restored = await waitFor(
+    async () => {
+      const asked = await qmp.call("query-status", undefined, timeout_s);
+      if (asked.isErr()) return err<void, MtError>(asked.error);
+      return (asked.value as { status: string }).status === "inmigrate"
+        ? undefined
+        : ok<void, MtError>(undefined);
+    },
+    timeout_s,
+    4,
+  );
+  return (
+    restored ?? fail("timeout", `Cannot boot {id}: it was not restored from its template in ${timeout_s} s`)
+  );
+}

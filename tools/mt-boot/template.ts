@@ -1,0 +1,311 @@
+/**
+ * A template: one guest of an image that has booted to the barrier and was stopped there, as two files. `ram` is
+ * its memory, which clones map privately; `state` is that of its devices. Made once a machine for all that its
+ * clones cannot change, kept for the next launch, and made anew where anything is not as it was noted.
+ */
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  createWriteStream,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer, type Server } from "node:net";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { err, ok, type Result } from "neverthrow";
+import { fail, type MtError, MtFailure, mtError, toMtError } from "../../shared/errors.ts";
+import { lock } from "../../shared/lock.ts";
+import { cacheDir, socketPath } from "../../shared/names.ts";
+import { runOk, waitFor } from "../../shared/process.ts";
+import type { Guest } from "../../shared/records/index.ts";
+import { type Boot, guestFiles, QEMU, qemuArgv } from "./argv.ts";
+import { consoleTail, holdMachine, type Machine, spawnQemu } from "./machine.ts";
+import { endGuests, livingIn } from "./processes.ts";
+import { within } from "./qmp.ts";
+
+/** Another number makes all templates anew: what a template is has changed. */
+const FORMAT = 1;
+const MIB = 1024 * 1024;
+const SAVE_S = 120;
+/** The memory is a file already: it is left out of the state. */
+export const IGNORE_SHARED = [
+  "migrate-set-capabilities",
+  { capabilities: [{ capability: "x-ignore-shared", state: true }] },
+] as const;
+/** Two launches may want the same one: who comes second waits as long as the first may take. */
+const LOCK_EXTRA_S = SAVE_S + 30;
+/** What the file system must have beside the memory itself. */
+const SPARE_MIB = 64;
+
+export interface Template {
+  key: string;
+  ram: string;
+  state: string;
+}
+
+/** What is noted beside the two files; whatever differs from it, the template is not used. */
+interface Note {
+  format: number;
+  qemu: string;
+  image: string;
+  cores: number;
+  mem_mib: number;
+  made: string;
+  boot_s: number;
+  ram: { bytes: number; changed: string };
+  state: { bytes: number; sha256: string };
+}
+
+export const templatesDir = () => join(cacheDir(), "templates");
+const filesOf = (key: string): Template => {
+  const dir = join(templatesDir(), key);
+  return { key, ram: join(dir, "ram"), state: join(dir, "state") };
+};
+const noteFile = (dir: string) => join(dir, "template.json");
+
+/** `QEMU emulator version 7.2.x …`: device state of one version is not for another. */
+export const qemuVersion = async (): Promise<Result<string, MtError>> =>
+  (await runOk(QEMU, ["--version"], { timeout_s: 10 })).map(({ stdout }) => stdout.split("\n")[0]!);
+
+/** The guest that becomes the template of `boot`: like it in all that a clone cannot change, and nobody. */
+function prototypeOf(boot: Boot, key: string, dir: string): Boot {
+  const guest: Guest = {
+    ...boot.guest,
+    id: "template",
+    index: 2 ** 32 - 1,
+    interfaces: boot.guest.interfaces.map(() => ({ segment: "none" })),
+  };
+  // No experiment has such a name: its taps are QEMU's own and go with it, on no bridge.
+  const experiment = `template:${key}`;
+  return { ...boot, experiment, guest, dir, memory: { path: join(dir, "ram"), role: "template" } };
+}
+
+/** All that makes two templates different: the whole command line of the guest, the files in it, and QEMU. */
+export function templateKey(boot: Boot, qemu: string): string {
+  const argv = qemuArgv(prototypeOf(boot, "", ""));
+  return createHash("sha256")
+    .update(JSON.stringify([FORMAT, qemu, argv]))
+    .digest("hex")
+    .slice(0, 24);
+}
+
+/**
+ * The template for a guest: as it is kept, or made now.
+ * @param timeout_s how long its guest may take to the barrier
+ */
+export async function templateFor(
+  boot: Boot,
+  qemu: string,
+  timeout_s: number,
+): Promise<Result<Template, MtError>> {
+  const key = templateKey(boot, qemu);
+  const known = kept(key);
+  if (known) return ok(known);
+  const unlock = await lock(
+    join(templatesDir(), `${key}.lock`),
+    `making a template of image ${boot.guest.image}`,
+    timeout_s + LOCK_EXTRA_S,
+  );
+  if (unlock.isErr()) return err(unlock.error);
+  try {
+    // Who had the lock before us may have made it.
+    return ok(kept(key) ?? (await make(boot, key, qemu, timeout_s)));
+  } catch (thrown) {
+    return err(toMtError(thrown));
+  } finally {
+    unlock.value();
+  }
+}
+
+/** The template, where all of it is as it was noted. Cheap: the memory is told by its size and time of change. */
+export function kept(key: string): Template | undefined {
+  const template = filesOf(key);
+  try {
+    const note = JSON.parse(readFileSync(noteFile(join(templatesDir(), key)), "utf8")) as Note;
+    const ram = statSync(template.ram, { bigint: true });
+    const state = readFileSync(template.state);
+    const same =
+      note.format === FORMAT &&
+      Number(ram.size) === note.ram.bytes &&
+      String(ram.mtimeNs) === note.ram.changed &&
+      state.length === note.state.bytes &&
+      sha256(state) === note.state.sha256;
+    return same ? template : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+
+/** Throws an MtFailure where it cannot be made. */
+async function make(boot: Boot, key: string, qemu: string, timeout_s: number): Promise<Template> {
+  const dir = join(templatesDir(), `${key}.new`);
+  const { mem_mib } = boot.guest;
+  // What a maker left that was killed.
+  await endGuests(livingIn(dir));
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const { bavail, bsize } = statfsSync(dir);
+  if (bavail * bsize < (mem_mib + SPARE_MIB) * MIB)
+    throw new MtFailure(
+      mtError(
+        "io",
+        `Cannot make a template: ${dir} has ${Math.floor((bavail * bsize) / MIB)} MiB free, it takes ${mem_mib + SPARE_MIB}`,
+        "make room there, or set MT_CACHE to a directory that has it",
+      ),
+    );
+  const prototype = prototypeOf(boot, key, dir);
+  const began = Date.now();
+  let pid: number | undefined;
+  // spawnQemu empties the directory: the memory is put there by its hand.
+  const ram_path = join(dir, "ram");
+  const state_path = join(dir, "state");
+  const open: number[] = [];
+  try {
+    const spawned = spawnQemu(prototype, () => {
+      const ram = openSync(ram_path, "wx", 0o600);
+      ftruncateSync(ram, mem_mib * MIB);
+      open.push(ram);
+      return undefined;
+    });
+    if (spawned.isErr()) throw new MtFailure(spawned.error);
+    pid = spawned.value.pid;
+    const held = await holdMachine(pid, dir, { timeout_s });
+    if (held.isErr()) throw new MtFailure(await why(held.error, spawned.value.ended, dir));
+    try {
+      const saved = await bootAndSave(held.value, state_path, timeout_s);
+      if (saved.isErr()) throw new MtFailure(await why(saved.error, spawned.value.ended, dir));
+    } finally {
+      held.value.close();
+    }
+    await endGuests([{ pid, dir }]);
+    pid = undefined;
+    for (const fd of open) fsyncSync(fd);
+    const ram = statSync(ram_path, { bigint: true });
+    const state = readFileSync(state_path);
+    const note: Note = {
+      format: FORMAT,
+      qemu,
+      image: boot.guest.image,
+      cores: boot.guest.cores,
+      mem_mib,
+      made: new Date().toISOString(),
+      boot_s: Math.round((Date.now() - began) / 100) / 10,
+      ram: { bytes: Number(ram.size), changed: String(ram.mtimeNs) },
+      state: { bytes: state.length, sha256: sha256(state) },
+    };
+    for (const file of [...Object.values(guestFiles(dir)), `${state_path}.sock`])
+      rmSync(file, { force: true });
+    writeFileSync(noteFile(dir), `${JSON.stringify(note)}\n`, { mode: 0o600 });
+    const whole = join(templatesDir(), key);
+    rmSync(whole, { recursive: true, force: true });
+    renameSync(dir, whole);
+    return filesOf(key);
+  } finally {
+    if (pid !== undefined) await endGuests([{ pid, dir }]);
+    for (const fd of open) closeSync(fd);
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** To the barrier, where the agent answers; there it is stopped and its devices' state written to `path`. */
+async function bootAndSave(
+  { qmp, agent }: Machine,
+  path: string,
+  timeout_s: number,
+): Promise<Result<void, MtError>> {
+  const at_barrier = await agent.sync(timeout_s);
+  if (at_barrier.isErr())
+    return at_barrier.mapErr((e) =>
+      e.code === "timeout" ? mtError("timeout", `no answer from its agent in ${timeout_s} s`) : e,
+    );
+  const socket = socketPath(`${path}.sock`);
+  if (socket.isErr()) return err(socket.error);
+  const receiver = await receive(socket.value, path);
+  try {
+    for (const [command, args] of [
+      ["stop"],
+      IGNORE_SHARED,
+      ["migrate", { uri: `unix:${socket.value}` }],
+    ] as const) {
+      const done = await qmp.call(command, args);
+      if (done.isErr()) return err(done.error);
+    }
+    const end = await waitFor(async () => {
+      const asked = await qmp.call("query-migrate");
+      if (asked.isErr()) return { status: "failed", "error-desc": asked.error.message };
+      const now = asked.value as { status: string; "error-desc"?: string };
+      return now.status === "completed" || now.status === "failed" ? now : undefined;
+    }, SAVE_S);
+    if (end === undefined) return fail("timeout", `its state was not written in ${SAVE_S} s`);
+    if (end.status === "failed") return fail("io", `its state was not written: ${end["error-desc"]}`);
+    const late = await within(receiver.received, SAVE_S);
+    return late ? err(late) : ok(undefined);
+  } catch (thrown) {
+    return err(toMtError(thrown));
+  } finally {
+    receiver.close();
+  }
+}
+
+/** Listens for the state, which comes over a socket: QEMU may start no program, and has no other way to a file. */
+async function receive(socket: string, path: string): Promise<{ received: Promise<void>; close(): void }> {
+  let server: Server | undefined;
+  const received = new Promise<void>((resolve, reject) => {
+    server = createServer((connection) => {
+      pipeline(connection, createWriteStream(path, { flags: "wx", mode: 0o600, flush: true })).then(
+        resolve,
+        reject,
+      );
+    });
+    server.once("error", reject);
+  });
+  // Told where it is waited for.
+  received.catch(() => {});
+  await new Promise<void>((resolve) => server!.listen(socket, resolve));
+  return { received, close: () => void server!.close() };
+}
+
+async function why(error: MtError, ended: Promise<string>, dir: string): Promise<MtError> {
+  const how = error.code === "lost" ? `its QEMU ${await ended}` : error.message;
+  const message = `Cannot make a template for {id}: ${how}`;
+  return mtError(error.code, message, error.hint ?? consoleTail(dir));
+}
+
+/** Templates that no living QEMU has its memory from go. Gives how many went, and how many MiB they held. */
+export function removeUnused(): { removed: string[]; used: string[]; freed_mib: number } {
+  const out = { removed: [] as string[], used: [] as string[], freed_mib: 0 };
+  let names: string[];
+  try {
+    names = readdirSync(templatesDir());
+  } catch {
+    return out;
+  }
+  for (const name of names.filter((n) => !n.endsWith(".lock"))) {
+    const dir = join(templatesDir(), name);
+    if (livingIn(dir).length > 0) {
+      out.used.push(name);
+      continue;
+    }
+    try {
+      out.freed_mib += (statSync(join(dir, "ram")).blocks * 512) / MIB;
+    } catch {
+      // Half a template: it goes too.
+    }
+    rmSync(dir, { recursive: true, force: true });
+    out.removed.push(name);
+  }
+  out.freed_mib = Math.round(out.freed_mib);
+  return out;
+}
