@@ -11,7 +11,7 @@ import { Admission } from "./admission.ts";
 import { type Entry, reached, rowOf } from "./entry.ts";
 import { giveIdentity } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
-import { consoleTail, endOfProcess, holdMachine, type Machine } from "./machine.ts";
+import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "./machine.ts";
 import { endGuests } from "./processes.ts";
 import { Slots } from "./slots.ts";
 import { forks, restore, Starter } from "./start.ts";
@@ -21,8 +21,16 @@ const BACKOFF_S_MAX = 30;
 const REFUSALS_MAX = 2;
 /** A guest that has been well for so long starts its back-off from the beginning. */
 const WELL_MS = 60_000;
-/** Where so many guests of an image were given up and none came up, the next ones are not tried. */
-const HOPELESS = 4;
+/** So many guests of an image go first: where none of them comes up, the others are not tried. */
+const PIONEERS = 4;
+
+/** How the guests of an image have fared since it was last asked for. */
+interface Fate {
+  came_up: boolean;
+  pioneers: Set<Entry>;
+  given_up: number;
+  last?: MtError;
+}
 
 export class Driver {
   readonly slots = new Slots(1);
@@ -31,8 +39,7 @@ export class Driver {
   /** Told of each change of a guest's state. */
   readonly watchers = new Set<(entry: Entry) => void>();
   readonly #ledger: Ledger;
-  /** How the guests of an image have fared since it was last asked for. */
-  readonly #fates = new Map<string, { came_up: boolean; given_up: number; last?: MtError }>();
+  readonly #fates = new Map<string, Fate>();
 
   constructor(experiment: string, entries: ReadonlyMap<string, Entry>, ledger: Ledger) {
     this.starter = new Starter(experiment);
@@ -53,6 +60,8 @@ export class Driver {
   async #driveOn(entry: Entry, first?: () => Promise<void>): Promise<void> {
     await first?.();
     while (!entry.dropped && entry.wanted && !reached(entry)) {
+      await this.#afterPioneers(entry);
+      if (entry.dropped) break;
       const step = await this.slots.take(async () => (entry.dropped ? ok(undefined) : this.#oneTry(entry)));
       if (entry.dropped) break;
       if (step.isOk()) continue;
@@ -70,7 +79,9 @@ export class Driver {
       );
       await this.#pause(entry);
     }
-    if (!entry.dropped && reached(entry)) entry.well_since = Date.now();
+    if (entry.dropped || !reached(entry)) return;
+    entry.well_since = Date.now();
+    this.#fateOf(entry).came_up = true;
   }
 
   /** Notes a failed try; false where there will be no other. */
@@ -101,17 +112,28 @@ export class Driver {
     return false;
   }
 
-  #fateOf({ record, image }: Entry) {
+  #fateOf({ record, image }: Entry): Fate {
     const key = JSON.stringify([record.image, image.files, image.cmdline]);
-    const fate = this.#fates.get(key) ?? { came_up: false, given_up: 0 };
+    const fate = this.#fates.get(key) ?? { came_up: false, pioneers: new Set<Entry>(), given_up: 0 };
     this.#fates.set(key, fate);
     return fate;
+  }
+
+  /** Until one guest of an image has come up, all but its first few wait: each of them may take minutes to fail. */
+  async #afterPioneers(entry: Entry): Promise<void> {
+    while (!entry.dropped && entry.tries_left !== Infinity) {
+      const fate = this.#fateOf(entry);
+      for (const other of fate.pioneers) if (other.dropped || !other.driving) fate.pioneers.delete(other);
+      if (fate.came_up || fate.pioneers.has(entry) || this.#without(entry)) return;
+      if (fate.pioneers.size + fate.given_up < PIONEERS) return void fate.pioneers.add(entry);
+      await Promise.race([...fate.pioneers].map((pioneer) => pioneer.driving));
+    }
   }
 
   /** Why its image is without hope: its first guests were given up, all of them. */
   #without(entry: Entry): MtError | undefined {
     const { came_up, given_up, last } = this.#fateOf(entry);
-    if (came_up || given_up < HOPELESS || !last) return undefined;
+    if (came_up || given_up < PIONEERS || !last) return undefined;
     const why = last.message.replace(/^Cannot (?:boot|make a template for) \{id\}: /, "");
     return {
       ...last,
@@ -190,10 +212,7 @@ export class Driver {
       return ok(undefined);
     }
     const known = await giveIdentity(machine.agent, entry.record, left_s());
-    if (known.isOk()) {
-      this.#fateOf(entry).came_up = true;
-      set("ready");
-    }
+    if (known.isOk()) set("ready");
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
     );
@@ -284,10 +303,14 @@ export class Driver {
 
   /** An error with how QEMU ended, and with what the guest's console said last. */
   async #explain(entry: Entry, error: MtError): Promise<MtError> {
+    const how = error.code === "lost" && entry.howEnded ? await entry.howEnded() : undefined;
+    const panic = how === undefined ? undefined : kernelPanic(entry.dir);
     const said =
-      error.code === "lost" && entry.howEnded
-        ? { ...error, message: `Cannot boot {id}: its QEMU ${await entry.howEnded()}` }
-        : error;
+      panic !== undefined
+        ? mtError("failed", `Cannot boot {id}: its kernel panicked: ${panic}`)
+        : how !== undefined
+          ? { ...error, message: `Cannot boot {id}: its QEMU ${how}` }
+          : error;
     if (said.hint !== undefined) return said;
     const hint = consoleTail(entry.dir);
     return hint === undefined ? said : { ...said, hint };

@@ -25,6 +25,10 @@ import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 /** Guests die before the agents that look after them when memory runs out. */
 const OOM_SCORE = "500";
 const TAIL_CHARACTERS_MAX = 400;
+const TAIL_LINES_MAX = 5;
+/** Of a console's end: a panic stands above some KiB of registers. */
+const CONSOLE_BYTES_MAX = 32 * 1024;
+const PANIC = "Kernel panic - not syncing: ";
 
 export interface Machine {
   pid: number;
@@ -144,14 +148,30 @@ export async function holdMachine(
   return ok({ pid, dir, qmp: qmp.value, agent: agent.value, close });
 }
 
-/** The end of a guest's console, for an error's hint. */
+/** The end of a guest's console, for an error's hint; without times, so that guests that end alike say the same. */
 export function consoleTail(dir: string): string | undefined {
-  const text = tail(guestFiles(dir).console).replaceAll("\r", "").trim();
+  const said = consoleLines(dir);
+  const at = said.findIndex((line) => line.includes(PANIC));
+  const last = at < 0 ? said.slice(-TAIL_LINES_MAX) : said.slice(Math.max(0, at - 2), at + 1);
+  const text = last.join("\n").slice(-TAIL_CHARACTERS_MAX);
   return text === "" ? undefined : `its console ends: ${text}`;
 }
 
+/** Why a guest's kernel gave up, in its own words. */
+export function kernelPanic(dir: string): string | undefined {
+  const line = consoleLines(dir).find((l) => l.includes(PANIC));
+  return line?.slice(line.indexOf(PANIC) + PANIC.length).trim();
+}
+
+const consoleLines = (dir: string): string[] =>
+  tail(guestFiles(dir).console, CONSOLE_BYTES_MAX)
+    .replaceAll("\r", "")
+    .split("\n")
+    .map((line) => line.replace(/^(<\d+>)?\[ *\d+\.\d+\] ?/, "").trimEnd())
+    .filter((line) => line !== "");
+
 function lastLine(file: string): string {
-  const line = tail(file).trim().split("\n").pop() ?? "";
+  const line = tail(file, TAIL_CHARACTERS_MAX).trim().split("\n").pop() ?? "";
   return line === "" ? "" : `: ${line}`;
 }
 
@@ -174,17 +194,17 @@ function firstLine(file: string): string {
   }
 }
 
-function tail(file: string): string {
+function tail(file: string, bytes_max: number): string {
   try {
     const size = statSync(file).size;
-    const bytes = Buffer.alloc(Math.min(size, 4 * TAIL_CHARACTERS_MAX));
+    const bytes = Buffer.alloc(Math.min(size, bytes_max));
     const fd = openSync(file, "r");
     try {
       readSync(fd, bytes, 0, bytes.length, size - bytes.length);
     } finally {
       closeSync(fd);
     }
-    return bytes.toString().slice(-TAIL_CHARACTERS_MAX);
+    return bytes.toString();
   } catch {
     return "";
   }
