@@ -74,6 +74,21 @@ export class Lab {
     return found;
   }
 
+  /** Pids of an experiment's clones; of one guest, where it is named. */
+  clones(experiment: string, guest?: string): number[] {
+    return readdirSync("/proc")
+      .filter((p) => /^\d+$/.test(p))
+      .filter((pid) => {
+        const words = cmdline(pid);
+        return (
+          words.includes("-incoming") &&
+          words.some((w) => w.startsWith(this.dir) && w.includes(`/experiments/${experiment}/g/`)) &&
+          (guest === undefined || words.includes(`guest=${guest}`))
+        );
+      })
+      .map(Number);
+  }
+
   /** Ends all that runs in these namespaces, as a power cut would. */
   powerCut(namespaces: string[]): void {
     for (const ns of namespaces) this.sh(`ip netns pids '${ns}' | xargs -r kill -9`);

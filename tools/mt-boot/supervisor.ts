@@ -78,6 +78,12 @@ export class Supervisor {
       return;
     }
     const { status: now } = status.value as { status: string };
+    // A clone whose state was not given to it: nobody else will.
+    if (now === "inmigrate") {
+      await this.#driver.discard(entry);
+      if (entry.wanted) this.#driver.drive(entry);
+      return;
+    }
     const was = entry.state;
     entry.state = now === "paused" || now === "prelaunch" ? "paused" : "running";
     entry.begun = true;
