@@ -56,7 +56,7 @@ install: build ## into DESTDIR and PREFIX: one binary, a link a tool, man pages,
 	  dir=$(SHARE)/man/man$${page##*.}; \
 	  install -d $$dir && $(BUN) man/render.ts man/$$page.md >$$dir/$$page || exit 1; done
 	install -d $(COMPLETIONS)
-	for tool in $(NAMES); do \
+	for tool in $(NAMES) $(notdir $(SCRIPTS)); do \
 	  dist/$$tool --completion bash >$(word 1,$(COMPLETIONS))/$$tool && \
 	  dist/$$tool --completion zsh >$(word 2,$(COMPLETIONS))/_$$tool && \
 	  dist/$$tool --completion fish >$(word 3,$(COMPLETIONS))/$$tool.fish || exit 1; done

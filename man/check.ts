@@ -24,22 +24,3 @@ export function untoldFlags(tool: ToolSpec, page: string): string[] {
       .map(([flag]) => `man/${tool.name}.1.md does not tell --${flag} of ${command}`),
   );
 }
-
-/** mt-launch is a script: what its usage and its page name must be the same. */
-export function scriptFlags(name: string, script: string, page: string): string[] {
-  const flags = (text: string) => new Set([...text.matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map((m) => m[0]));
-  const usage = script
-    .split("\n")
-    .filter((l) => l.startsWith("#") && l.includes(`${name} `))
-    .join("\n");
-  const synopsis = page.split(/^## /m).find((s) => s.startsWith("SYNOPSIS")) ?? "";
-  const [inScript, inPage] = [flags(usage), flags(synopsis)];
-  return [
-    ...[...inScript]
-      .filter((f) => !inPage.has(f))
-      .map((f) => `man/${name}.1.md does not tell ${f} of tools/${name}`),
-    ...[...inPage]
-      .filter((f) => !inScript.has(f))
-      .map((f) => `man/${name}.1.md tells ${f}, which tools/${name} does not`),
-  ];
-}

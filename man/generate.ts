@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import type { ToolSpec } from "../shared/cli/spec.ts";
 import { KINDS, type Kind } from "../shared/records/index.ts";
 import { kindSchema } from "../shared/records/json-schema.ts";
-import { brokenReferences, scriptFlags, untoldFlags } from "./check.ts";
+import { brokenReferences, untoldFlags } from "./check.ts";
 import { recordsPage } from "./records.ts";
 import { PARTS } from "./tables.ts";
 
@@ -18,8 +18,9 @@ const files = new Map<string, string>();
 
 const tools: ToolSpec[] = [];
 for (const name of readdirSync(join(root, "tools")).sort())
-  if (existsSync(join(root, "tools", name, "spec.ts")))
-    tools.push(((await import(`../tools/${name}/spec.ts`)) as { spec: ToolSpec }).spec);
+  for (const path of [`${name}/spec.ts`, `${name}-spec.ts`])
+    if (existsSync(join(root, "tools", path)))
+      tools.push(((await import(`../tools/${path}`)) as { spec: ToolSpec }).spec);
 
 for (const tool of tools) {
   const path = `man/${tool.name}.1.md`;
@@ -66,9 +67,6 @@ for (const file of readdirSync(join(root, "man")).filter((f) => f.endsWith(".md"
   pages.set(basename(file, ".md"), files.get(`man/${file}`) ?? readFileSync(join(root, "man", file), "utf8"));
 wrong.push(...brokenReferences(pages, tools));
 for (const tool of tools) wrong.push(...untoldFlags(tool, pages.get(`${tool.name}.1`) ?? ""));
-const launch = join(root, "tools/mt-launch");
-if (!tools.some((t) => t.name === "mt-launch"))
-  wrong.push(...scriptFlags("mt-launch", readFileSync(launch, "utf8"), pages.get("mt-launch.1") ?? ""));
 
 for (const line of wrong) process.stderr.write(`${line}\n`);
 process.exitCode = wrong.length > 0 ? 1 : 0;

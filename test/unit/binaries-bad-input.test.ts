@@ -19,10 +19,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
-import { ROOT } from "./shared-fixtures.ts";
+import { ROOT, specFile } from "./shared-fixtures.ts";
 
 const DIST = join(ROOT, "dist");
-const TOOLS = readdirSync(join(ROOT, "tools")).filter((t) => existsSync(join(ROOT, "tools", t, "spec.ts")));
+const TOOLS = [...readdirSync(join(ROOT, "tools")).filter((t) => existsSync(specFile(t))), "mt-launch"];
 const HERE = "mtt-here";
 const NOBODY = 65534;
 const isRoot = process.getuid?.() === 0;
@@ -144,7 +144,7 @@ function expectUsage(ran: Ran, what: string) {
 
 describe.each(TOOLS)("%s, its command line", (tool) => {
   test("a missing value, an extra argument and a near miss are refused with a hint", async () => {
-    const { spec } = (await import(join(ROOT, "tools", tool, "spec.ts"))) as { spec: ToolSpec };
+    const { spec } = (await import(specFile(tool))) as { spec: ToolSpec };
     expectUsage(run(call(`${tool} no-such-command`)), "command");
     for (const [command, c] of Object.entries(spec.commands)) {
       const places = Object.values(c.args).filter((a) => a.type === "positional");
@@ -360,7 +360,7 @@ describe("a range of a billion", () => {
 
 describe("stdin a terminal", () => {
   test.each(TOOLS)("%s: no command that can do without records hangs on it", async (tool) => {
-    const { spec } = (await import(join(ROOT, "tools", tool, "spec.ts"))) as { spec: ToolSpec };
+    const { spec } = (await import(specFile(tool))) as { spec: ToolSpec };
     for (const [command, c] of Object.entries(spec.commands)) {
       if (c.stdin !== "optional") continue;
       const words = [tool, command, ...(c.rest?.required ? ["--", "true"] : [])].join(" ");

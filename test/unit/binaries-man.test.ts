@@ -5,14 +5,13 @@ import { describe, expect, test } from "vitest";
 import { commandHelp, toolHelp } from "../../shared/cli/help.ts";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
 import { argsOf } from "../../shared/cli/spec.ts";
-import { ROOT } from "./shared-fixtures.ts";
+import { ROOT, specFile } from "./shared-fixtures.ts";
 
 const tools = readdirSync(join(ROOT, "tools")).filter(
   (t) => existsSync(join(ROOT, "tools", t, "main.ts")) && t !== "mt",
 );
 const page = (tool: string) => readFileSync(join(ROOT, "man", `${tool}.1.md`), "utf8");
-const specOf = async (tool: string) =>
-  ((await import(join(ROOT, "tools", tool, "spec.ts"))) as { spec: ToolSpec }).spec;
+const specOf = async (tool: string) => ((await import(specFile(tool))) as { spec: ToolSpec }).spec;
 
 test("mt carries every tool that there is", () => {
   const carried = [
@@ -21,7 +20,7 @@ test("mt carries every tool that there is", () => {
   expect(carried.sort()).toEqual(tools.sort());
 });
 
-describe.each(tools)("%s", (tool) => {
+describe.each([...tools, "mt-launch"])("%s", (tool) => {
   test("has a page with the usual parts, and every command stands in it", async () => {
     const text = page(tool);
     // NAME is the title line: "# mt-x(1) -- what it is".

@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { completion } from "../../shared/cli/completion.ts";
 import { SHELLS, type ToolSpec } from "../../shared/cli/spec.ts";
 import { spec as boot } from "../../tools/mt-boot/spec.ts";
+import { spec as launch } from "../../tools/mt-launch-spec.ts";
 import { spec as push } from "../../tools/mt-push/spec.ts";
 import { spec as topo } from "../../tools/mt-topo/spec.ts";
 import { tempDir } from "./shared-fixtures.ts";
@@ -42,6 +43,10 @@ describe("bash", () => {
     [topo, "mt-topo gen r", ["ring"]],
     [push, "mt-push --re", ["--retries"]],
     [push, "mt-push --only --re", ["--retries"]],
+    [launch, "mt-launch d", ["down"]],
+    [launch, "mt-launch up --h", ["--hosts", "--help"]],
+    [launch, "mt-launch up --via l", ["local"]],
+    [launch, "mt-launch down --ho", []],
   ])("%#: %s", (tool, line, expected) => {
     expect(offered(tool, line.split(" "))).toEqual(expected);
   });
@@ -54,6 +59,7 @@ describe.skipIf(!has("fish"))("fish", () => {
     [boot, "mt-boot up --accel k", ["kvm"]],
     [topo, "mt-topo gen ri", ["ring"]],
     [push, "mt-push --re", ["--retries"]],
+    [launch, "mt-launch up --fan", ["--fanout"]],
   ])("%#: %s", (tool, line, expected) => {
     const out = shell("fish", ["--no-config", "-c", `${completion(tool, "fish")}\ncomplete -C '${line}'`]);
     expect(
@@ -66,7 +72,7 @@ describe.skipIf(!has("fish"))("fish", () => {
 });
 
 describe.skipIf(!has("zsh"))("zsh", () => {
-  test.each([boot, push, topo])(
+  test.each([boot, launch, push, topo])(
     "$name: the script is one that it can read, and defines the completion",
     (tool) => {
       const file = join(tempDir(), `_${tool.name}`);

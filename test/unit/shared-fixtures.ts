@@ -8,6 +8,10 @@ import { onTestFinished } from "vitest";
 export const ROOT = resolve(import.meta.dirname, "../..");
 export const BUN = join(ROOT, ".build/bun/node_modules/.bin/bun");
 
+/** A script has its spec beside it. */
+export const specFile = (tool: string) =>
+  join(ROOT, "tools", tool === "mt-launch" ? "mt-launch-spec.ts" : `${tool}/spec.ts`);
+
 /** A directory that is removed when the test is done. */
 export function tempDir(): string {
   const dir = mkdtempSync(join(tmpdir(), "mtt-"));

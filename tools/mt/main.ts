@@ -1,6 +1,6 @@
 /**
  * All tools in one binary, told apart by the name that it is called by (links), or by its first word.
- * Each tool's main.ts runs when it is imported.
+ * Each tool's main.ts runs when it is imported. `mt --words` reads a command line for the script mt-launch.
  */
 import { basename } from "node:path";
 import { EXIT } from "../../shared/errors.ts";
@@ -8,14 +8,17 @@ import { TOOLS } from "./tools.ts";
 
 const calledAs = basename(process.argv0);
 let name = calledAs;
-if (!Object.hasOwn(TOOLS, name)) {
+const forScript = process.argv[2] === "--words" && process.argv[3] === "mt-launch";
+if (forScript) process.argv.splice(2, 2);
+else if (!Object.hasOwn(TOOLS, name)) {
   // `mt mt-boot …` or `mt boot …`
   const first = process.argv[2] ?? "";
   name = Object.hasOwn(TOOLS, first) ? first : `mt-${first}`;
   if (Object.hasOwn(TOOLS, name)) process.argv.splice(2, 1);
 }
 const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
-if (load) await load();
+if (forScript) await import("./words.ts");
+else if (load) await load();
 else {
   process.stderr.write(
     `mt: Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool\n  hint: one of: ${Object.keys(TOOLS).join(", ")}\n`,
