@@ -1,6 +1,7 @@
 /**
  * Every example of the man pages runs, on the compiled tools, as it is written there; only smaller (44 guests are
- * 4), and on hosts of a name of their own (kn is me). What has `<!-- no test: why -->` before it is left out.
+ * 4), and on hosts of a name of their own (kn is me). What has `<!-- no test: why -->` before it is left out; what
+ * has `<!-- run with: page -->` are commands of a block of that page, and run there, once.
  */
 import { cpSync, existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -9,20 +10,24 @@ import { Lab } from "./lab.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 
-/** The indented blocks of a page's EXAMPLES, as shell scripts. */
-function blocks(page: string): string[] {
+/** A block of a page's EXAMPLES, as the mark before it says: run, left out, or run with another page. */
+interface Block {
+  script: string;
+  mark?: string;
+}
+function allBlocks(page: string): Block[] {
   const text = readFileSync(join(root, "man", `${page}.md`), "utf8");
   const section = text.split(/^## /m).find((s) => s.startsWith("EXAMPLES"));
   if (!section) throw new Error(`${page} has no EXAMPLES`);
-  const found =
-    section.replaceAll(/^<!-- no test: .+ -->\n+(?: {4}.*\n)+/gm, "").match(/(?:^ {4}.*\n?)+/gm) ?? [];
-  return found.map((b) =>
-    b
+  return [...section.matchAll(/^(?:<!-- (.+) -->\n+)?((?: {4}.*\n)+)/gm)].map(([, mark, block]) => ({
+    mark,
+    script: block!
       .replaceAll(/^ {4}/gm, "")
       .replaceAll("kn", "me")
       .replaceAll(/\b44\b/g, "4"),
-  );
+  }));
 }
+const blocks = (page: string) => allBlocks(page).flatMap((b) => (b.mark === undefined ? [b.script] : []));
 
 /** A plan for this host alone, named me1: what a tool does without a tree. */
 const HERE =
@@ -66,6 +71,20 @@ test("no page with examples is left out", () => {
   expect(PAGES.map((p) => p.page).sort()).toEqual(
     [...tools.map((t) => `${t.slice(1, -1)}.1`), "mt-launch.1", "megatux.7"].sort(),
   );
+});
+
+test("every mark is one that is known; what runs with another page stands there, in that order", () => {
+  for (const { page } of PAGES)
+    for (const { script, mark } of allBlocks(page)) {
+      const [, other] = /^run with: (\S+)$/.exec(mark ?? "") ?? [];
+      if (other === undefined) {
+        expect(mark ?? "no test: none", page).toMatch(/^no test: \S/);
+        continue;
+      }
+      const lines = script.trim().split("\n");
+      const found = blocks(other).map((b) => b.split("\n").filter((line) => lines.includes(line)));
+      expect(found, page).toContainEqual(lines);
+    }
 });
 
 describe.skipIf(process.getuid?.() !== 0)("examples of the man pages (needs root)", () => {
