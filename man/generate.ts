@@ -9,7 +9,7 @@ import { KINDS, type Kind } from "../shared/records/index.ts";
 import { kindSchema } from "../shared/records/json-schema.ts";
 import { brokenReferences, untoldFlags } from "./check.ts";
 import { recordsPage } from "./records.ts";
-import { PARTS } from "./tables.ts";
+import { exitTable, PARTS } from "./tables.ts";
 
 const root = join(import.meta.dirname, "..");
 const wrong: string[] = [];
@@ -25,26 +25,31 @@ for (const name of readdirSync(join(root, "tools")).sort())
 for (const tool of tools) {
   const path = `man/${tool.name}.1.md`;
   if (!existsSync(join(root, path))) wrong.push(`${path}: ${tool.name} has no page`);
-  else files.set(path, withParts(path, readFileSync(join(root, path), "utf8"), tool));
+  else {
+    const parts = Object.entries(PARTS).map(([part, write]) => [part, () => write(tool)] as const);
+    files.set(path, fill(path, readFileSync(join(root, path), "utf8"), Object.fromEntries(parts)));
+  }
 }
 files.set("man/mt-records.5.md", recordsPage());
+const suite = readFileSync(join(root, "man/megatux.7.md"), "utf8");
+files.set("man/megatux.7.md", fill("man/megatux.7.md", suite, { exit: exitTable }));
 for (const kind of Object.keys(KINDS) as Kind[])
   files.set(`schemas/${kind}.schema.json`, `${JSON.stringify(kindSchema(kind), undefined, 2)}\n`);
 
-/** The page with what stands between `<!-- generated: X -->` and `<!-- end -->` written anew. */
-function withParts(path: string, page: string, tool: ToolSpec): string {
+/** The page with what stands between `<!-- generated: X -->` and `<!-- end -->` written anew; it has every part. */
+function fill(path: string, page: string, parts: Readonly<Record<string, () => string>>): string {
   const found = new Set<string>();
   const text = page.replaceAll(
     /^<!-- generated: (\w+) -->\n[\s\S]*?^<!-- end -->$/gm,
     (whole: string, part: string) => {
       found.add(part);
-      return PARTS[part] ? `<!-- generated: ${part} -->\n\n${PARTS[part](tool)}\n\n<!-- end -->` : whole;
+      return parts[part] ? `<!-- generated: ${part} -->\n\n${parts[part]()}\n\n<!-- end -->` : whole;
     },
   );
-  for (const part of new Set([...Object.keys(PARTS), ...found]))
-    if (!PARTS[part] || !found.has(part))
+  for (const part of new Set([...Object.keys(parts), ...found]))
+    if (!parts[part] || !found.has(part))
       wrong.push(
-        `${path}: ${PARTS[part] ? "lacks" : "has an unknown"} <!-- generated: ${part} --> … <!-- end -->`,
+        `${path}: ${parts[part] ? "lacks" : "has an unknown"} <!-- generated: ${part} --> … <!-- end -->`,
       );
   return text;
 }

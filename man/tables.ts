@@ -37,8 +37,11 @@ export const PARTS: Readonly<Record<string, (tool: ToolSpec) => string>> = {
       })
       .join("\n\n"),
   records: (tool) => block(commandsOf(tool).map(([name, c]) => [name, recordsText(c)])),
-  exit: (tool) => block(exitRows(tool)),
+  exit: (tool) => exitTable(tool),
 };
+
+/** What exit codes mean: in a tool, or where none is given in all of them. */
+export const exitTable = (tool: Pick<ToolSpec, "exits"> = {}) => block(exitRows(tool));
 
 const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 

@@ -70,7 +70,7 @@ const flagCells = (r: FlagRow) =>
   ] as const;
 
 /** Every exit code, as this tool means it. */
-export const exitRows = (tool: ToolSpec): [string, string][] =>
+export const exitRows = (tool: Pick<ToolSpec, "exits">): [string, string][] =>
   Object.entries({ ...EXIT_MEANINGS, ...tool.exits });
 
 const kindsText = (kinds: readonly Kind[]) => kinds.join(", ") || "no records";

@@ -3,6 +3,7 @@
  * Flags and arguments are citty's definitions; what citty lacks (kinds, examples, exit codes) is beside.
  */
 import type { ArgDef, ArgsDef } from "citty";
+import type { EXIT } from "../errors.ts";
 import type { Kind } from "../records/index.ts";
 
 export interface Example {
@@ -81,7 +82,7 @@ export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
 /** What exit codes mean in every tool. */
-export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
+export const EXIT_MEANINGS: Readonly<Record<(typeof EXIT)[keyof typeof EXIT], string>> = {
   0: "all done",
   1: "some of this tool's own records failed; they are in the stream",
   64: "usage: an unknown flag or command, a missing or extra argument",
