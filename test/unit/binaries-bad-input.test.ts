@@ -405,17 +405,20 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
     expect(run(call("mt-tree map -- cat"), text(PLAN))).toMatchObject({ code: 0, stdout: text(PLAN) });
   });
 
+  const noKsm = 'mkdir -p "$W/none"; mount --bind "$W/none" /sys/kernel/mm/ksm';
   test("mt-ksm settle and report where the kernel has no KSM: 69, the plan passed on", () => {
     for (const command of ["mt-ksm settle", "mt-ksm report"]) {
-      const ran = inNamespace(
-        'mkdir -p "$W/none"; mount --bind "$W/none" /sys/kernel/mm/ksm',
-        command,
-        text(PLAN),
-      );
+      const ran = inNamespace(noKsm, command, text(PLAN));
       expect(ran.code, ran.stderr).toBe(69);
       expect(ran.stderr).toMatch(/this kernel has no KSM\n {2}hint: .*CONFIG_KSM/);
       expect(ran.lines.filter((l) => !l.includes('"sample"'))).toEqual(PLAN);
     }
+  });
+  test("mt-ksm down where the kernel has no KSM: nothing to give back, 0", () => {
+    const plan = inNamespace(noKsm, "mt-ksm down", text(PLAN));
+    expect([plan.code, plan.stderr, plan.stdout]).toEqual([0, "", text(PLAN)]);
+    const named = inNamespace(noKsm, "mt-ksm down --experiment mttbad", "");
+    expect([named.code, named.stderr, named.stdout]).toEqual([0, "", ""]);
   });
 });
 

@@ -1,16 +1,20 @@
-/** mt-ksm down: gives this host's share in the settings back; at `end`, or at once with --experiment. */
+/**
+ * mt-ksm down: gives this host's share in the settings back; at `end`, or at once with --experiment. Where the
+ * kernel has no KSM nobody took any.
+ */
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
 import { EXIT, mtError } from "../../shared/errors.ts";
 import { leaseHolder } from "../../shared/names.ts";
 import { isId } from "./experiment.ts";
-import { whatIsMissing } from "./kernel.ts";
+import { has, whatIsMissing } from "./kernel.ts";
 import { giveBack } from "./settings.ts";
 
 export const down: Run = async (invocation) => {
   const { tool } = invocation;
   const host = hostOf(invocation);
-  const missing = whatIsMissing(true);
+  const nothing = !has("run");
+  const missing = nothing ? undefined : whatIsMissing(true);
   const given = invocation.args.experiment;
   if (typeof given === "string") {
     if (!isId(given))
@@ -23,6 +27,7 @@ export const down: Run = async (invocation) => {
         ),
       );
     if (missing) return complain(tool, missing);
+    if (nothing) return EXIT.ok;
     return (await giveBack(leaseHolder(host, given))).match(
       () => EXIT.ok,
       (error) => complain(tool, error),
@@ -51,6 +56,7 @@ export const down: Run = async (invocation) => {
           ? mtError("data", "Cannot give KSM back: no experiment record came")
           : missing;
       if (error) return context.note(error);
+      if (nothing) return;
       const done = await giveBack(leaseHolder(host, experiment!));
       if (done.isErr()) context.note(done.error);
     },

@@ -63,7 +63,7 @@ export const spec: ToolSpec = {
     { command: "mt-ksm down --experiment abilene", does: "put the settings back, without a plan" },
   ],
   exits: {
-    69: "the kernel has no KSM (CONFIG_KSM); the plan is passed on",
+    69: "settle, report: the kernel has no KSM (CONFIG_KSM); the plan is passed on",
     75: "the lease stays locked",
     77: "not root",
   },
