@@ -31,6 +31,15 @@ export interface Link {
   floods?: string[];
 }
 
+/** A link as it is once our commands have run: what later batches build on. */
+export const madeLink = (link: Pick<Link, "ifname" | "kind" | "alias" | "mtu"> & Partial<Link>): Link => ({
+  up: true,
+  arp: true,
+  group: "default",
+  addresses: [],
+  ...link,
+});
+
 interface IpLink {
   ifname: string;
   ifalias?: string;

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { type Command, runBatch } from "./batch.ts";
-import { type Link, misfit, portCounts } from "./kernel.ts";
+import { type Link, madeLink, misfit, portCounts } from "./kernel.ts";
 import { insideRouters, makeNamespaces, type RouterWork } from "./routers.ts";
 import type { SegmentState } from "./segments.ts";
 import { type Shaper, shapeLine } from "./shape.ts";
@@ -92,17 +92,7 @@ export async function buildPorts(
     if (line !== undefined) shape.push({ line, failed });
     else if (there?.qdisc !== undefined) shape.push({ line: `qdisc del dev ${name} root`, failed });
     segment.ports++;
-    links.set(name, {
-      ifname: name,
-      kind: kindOf(port),
-      alias,
-      master: bridge,
-      mtu,
-      up: true,
-      arp: true,
-      group: "default",
-      addresses: [],
-    });
+    links.set(name, madeLink({ ifname: name, kind: kindOf(port), alias, mtu, master: bridge }));
   }
   await runBatch("ip", set);
   await runBatch("tc", shape);

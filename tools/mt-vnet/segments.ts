@@ -1,7 +1,7 @@
 /** Segments: a bridge each, and a VXLAN tunnel with head-end replication where other hosts have members. */
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { type Command, runBatch } from "./batch.ts";
-import { ALL_ZERO, type Link, misfit } from "./kernel.ts";
+import { ALL_ZERO, type Link, madeLink, misfit } from "./kernel.ts";
 import type { SegmentPlan, Tunnel } from "./segment-plan.ts";
 import { sealed, withoutIpv6 } from "./sysctl.ts";
 
@@ -52,16 +52,7 @@ export async function buildSegments(
       );
     if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.arp)
       add(set, `link set dev ${bridge} mtu ${mtu} alias ${alias} arp off up`);
-    links.set(bridge, {
-      ifname: bridge,
-      kind: "bridge",
-      alias,
-      mtu,
-      up: true,
-      arp: false,
-      group: "default",
-      addresses: [],
-    });
+    links.set(bridge, madeLink({ ifname: bridge, kind: "bridge", alias, mtu, arp: false }));
     const older = links.get(plan.tunnelName);
     // All members are on this host by now.
     if (!tunnel && older?.kind === "vxlan" && older.master === bridge) {
@@ -132,19 +123,6 @@ function planTunnel(
   for (const remote of tunnel.remotes)
     if (!floods.delete(remote)) add(fdb, `fdb append ${ALL_ZERO} dev ${link} dst ${remote}`);
   for (const gone of floods) add(fdb, `fdb del ${ALL_ZERO} dev ${link} dst ${gone}`);
-  links.set(link, {
-    ifname: link,
-    kind: "vxlan",
-    alias,
-    master: bridge,
-    mtu,
-    up: true,
-    arp: true,
-    group: "default",
-    addresses: [],
-    vni,
-    udp_port,
-    local,
-    floods: tunnel.remotes,
-  });
+  const ends = { vni, udp_port, local, floods: tunnel.remotes };
+  links.set(link, madeLink({ ifname: link, kind: "vxlan", alias, mtu, master: bridge, ...ends }));
 }
