@@ -329,7 +329,7 @@ describe("a range of a billion", () => {
     expect(performance.now() - began).toBeLessThan(5_000);
     return done;
   };
-  test.each(["mt-boot up", "mt-boot down", "mt-boot check", "mt-boot resume", "mt-vnet up"])(
+  test.each(["mt-boot up", "mt-boot down", "mt-boot check", "mt-boot resume", "mt-vnet up", "mt-vnet down"])(
     "%s fails the record at once, the rest goes on",
     (command) => {
       const ran = quick(() =>

@@ -357,6 +357,40 @@ describe("mt-vnet up", () => {
     expect(vnet("a", ["down"], own).code).toBe(0);
   });
 
+  it("leaves links of others that have our names, and says so; takes away its own half-made ones", () => {
+    const own = lines({ ...lanA, id: "else" }, guest("w[0-2]", "else"));
+    const bridge = bridgeName(EXP, "else");
+    const taps = [0, 1, 2].map((k) => tapName(EXP, `w${k}`, 0));
+    ip("-n", netns.a, "link", "add", bridge, "type", "veth", "peer", "name", "zz");
+    ip("-n", netns.a, "tuntap", "add", "dev", taps[0]!, "mode", "tap");
+    ip("-n", netns.a, "tuntap", "add", "dev", taps[1]!, "mode", "tap");
+    ip("-n", netns.a, "link", "set", taps[1]!, "alias", "mine");
+    ip("-n", netns.a, "link", "add", taps[2]!, "type", "bridge");
+    ip("-n", netns.a, "link", "set", taps[2]!, "alias", `mt:${EXP}:guest:w2:0`);
+    const { code, out } = vnet("a", ["down"], own);
+    expect(code).toBe(1);
+    expect(out.find((r) => r.kind === "switch")).toMatchObject({
+      state: "failed",
+      error: {
+        by: "mt-vnet",
+        message: `Cannot remove link ${bridge}: it is a veth, which mt-vnet did not make`,
+      },
+    });
+    expect(out.filter((r) => r.kind === "guest").map((g) => [g.id, g.state])).toEqual([
+      ["w0", undefined],
+      ["w1", "failed"],
+      ["w2", undefined],
+    ]);
+    expect(out.find((r) => r.id === "w1")!.error).toMatchObject({
+      message: `Cannot remove link ${taps[1]}: it is a tap with the alias mine, which mt-vnet did not make`,
+      hint: `ip link del ${taps[1]}, where nobody needs it`,
+    });
+    const names = namesOf(netns.a);
+    expect([bridge, ...taps].filter((n) => names.includes(n))).toEqual([bridge, taps[1]]);
+    for (const link of [bridge, taps[1]!]) ip("-n", netns.a, "link", "del", link);
+    expect(vnet("a", ["down"], own).code).toBe(0);
+  });
+
   it("says with whom a tunnel collides, and what to do", () => {
     // As by an experiment whose id has the same tunnel port.
     const port = String(tunnelPort(EXP));

@@ -1,6 +1,7 @@
 /**
  * mt-vnet down: when `end` has come, removes what the plan names on this host; with --experiment, all
- * that has the experiment's name on it. Then gives back the lease on the ARP table.
+ * that has the experiment's name on it. Then gives back the lease on the ARP table. A link of somebody else that
+ * has one of our names stays, and what it stands in the way of is failed.
  */
 import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
@@ -18,7 +19,7 @@ import { members, parseRange } from "../../shared/ranges.ts";
 import type { Guest, Router } from "../../shared/records/index.ts";
 import { foldOutcomes, type Outcome } from "../../shared/records/members.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
-import { namespaces, readLinks, whatIsMissing } from "./kernel.ts";
+import { isOf, namespaces, notOurs, readLinks, whatIsMissing } from "./kernel.ts";
 import { releaseNeighbourTable } from "./neighbours.ts";
 import { remove } from "./remove.ts";
 import { isHere } from "./segment-plan.ts";
@@ -56,7 +57,14 @@ async function downPlan(invocation: Invocation): Promise<number> {
     if (error) return context.note(error);
     const there = orThrow(await readLinks());
     const present = new Set(namespaces(routerNamespacePrefix(host, name())));
-    left = await remove({ links, namespaces: [...routers].filter((r) => present.has(r)) }, there);
+    const strangers = new Map<string, MtError>();
+    for (const link of there.values()) {
+      const error = links.has(link.ifname) ? notOurs(link, name()) : undefined;
+      if (error) strangers.set(link.ifname, error);
+    }
+    for (const stranger of strangers.keys()) links.delete(stranger);
+    const removed = await remove({ links, namespaces: [...routers].filter((r) => present.has(r)) }, there);
+    left = new Map([...removed, ...strangers]);
     const released = await releaseNeighbourTable(host, name());
     if (released.isErr()) context.note(released.error);
     for (const id of segments) {
@@ -91,8 +99,11 @@ async function downPlan(invocation: Invocation): Promise<number> {
         return context.atEnd(() => routerOutcome(r, [netns, ...ports], context));
       },
       guest: (g, context) => {
-        const taps = tapsOf(g, name());
-        if (!taps) return undefined;
+        const range = parseRange(g.id);
+        if (range.isErr()) return context.failed(g, range.error);
+        const taps = [...members(range.value)].map((id) =>
+          g.interfaces.map((_, n) => tapName(name(), id, n)),
+        );
         for (const names of taps) for (const tap of names) links.add(tap);
         return context.atEnd(() => guestOutcome(g, taps, context));
       },
@@ -119,13 +130,6 @@ async function downPlan(invocation: Invocation): Promise<number> {
   }
 }
 
-/** Names of the taps of every member; undefined for an id that names none. */
-function tapsOf(guest: Guest, experiment: string): string[][] | undefined {
-  const range = parseRange(guest.id);
-  if (range.isErr()) return undefined;
-  return [...members(range.value)].map((id) => guest.interfaces.map((_, n) => tapName(experiment, id, n)));
-}
-
 async function downExperiment(invocation: Invocation, experiment: string): Promise<number> {
   const id = experimentArg(experiment);
   if (id.isErr()) return complain(invocation.tool, id.error);
@@ -133,9 +137,7 @@ async function downExperiment(invocation: Invocation, experiment: string): Promi
   if (missing) return complain(invocation.tool, missing);
   const host = hostOf(invocation);
   const there = orThrow(await readLinks());
-  const mine = [...there.values()]
-    .filter((l) => l.alias?.startsWith(`mt:${experiment}:`))
-    .map((l) => l.ifname);
+  const mine = [...there.values()].filter((l) => isOf(experiment, l)).map((l) => l.ifname);
   const left = await remove(
     { links: new Set(mine), namespaces: namespaces(routerNamespacePrefix(host, experiment)) },
     there,

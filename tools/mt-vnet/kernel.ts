@@ -94,7 +94,7 @@ export async function readDetails(
   links: ReadonlyMap<string, Link>,
   experiment: string,
 ): Promise<Result<void, MtError>> {
-  const ours = [...links.values()].filter((l) => l.alias?.startsWith(`mt:${experiment}:`));
+  const ours = [...links.values()].filter((l) => isOf(experiment, l));
   if (ours.length === 0) return ok(undefined);
   const qdiscs = await readJson<{ kind: string; dev?: string; root?: boolean }>("tc", ["qdisc", "show"]);
   if (qdiscs.isErr()) return qdiscs.map(() => undefined);
@@ -138,6 +138,24 @@ export function misfit(link: Link, kind: string, alias: string): "half-made" | M
     "failed",
     `link ${link.ifname} is in the way: mt-vnet makes a ${kind} of this name, and it is ${link.kind ? `a ${link.kind}` : "hardware"}`,
     `ip link del ${link.ifname}`,
+  );
+}
+
+/** The kind of link that a name of shared/names.ts says, by its first letter. */
+const KIND_OF: Readonly<Record<string, string>> = { b: "bridge", x: "vxlan", t: "tap", v: "veth" };
+
+/** Whether a link is of this experiment, by its alias. */
+export const isOf = (experiment: string, { alias }: Link) => alias?.startsWith(`mt:${experiment}:`) === true;
+
+/** Why a link that has a name of ours is not to be removed: no alias of ours, nor a link that has none yet. */
+export function notOurs(link: Link, experiment: string): MtError | undefined {
+  if (isOf(experiment, link)) return undefined;
+  if (link.alias === undefined && link.kind === KIND_OF[link.ifname[0]!]) return undefined;
+  const what = link.kind ? `a ${link.kind}` : "hardware";
+  return mtError(
+    "failed",
+    `Cannot remove link ${link.ifname}: it is ${what}${link.alias === undefined ? "" : ` with the alias ${link.alias}`}, which mt-vnet did not make`,
+    `ip link del ${link.ifname}, where nobody needs it`,
   );
 }
 
