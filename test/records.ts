@@ -39,3 +39,14 @@ export function expectRecords(text: string): Rec[] {
       return record;
     });
 }
+
+/** Checks what a tool said of its own: the records of `out` that were not in its input, which may be bad on purpose. */
+export function expectNew(out: string, input: string | Buffer): Rec[] {
+  const came = new Set(input.toString().split("\n"));
+  return expectRecords(
+    out
+      .split("\n")
+      .filter((line) => line.startsWith('{"kind":') && !came.has(line))
+      .join("\n"),
+  );
+}

@@ -19,6 +19,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
+import { type Rec as AnyRec, expectNew, expectRecords } from "../records.ts";
 import { ROOT, specFile } from "./shared-fixtures.ts";
 
 const DIST = join(ROOT, "dist");
@@ -77,8 +78,9 @@ interface Ran {
   stderr: string;
   lines: string[];
 }
-const result = (done: SpawnSyncReturns<Buffer>): Ran => {
+const result = (done: SpawnSyncReturns<Buffer>, input: string | Buffer): Ran => {
   const stdout = done.stdout.toString();
+  expectNew(stdout, input);
   return {
     code: done.status,
     stdout,
@@ -105,6 +107,7 @@ function run(words: readonly string[], input: string | Buffer = "", env: NodeJS.
       killSignal: "SIGKILL",
       maxBuffer: 1 << 28,
     }),
+    input,
   );
 }
 const call = (command: string) => {
@@ -120,9 +123,7 @@ const inNamespace = (setup: string, command: string, input: string, env: NodeJS.
 const hidden = (file: string) => `mount --bind /dev/null ${file}`;
 
 /** A record of the stream by kind and id; its failure, where it has one. */
-interface Rec {
-  kind: string;
-  id: string;
+interface Rec extends AnyRec {
   state?: string;
   line?: number;
   error?: { by: string; code: string; message: string; hint?: string };
@@ -591,7 +592,7 @@ describe.skipIf(!isRoot)("hosts (needs root)", () => {
     expect(refused.stderr).toMatch(/mt-mttx1 is there and is not of this tree\n {2}hint: /);
     expect(run(call("mt-tree down"), "", tree("b")).code).toBe(0);
     const ran = run(call("mt-tree exec mttx1 -- echo here"), "", tree("a"));
-    expect([ran.code, (JSON.parse(ran.stdout) as { stdout: string }).stdout]).toEqual([0, "here\n"]);
+    expect([ran.code, expectRecords(ran.stdout)[0]!.stdout]).toEqual([0, "here\n"]);
     expect(run(call("mt-tree down"), "", tree("a")).code).toBe(0);
   });
 });

@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ToolSpec } from "../../shared/cli/spec.ts";
-import { expectRecords } from "../records.ts";
+import { expectNew, expectRecords, type Rec } from "../records.ts";
 import { ROOT } from "./shared-fixtures.ts";
 
 const DIST = join(ROOT, "dist");
@@ -155,7 +155,9 @@ function runTool(
     killSignal: "SIGKILL",
     maxBuffer: 1 << 28,
   });
-  return { code: done.status, stdout: done.stdout.toString(), stderr: done.stderr.toString() };
+  const stdout = done.stdout.toString();
+  expectNew(stdout, input);
+  return { code: done.status, stdout, stderr: done.stderr.toString() };
 }
 /** A shell line around a tool: "$@" is the tool with its words. */
 function shell(script: string, filter: FilterCase, extra: NodeJS.ProcessEnv = {}): Ran {
@@ -213,10 +215,9 @@ describe.each(named)("%s", (_, filter) => {
         expect(done.stdout.split("\n").filter((l) => l.includes('"kind":"end"'))).toEqual([]);
         continue;
       }
-      expectRecords(done.stdout);
+      const error = expectRecords(done.stdout).find((r) => r.kind === "error");
       const out = passed(done.stdout, filter);
       expect(out.filter((l) => !l.startsWith('{"kind":"error"'))).toEqual(PLAN);
-      const error = JSON.parse(out.find((l) => l.startsWith('{"kind":"error"'))!);
       expect(error).toMatchObject({
         kind: "error",
         line: 4,
@@ -296,9 +297,9 @@ describe.each(named)("%s", (_, filter) => {
       return;
     }
     const out = passed(done.stdout, filter);
-    const errors = out
-      .filter((l) => l.startsWith('{"kind":"error"'))
-      .map((l) => JSON.parse(l) as { raw: string; error: { code: string } });
+    const errors = expectNew(done.stdout, join_(texts)).filter(
+      (r): r is Rec & { raw: string; error: { code: string } } => r.kind === "error",
+    );
     for (const text of texts)
       expect(out.includes(text) || errors.some((e) => e.raw === text && e.error.code === "data"), text).toBe(
         true,

@@ -96,7 +96,9 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
 
     const exits = await boot(["exec", "g0", "--", "true"]);
     expect(exits.code).toBe(1);
-    expect(JSON.parse(exits.stdout)).toMatchObject({ kind: "exit", id: "g0", guest: "g0", state: "failed" });
+    expect(expectRecords(exits.stdout)).toMatchObject([
+      { kind: "exit", id: "g0", guest: "g0", state: "failed" },
+    ]);
 
     for (let round = 0; round < 2; round++) {
       const down = await boot(["down"], text);

@@ -15,6 +15,7 @@ import { askable, choosePairs } from "../../tools/mt-status/pairs.ts";
 import { PING_SCRIPT, probeCommand, probePlan } from "../../tools/mt-status/probe.ts";
 import { bystanders, isOurs, type ProcessFacts } from "../../tools/mt-status/processes.ts";
 import { tallyOf } from "../../tools/mt-status/tally.ts";
+import { expectRecords, type Rec } from "../records.ts";
 
 const MT_STATUS = resolve("dist/mt-status");
 const header = { kind: "experiment" as const, id: "mtt", version: 1, seed: 7 };
@@ -97,20 +98,18 @@ describe("who pings whom", () => {
   });
 
   it("puts targets into records and never into the script", () => {
-    const lines = probePlan(
+    const text = probePlan(
       header,
       [
         { kind: "host", id: "kn1", cores: 2, mem_mib: 9 },
         { kind: "host", id: "kn9", cores: 2, mem_mib: 9 },
       ],
       choosePairs(runs, 7, 16),
-    )
-      .trim()
-      .split("\n")
-      .map((l) => JSON.parse(l));
+    );
+    const lines = expectRecords(text);
     expect(lines.map((l) => l.kind)).toEqual(["experiment", "host", "guest", "guest", "guest", "end"]);
     expect(lines[2]).toMatchObject({ id: "g[0-3]", targets: [expect.any(String), expect.any(String)] });
-    expect(lines[5].counts).toEqual({ host: 1, guest: 9 });
+    expect(lines[5]!.counts).toEqual({ host: 1, guest: 9 });
     const command = probeCommand(60);
     expect(command.slice(-5)).toEqual(["/bin/sh", "-c", PING_SCRIPT, "probe", "{targets}"]);
     // The script as a shell reads it, with the loopback, an address that no host has, and a hostile word.
@@ -241,7 +240,14 @@ describe("the compiled tool", () => {
   const status = (args: string[], input = "") => {
     const done = spawnSync(MT_STATUS, args, { input, encoding: "utf8", timeout: 50_000, env });
     if (done.error) throw done.error;
+    if (done.stdout.startsWith("{")) expectRecords(done.stdout);
     return { code: done.status, out: done.stdout, err: done.stderr };
+  };
+  /** The one record that it gave. */
+  const only = (out: string): Rec => {
+    const [record, ...more] = expectRecords(out);
+    expect(more).toEqual([]);
+    return record!;
   };
   const text = (records: object[]) => records.map((r) => `${JSON.stringify(r)}\n`).join("");
   const whole = {
@@ -270,7 +276,7 @@ describe("the compiled tool", () => {
     expect(checked.code).toBe(0);
     const verdict = checked.out.slice(plan.length, -end.length);
     expect(checked.out).toBe(plan + verdict + end);
-    expect(JSON.parse(verdict)).toMatchObject({
+    expect(only(verdict)).toMatchObject({
       hosts: 1,
       guests: 1,
       ready: 1,
@@ -287,7 +293,7 @@ describe("the compiled tool", () => {
     expect([cut.code, cut.out]).toEqual([65, ""]);
     const kept = status(["history", "--experiment", "mtt", "--last", "1"]).out.trim().split("\n");
     expect(kept).toHaveLength(1);
-    expect(JSON.parse(kept[0]!)).toMatchObject({ ...JSON.parse(short.out), time: expect.any(String) });
+    expect(only(kept[0]!)).toMatchObject({ ...only(short.out), time: expect.any(String) });
   });
 
   it("draws a table with totals and errors, without escape sequences from records", () => {
@@ -317,12 +323,12 @@ describe("the compiled tool", () => {
     const before = join(dir, "before.json");
     writeFileSync(before, status(["snapshot"]).out);
     // Other tests may be at work on this machine: what is theirs is told, but is not looked at.
-    const mine = (record: { left?: string[] }) =>
-      (record.left ?? []).filter((l) => l.includes(dir) || l.includes("sleep 61"));
+    const mine = (record: Rec) =>
+      ((record.left as string[] | undefined) ?? []).filter((l) => l.includes(dir) || l.includes("sleep 61"));
     const clean = status(["left", "--since", before, "--grace", "0.5"], text([whole]));
-    expect(mine(JSON.parse(clean.out))).toEqual([]);
-    expect(clean.code).toBe(JSON.parse(clean.out).left_behind === 0 ? 0 : 1);
-    expect(Object.keys(JSON.parse(clean.out)).slice(9, 11)).toEqual(["left_behind", "seconds"]);
+    expect(mine(only(clean.out))).toEqual([]);
+    expect(clean.code).toBe(only(clean.out).left_behind === 0 ? 0 : 1);
+    expect(Object.keys(only(clean.out)).slice(9, 11)).toEqual(["left_behind", "seconds"]);
 
     mkdirSync(join(dir, "run/x"), { recursive: true });
     writeFileSync(join(dir, "run/x/file"), "");
@@ -334,7 +340,7 @@ describe("the compiled tool", () => {
     });
     const dirty = status(["left", "--since", before, "--grace", "0.2"], text([whole]));
     expect(dirty.code).toBe(1);
-    const verdict = JSON.parse(dirty.out);
+    const verdict = only(dirty.out);
     expect(verdict.left_behind).toBeGreaterThanOrEqual(2);
     expect(mine(verdict)).toEqual([`process ${child.pid}: sleep 61`, `file ${join(dir, "run/x/file")}`]);
     expect(status(["left", "--since", before, "--grace", "0"]).code).toBe(1);
@@ -342,7 +348,7 @@ describe("the compiled tool", () => {
     process.kill(child.pid!, "SIGKILL");
     await waitFor(() => (child.exitCode !== null || child.signalCode !== null ? true : undefined), 10);
     rmSync(join(dir, "run"), { recursive: true });
-    const gone = JSON.parse(status(["left", "--since", before, "--grace", "0.5"]).out);
+    const gone = only(status(["left", "--since", before, "--grace", "0.5"]).out);
     expect(gone).toMatchObject({ kind: "sample", id: "machine" });
     expect(mine(gone)).toEqual([]);
   });
