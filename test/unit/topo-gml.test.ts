@@ -80,6 +80,33 @@ describe("GML", () => {
   });
 });
 
+describe("a directed graph", () => {
+  const text = decodeText(fixture("directed.gml"));
+  const linksOf = (gml: string) =>
+    graphIn(gml)
+      ._unsafeUnwrap()
+      .links.map(({ a, b }) => `${a}-${b}`);
+
+  it("has one link where there are edges both ways, as slow as the slower one", () => {
+    const graph = graphIn(text)._unsafeUnwrap();
+    expect(linksOf(text)).toEqual(["0-1", "1-2", "2-3", "3-0", "3-0"]);
+    expect(graph.links[0]).toMatchObject({ rate_mbit: 1 });
+    expect(graph.notes).toEqual(["1 link has another rate each way: the slower one is taken"]);
+    const { routers } = routedFrom(graph)._unsafeUnwrap();
+    expect(routers.map((r) => r.interfaces.map((i) => i.peer))).toEqual([
+      ["b", "d", "d"],
+      ["a", "c"],
+      ["b", "d"],
+      ["c", "a", "a"],
+    ]);
+  });
+
+  it("keeps every edge where it is a multigraph, or not directed", () => {
+    expect(linksOf(text.replace("directed 1", "directed 1 multigraph 1"))).toHaveLength(8);
+    expect(linksOf(text.replace("directed 1", "directed 0"))).toHaveLength(8);
+  });
+});
+
 describe("names", () => {
   it("are readable, valid and unique, also where suffixes meet labels", () => {
     expect(["New York", "Zürich", "Łódź", "Washington, D.C.", "東京"].map(slug)).toEqual([

@@ -24,7 +24,10 @@ export interface Graph {
   notes: string[];
 }
 
-/** The graph in a GML file. Links from a node to itself are left out; parallel links stay. */
+/**
+ * The graph in a GML file. Links from a node to itself are left out; parallel links stay. In a directed graph that
+ * is no multigraph, A → B and B → A are the two directions of one link, as slow as the slower one.
+ */
 export function graphOf(root: GmlList): Result<Graph, MtError> {
   const graphs = listsOf(root, "graph");
   if (graphs.length !== 1)
@@ -51,6 +54,10 @@ export function graphOf(root: GmlList): Result<Graph, MtError> {
   }
   if (graph.nodes.length === 0) return fail("data", "Cannot import GML: the graph has no node");
   let loops = 0;
+  let uneven = 0;
+  const paired = numberOf(firstOf(list, "directed")) === 1 && numberOf(firstOf(list, "multigraph")) !== 1;
+  /** Links that wait for their other direction, by the ends as that would name them. */
+  const oneWay = new Map<string, GraphLink[]>();
   for (const edge of listsOf(list, "edge")) {
     const ends: number[] = [];
     for (const end of ["source", "target"]) {
@@ -62,9 +69,28 @@ export function graphOf(root: GmlList): Result<Graph, MtError> {
         return fail("data", `Cannot import GML line ${edge.line}: ${end} ${id.slice(0, 40)} is no node`);
       ends.push(place);
     }
-    if (ends[0] === ends[1]) loops++;
-    else graph.links.push({ a: ends[0]!, b: ends[1]!, rate_mbit: rateOf(edge) });
+    const [a, b] = ends as [number, number];
+    const rate_mbit = rateOf(edge);
+    const other = paired ? oneWay.get(`${a} ${b}`)?.shift() : undefined;
+    if (a === b) loops++;
+    else if (other) {
+      if (other.rate_mbit !== rate_mbit) uneven++;
+      if ((rate_mbit ?? Infinity) < (other.rate_mbit ?? Infinity)) other.rate_mbit = rate_mbit;
+    } else {
+      const link = { a, b, rate_mbit };
+      graph.links.push(link);
+      const back = `${b} ${a}`;
+      if (paired)
+        oneWay
+          .set(back, oneWay.get(back) ?? [])
+          .get(back)!
+          .push(link);
+    }
   }
+  if (uneven > 0)
+    graph.notes.push(
+      `${uneven} link${uneven > 1 ? "s have" : " has"} another rate each way: the slower one is taken`,
+    );
   if (loops > 0) graph.notes.push(`${loops} link${loops > 1 ? "s" : ""} from a node to itself left out`);
   return ok(graph);
 }
