@@ -16,6 +16,9 @@ export const memberSchema = Type.Object(
 );
 export type Member = Static<typeof memberSchema>;
 
+/** Ports that a segment can have on one host, its tunnel being one: the kernel's BR_MAX_PORTS, less the one that it keeps. */
+export const BRIDGE_PORTS_MAX = 1023;
+
 export const segmentSchema = Type.Object(
   {
     kind: Type.Literal("segment"),

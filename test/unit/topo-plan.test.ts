@@ -467,3 +467,29 @@ describe("place", () => {
     expect(new Set(records(plan.guests).map((g) => g.host)).size).toBe(4400);
   });
 });
+
+describe("ports of a bridge", () => {
+  // One router, so one LAN: its guests and the router's own port.
+  const placed = (guests: number, hosts: Host[]) => placePlan(withGuests(shape("ring", 1), guests), hosts);
+
+  it("are 1,023 on one host, the tunnel among them", () => {
+    const big = hostsOf(1, 1_000_000);
+    expect(placed(1022, big).isOk()).toBe(true);
+    expect(placed(1023, big)._unsafeUnwrapErr()).toMatchObject({
+      code: "data",
+      message:
+        "Cannot place segment lan-r0: it would have 1024 ports on host h1, and a Linux bridge takes 1023",
+      hint: "use more hosts, or more and smaller segments",
+    });
+  });
+
+  it("are enough where more hosts have the LAN, and there the tunnel is one", () => {
+    const plan = withGuests(shape("ring", 1), 2042);
+    expect(placePlan(plan, hostsOf(2, 1_000_000)).isOk()).toBe(true);
+    expect(records(plan.guests).map((g) => [g.id, g.host])).toEqual([
+      ["g[0-1020]", "h1"],
+      ["g[1021-2041]", "h2"],
+    ]);
+    expect(placed(2044, hostsOf(2, 1_000_000))._unsafeUnwrapErr().message).toMatch(/ 1024 ports on host h\d/);
+  });
+});

@@ -3,6 +3,7 @@ import { ok, type Result } from "neverthrow";
 import { cidrPlus } from "../../shared/addresses.ts";
 import { fail, type MtError } from "../../shared/errors.ts";
 import type { Guest, Router } from "../../shared/records/index.ts";
+import { BRIDGE_PORTS_MAX } from "../../shared/records/segment.ts";
 import { guestCount, type Plan } from "./plan.ts";
 import { networkText } from "./prefixes.ts";
 
@@ -30,6 +31,30 @@ export function checkReferences(plan: Plan, hosts: ReadonlySet<string>): Result<
       if (last.isErr()) return refuse(record, last.error.message);
     }
   }
+  return ok(undefined);
+}
+
+/** Whether every bridge that the placed plan asks for can have its ports: on each host, of each segment. */
+export function checkPorts(plan: Plan): Result<void, MtError> {
+  const ports = new Map<string, Map<string, number>>();
+  const add = (segment: string, host: string, n: number) => {
+    const on = ports.get(segment) ?? new Map<string, number>();
+    ports.set(segment, on.set(host, (on.get(host) ?? 0) + n));
+  };
+  for (const { record } of plan.routers)
+    for (const { segment } of record.interfaces) add(segment, record.host!, 1);
+  for (const { record } of plan.guests)
+    for (const { segment } of record.interfaces) add(segment, record.host!, guestCount(record));
+  for (const [segment, on] of ports)
+    for (const [host, n] of on) {
+      const tunnel = on.size > 1 ? 1 : 0;
+      if (n + tunnel > BRIDGE_PORTS_MAX)
+        return fail(
+          "data",
+          `Cannot place segment ${segment}: it would have ${n + tunnel} ports on host ${host}, and a Linux bridge takes ${BRIDGE_PORTS_MAX}`,
+          "use more hosts, or more and smaller segments",
+        );
+    }
   return ok(undefined);
 }
 

@@ -12,7 +12,7 @@ import type { Guest, Host, Router } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { checkAddresses } from "./addresses.ts";
-import { checkReferences } from "./check.ts";
+import { checkPorts, checkReferences } from "./check.ts";
 import { closePlan } from "./close.ts";
 import { complete } from "./complete.ts";
 import { fillHosts, type Placement } from "./fill.ts";
@@ -44,6 +44,7 @@ export function placePlan(plan: Plan, usable: readonly Host[]): Result<void, MtE
   return checkReferences(plan, new Set(hosts.map(({ id }) => id)))
     .andThen(() => checkAddresses(plan))
     .andThen(() => settle(plan, fillHosts(plan, unitsOf(plan), usable)))
+    .andThen(() => checkPorts(plan))
     .map(() => closePlan(plan, hosts));
 }
 

@@ -4,15 +4,13 @@
  */
 import { existsSync } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
+import { BRIDGE_PORTS_MAX } from "../../shared/records/segment.ts";
 import { type Command, runBatch } from "./batch.ts";
 import { type Link, madeLink, misfit, portCounts } from "./kernel.ts";
 import { insideRouters, makeNamespaces, type RouterWork } from "./routers.ts";
 import type { SegmentState } from "./segments.ts";
 import { type Shaper, shapeLine } from "./shape.ts";
 import { withoutIpv6 } from "./sysctl.ts";
-
-/** The kernel's BR_MAX_PORTS, less the one that it keeps. */
-export const BRIDGE_PORTS_MAX = 1023;
 
 /** One guest or router whose ports are made; its first error is its outcome. */
 export interface Owner {
