@@ -50,11 +50,13 @@ export interface Boot {
   initrd: string;
   cmdline?: Image["cmdline"];
   accelerator: Accelerator;
-  /** Absent: memory of its own, from nothing. */
+  /** Absent: memory that is nobody else's. */
   memory?: MemoryFile;
+  /** A file with the state that it goes on from, of its devices and of memory that is no file; absent: it boots. */
+  state?: string;
 }
 
-/** The file descriptor on which a clone finds the state of its template's devices. */
+/** The file descriptor on which QEMU finds that state. */
 export const STATE_FD = 3;
 
 /** QEMU takes a comma inside a value when it is doubled. */
@@ -66,11 +68,10 @@ export function qemuArgv(boot: Boot): string[] {
   return [
     ...["-pidfile", files.pid],
     ...["-name", `guest=${guest.id}`],
-    ...[
-      "-machine",
-      `pc,mem-merge=on,dump-guest-core=off${memory === undefined ? "" : ",memory-backend=ram"}`,
-    ],
-    ...(memory === undefined ? [] : memoryArgv(guest, memory)),
+    ...["-machine", "pc,mem-merge=on,dump-guest-core=off,memory-backend=ram"],
+    ...["-object", memoryObject(guest, memory)],
+    // Who goes on from another's state does not call that one's MAC out into its network.
+    ...["-global", "migration.announce-rounds=0"],
     // The translation buffer is as large as the guest is allowed to make it: 32 MiB lose no speed here.
     ...["-accel", accelerator === "kvm" ? "kvm" : "tcg,tb-size=32"],
     ...["-cpu", "max", "-smp", String(guest.cores), "-m", `${guest.mem_mib}M`],
@@ -90,22 +91,21 @@ export function qemuArgv(boot: Boot): string[] {
       ...["-netdev", `tap,id=nic${nic},ifname=${tapName(experiment, guest.id, nic)},script=no,downscript=no`],
       ...["-device", `virtio-net-pci,netdev=nic${nic},mac=${guestMac(guest.index, nic)},romfile=`],
     ]),
-    // A clone has its kernel in its memory: QEMU would keep both files on its heap.
-    ...(memory?.role === "clone"
+    // Who goes on has its kernel in its memory: QEMU would keep both files on its heap.
+    ...(boot.state !== undefined
       ? ["-incoming", "defer"]
       : ["-kernel", boot.kernel, "-initrd", boot.initrd, "-append", boot.cmdline ?? DEFAULT_CMDLINE]),
   ];
 }
 
 /**
- * The guest's memory as a file: shared for the template, whose memory it becomes; private for a clone, which
- * sees the file and keeps each page that it changes. What is in the file is left out of the devices' state,
- * and a clone does not call its template's MAC out into its network.
+ * The guest's memory. As a file it is shared for the template, whose memory it becomes, and private for a clone,
+ * which sees the file and keeps each page that it changes. It has one name for all, so that each can go on from
+ * the state of any other.
  */
-function memoryArgv({ mem_mib }: Guest, { path, role }: MemoryFile): string[] {
-  const kept = role === "template" ? "share=on" : "share=off,merge=on";
-  return [
-    ...["-object", `memory-backend-file,id=ram,size=${mem_mib}M,mem-path=${value(path)},${kept}`],
-    ...["-global", "migration.announce-rounds=0"],
-  ];
+function memoryObject({ mem_mib }: Guest, file: MemoryFile | undefined): string {
+  const size = `id=ram,size=${mem_mib}M`;
+  if (file === undefined) return `memory-backend-ram,${size},merge=on`;
+  const kept = file.role === "template" ? "share=on" : "share=off,merge=on";
+  return `memory-backend-file,${size},mem-path=${value(file.path)},${kept}`;
 }

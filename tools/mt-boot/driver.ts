@@ -8,13 +8,15 @@ import { inform } from "../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import { Admission } from "./admission.ts";
+import type { Boot } from "./argv.ts";
 import { type Entry, reached, rowOf } from "./entry.ts";
 import { giveIdentity } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
 import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "./machine.ts";
+import { restoreState } from "./migrate.ts";
 import { endGuests } from "./processes.ts";
 import { Slots } from "./slots.ts";
-import { forks, restore, Starter } from "./start.ts";
+import { forks, Starter } from "./start.ts";
 
 const BACKOFF_S_MAX = 30;
 /** A QEMU that refused the same command line so often will refuse it again; once may have been a tap still held. */
@@ -82,6 +84,10 @@ export class Driver {
     if (entry.dropped || !reached(entry)) return;
     entry.well_since = Date.now();
     this.#fateOf(entry).came_up = true;
+    if (entry.saved === undefined) return;
+    // It went on from there; where it dies, it is as any other.
+    entry.saved = undefined;
+    this.#ledger.put(rowOf(entry));
   }
 
   /** Notes a failed try; false where there will be no other. */
@@ -219,25 +225,25 @@ export class Driver {
   }
 
   /** Starts QEMU and takes hold of it; a clone is restored after it. */
-  async #start(entry: Entry, boot: Prepared, left_s: () => number): Promise<Result<void, MtError>> {
+  async #start(entry: Entry, boot: Boot, left_s: () => number): Promise<Result<void, MtError>> {
     const began = performance.now();
     const spawned = this.starter.spawn(boot);
     if (spawned.isErr()) return err(spawned.error);
     const { pid, ended, complaint } = spawned.value;
     entry.pid = pid;
-    entry.forked = boot.template !== undefined;
+    entry.forked = boot.memory?.role === "clone";
     entry.restored_ms = undefined;
     this.set(entry, "running");
     const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
     const held = await this.hold(entry, pid, endOf, left_s());
     const there =
-      held.isOk() && entry.forked
-        ? await restore(held.value.qmp, left_s())
+      held.isOk() && boot.state !== undefined
+        ? await restoreState(held.value.qmp, entry.forked, left_s())
         : held.map((): undefined => undefined);
     if (there.isOk()) {
       entry.refusals = 0;
       if (entry.forked) entry.restored_ms = performance.now() - began;
-      if (entry.forked) this.set(entry, "paused");
+      if (boot.state !== undefined) this.set(entry, "paused");
       return ok(undefined);
     }
     if (there.error.code !== "lost") return there;
@@ -246,9 +252,11 @@ export class Driver {
     if (why === undefined) return there;
     entry.refusals++;
     const { cores, mem_mib, interfaces } = entry.record;
-    const hint = entry.forked
-      ? "its template may be of another QEMU: mt-boot gc removes templates that nothing runs from"
-      : `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`;
+    const hint = entry.saved
+      ? `${entry.saved} may be of another QEMU or another guest`
+      : entry.forked
+        ? "its template may be of another QEMU: mt-boot gc removes templates that nothing runs from"
+        : `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`;
     return fail("failed", `Cannot boot {id}: QEMU says: ${why}`, hint);
   }
 
@@ -323,5 +331,3 @@ export class Driver {
     if (!entry.dropped) this.#ledger.put(rowOf(entry));
   }
 }
-
-type Prepared = Awaited<ReturnType<Starter["prepare"]>> extends Result<infer T, MtError> ? T : never;

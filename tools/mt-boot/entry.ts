@@ -40,6 +40,8 @@ export interface Entry {
   wake?: () => void;
   /** Has its turn, or had it: an interrupted request leaves it alone. */
   begun: boolean;
+  /** The file that it goes on from when it is started next. */
+  saved?: string;
   /** Where there is no room for it, it is planned, and no failure. */
   until_full: boolean;
   /** Taken out: whoever still works on it lets it be. */
@@ -106,6 +108,7 @@ export const rowOf = ({
   wanted,
   state,
   error,
+  saved,
 }: Entry): LedgerRow => ({
   record,
   image,
@@ -115,4 +118,5 @@ export const rowOf = ({
   wanted,
   state,
   ...(error === undefined ? {} : { error }),
+  ...(saved === undefined ? {} : { saved }),
 });

@@ -25,6 +25,7 @@ export interface LedgerRow {
   wanted: Wanted;
   state: GuestState;
   error?: MtError;
+  saved?: string;
 }
 
 export interface Ledger {

@@ -44,7 +44,7 @@ function livingWhere(part: string): Living[] {
     const from = at + PIDFILE.length;
     const dir = cmdline.slice(from, cmdline.indexOf("\0", from)).slice(0, -"/pid".length);
     if (isAlive(Number(name), guestMark(dir)))
-      found.push({ pid: Number(name), dir, forked: cmdline.includes("\0-incoming\0") });
+      found.push({ pid: Number(name), dir, forked: cmdline.includes(",mem-path=") });
   }
   return found;
 }

@@ -19,6 +19,8 @@ export interface UpRequest {
   way: Way;
   /** MiB of this host's memory that its guests leave free. */
   reserve_mib: number;
+  /** The file that a single guest goes on from. */
+  saved?: string;
   /** Those that this host has no room for come out planned, not failed. */
   until_full: boolean;
 }

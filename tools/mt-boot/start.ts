@@ -8,13 +8,11 @@ import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { experimentDir, storePath } from "../../shared/names.ts";
-import { waitFor } from "../../shared/process.ts";
 import { chooseAccelerator } from "./accel.ts";
-import { type Accelerator, type Boot, STATE_FD } from "./argv.ts";
+import type { Accelerator, Boot } from "./argv.ts";
 import type { Entry } from "./entry.ts";
 import { preflight, type Spawned, spawnQemu } from "./machine.ts";
-import type { Qmp } from "./qmp.ts";
-import { IGNORE_SHARED, kept, qemuVersion, type Template, templateFor } from "./template.ts";
+import { kept, qemuVersion, type Template, templateFor } from "./template.ts";
 
 /** So often its template may fail a guest before it is booted cold. */
 const FORKS_MAX = 2;
@@ -31,7 +29,7 @@ export class Starter {
   }
 
   /** What QEMU is to start with, all of it there; a template is waited for. */
-  async prepare(entry: Entry): Promise<Result<Boot & { template?: Template }, MtError>> {
+  async prepare(entry: Entry): Promise<Result<Boot, MtError>> {
     const files = entry.image.files;
     if (!files)
       return fail(
@@ -57,13 +55,14 @@ export class Starter {
     const accelerator = await this.#chooseAccelerator(entry, boot);
     if (accelerator.isErr()) return err(accelerator.error);
     boot.accelerator = accelerator.value;
+    if (entry.saved !== undefined) return ok({ ...boot, state: entry.saved });
     if (!forks(entry)) return ok(boot);
     const template = await this.#template(boot, entry.ready_timeout_s);
     if (template.isOk())
       return ok({
         ...boot,
-        template: template.value,
         memory: { path: template.value.ram, role: "clone" },
+        state: template.value.state,
       });
     if (entry.way === "fork") return err(template.error);
     entry.forks_failed = FORKS_MAX;
@@ -71,19 +70,18 @@ export class Starter {
   }
 
   /** Starts what was prepared. */
-  spawn(boot: Boot & { template?: Template }): Result<Spawned, MtError> {
-    let state: number | undefined;
+  spawn(boot: Boot): Result<Spawned, MtError> {
+    let fd: number | undefined;
     try {
-      const openState = () => {
-        state = openSync(boot.template!.state, "r");
-        return state;
-      };
-      return spawnQemu(boot, boot.template && openState);
+      return spawnQemu(boot, () => {
+        if (boot.state !== undefined) fd = openSync(boot.state, "r");
+        return fd;
+      });
     } catch (thrown) {
       const error = toMtError(thrown);
       return err(error.code === "bug" ? mtError("failed", `Cannot boot {id}: ${error.message}`) : error);
     } finally {
-      if (state !== undefined) closeSync(state);
+      if (fd !== undefined) closeSync(fd);
     }
   }
 
@@ -128,27 +126,5 @@ export class Starter {
 }
 
 /** Whether the guest is to be a clone, this time. */
-export const forks = ({ image, way, forks_failed }: Entry) =>
-  way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX);
-
-/** Gives a clone the state of its template's devices, and waits until it has it: stopped, as that was. */
-export async function restore(qmp: Qmp, timeout_s: number): Promise<Result<void, MtError>> {
-  for (const [command, args] of [IGNORE_SHARED, ["migrate-incoming", { uri: `fd:${STATE_FD}` }]] as const) {
-    const done = await qmp.call(command, args, timeout_s);
-    if (done.isErr()) return err(done.error);
-  }
-  const restored = await waitFor(
-    async () => {
-      const asked = await qmp.call("query-status", undefined, timeout_s);
-      if (asked.isErr()) return err<void, MtError>(asked.error);
-      return (asked.value as { status: string }).status === "inmigrate"
-        ? undefined
-        : ok<void, MtError>(undefined);
-    },
-    timeout_s,
-    4,
-  );
-  return (
-    restored ?? fail("timeout", `Cannot boot {id}: it was not restored from its template in ${timeout_s} s`)
-  );
-}
+export const forks = ({ image, way, forks_failed, saved }: Entry) =>
+  saved === undefined && (way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX));

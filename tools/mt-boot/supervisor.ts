@@ -148,7 +148,7 @@ export class Supervisor {
 
   #want(record: Guest, request: UpRequest): Result<Entry, MtError> {
     const wanted = request.paused ? "paused" : "ready";
-    const { image, accel, way, ready_timeout_s, until_full } = request;
+    const { image, accel, way, ready_timeout_s, until_full, saved } = request;
     const there = this.entries.get(record.id);
     if (there?.pid !== undefined && definition(there.record, there.image) !== definition(record, image))
       return fail(
@@ -160,6 +160,7 @@ export class Supervisor {
     const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
     this.entries.set(record.id, entry);
     Object.assign(entry, { record, image, accel, way, ready_timeout_s, until_full });
+    if (saved !== undefined && entry.pid === undefined) entry.saved = saved;
     // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
     if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
     this.#bring(entry, request.retries);

@@ -6,7 +6,6 @@
 import { createHash } from "node:crypto";
 import {
   closeSync,
-  createWriteStream,
   fsyncSync,
   ftruncateSync,
   mkdirSync,
@@ -19,29 +18,21 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { err, ok, type Result } from "neverthrow";
-import { fail, type MtError, MtFailure, mtError, toMtError } from "../../shared/errors.ts";
+import { type MtError, MtFailure, mtError, toMtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
-import { cacheDir, socketPath } from "../../shared/names.ts";
-import { runOk, waitFor } from "../../shared/process.ts";
+import { cacheDir } from "../../shared/names.ts";
+import { runOk } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { type Boot, guestFiles, QEMU, qemuArgv } from "./argv.ts";
 import { consoleTail, holdMachine, type Machine, spawnQemu } from "./machine.ts";
+import { SAVE_S, STATE_SOCKET, saveState } from "./migrate.ts";
 import { endGuests, livingIn } from "./processes.ts";
-import { within } from "./qmp.ts";
 
 /** Another number makes all templates anew: what a template is has changed. */
 const FORMAT = 1;
 const MIB = 1024 * 1024;
-const SAVE_S = 120;
-/** The memory is a file already: it is left out of the state. */
-export const IGNORE_SHARED = [
-  "migrate-set-capabilities",
-  { capabilities: [{ capability: "x-ignore-shared", state: true }] },
-] as const;
 /** Two launches may want the same one: who comes second waits as long as the first may take. */
 const LOCK_EXTRA_S = SAVE_S + 30;
 /** What the file system must have beside the memory itself. */
@@ -205,7 +196,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
       ram: { bytes: Number(ram.size), changed: String(ram.mtimeNs) },
       state: { bytes: state.length, sha256: sha256(state) },
     };
-    for (const file of [...Object.values(guestFiles(dir)), `${state_path}.sock`])
+    for (const file of [...Object.values(guestFiles(dir)), join(dir, STATE_SOCKET)])
       rmSync(file, { force: true });
     writeFileSync(noteFile(dir), `${JSON.stringify(note)}\n`, { mode: 0o600 });
     const whole = join(templatesDir(), key);
@@ -230,51 +221,7 @@ async function bootAndSave(
     return at_barrier.mapErr((e) =>
       e.code === "timeout" ? mtError("timeout", `no answer from its agent in ${timeout_s} s`) : e,
     );
-  const socket = socketPath(`${path}.sock`);
-  if (socket.isErr()) return err(socket.error);
-  const receiver = await receive(socket.value, path);
-  try {
-    for (const [command, args] of [
-      ["stop"],
-      IGNORE_SHARED,
-      ["migrate", { uri: `unix:${socket.value}` }],
-    ] as const) {
-      const done = await qmp.call(command, args);
-      if (done.isErr()) return err(done.error);
-    }
-    const end = await waitFor(async () => {
-      const asked = await qmp.call("query-migrate");
-      if (asked.isErr()) return { status: "failed", "error-desc": asked.error.message };
-      const now = asked.value as { status: string; "error-desc"?: string };
-      return now.status === "completed" || now.status === "failed" ? now : undefined;
-    }, SAVE_S);
-    if (end === undefined) return fail("timeout", `its state was not written in ${SAVE_S} s`);
-    if (end.status === "failed") return fail("io", `its state was not written: ${end["error-desc"]}`);
-    const late = await within(receiver.received, SAVE_S);
-    return late ? err(late) : ok(undefined);
-  } catch (thrown) {
-    return err(toMtError(thrown));
-  } finally {
-    receiver.close();
-  }
-}
-
-/** Listens for the state, which comes over a socket: QEMU may start no program, and has no other way to a file. */
-async function receive(socket: string, path: string): Promise<{ received: Promise<void>; close(): void }> {
-  let server: Server | undefined;
-  const received = new Promise<void>((resolve, reject) => {
-    server = createServer((connection) => {
-      pipeline(connection, createWriteStream(path, { flags: "wx", mode: 0o600, flush: true })).then(
-        resolve,
-        reject,
-      );
-    });
-    server.once("error", reject);
-  });
-  // Told where it is waited for.
-  received.catch(() => {});
-  await new Promise<void>((resolve) => server!.listen(socket, resolve));
-  return { received, close: () => void server!.close() };
+  return saveState(qmp, path, true);
 }
 
 async function why(error: MtError, ended: Promise<string>, dir: string): Promise<MtError> {
