@@ -35,13 +35,15 @@ export async function openLines(
 ): Promise<Result<LineSocket, MtError>> {
   const end = Date.now() + timeout_s * 1000;
   let why = "nobody listens there";
-  for (let pause_ms = 10; ; pause_ms = Math.min(pause_ms * 1.5, RETRY_MS_MAX)) {
+  for (let pause_ms = 3; ; pause_ms = Math.min(pause_ms * 1.25, RETRY_MS_MAX)) {
     if (existsSync(path)) {
       const socket = await tryConnect(path);
       if (typeof socket !== "string") return ok(holdSocket(socket, handlers));
       why = socket;
     }
-    if (given_up()) return fail("lost", `Cannot connect to ${path}: who served it has ended`);
+    // Soon after its start it is not asked for: looking into /proc costs more than another try.
+    if (pause_ms > 10 && given_up())
+      return fail("lost", `Cannot connect to ${path}: who served it has ended`);
     if (Date.now() >= end) return fail("timeout", `Cannot connect to ${path}: ${why} after ${timeout_s} s`);
     await new Promise((resolve) => setTimeout(resolve, pause_ms));
   }

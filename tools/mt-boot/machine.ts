@@ -70,7 +70,7 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
   const program = findProgram(QEMU);
   if (program.isErr()) return fail("unavailable", program.error.message, program.error.hint);
   const files = guestFiles(boot.dir);
-  rmSync(boot.dir, { recursive: true, force: true });
+  if (existsSync(boot.dir)) rmSync(boot.dir, { recursive: true, force: true });
   mkdirSync(boot.dir, { recursive: true, mode: 0o700 });
   chmodSync(boot.dir, 0o700);
   const state_fd = prepare?.();

@@ -17,11 +17,21 @@ const read = (path: string): string => {
 const kibOf = (text: string, name: string) =>
   Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
 
-/** MiB that can still be taken here without swapping or breaking a cgroup's limit. */
-export function availableMib(): number {
-  const machine = kibOf(read("/proc/meminfo"), "MemAvailable") / 1024;
-  return Math.floor(Math.min(machine, ...cgroupRoomMib()));
+/** Many guests ask within the same moment: what the kernel said is good for some milliseconds. */
+function briefly<T>(ask: () => T): () => T {
+  let said: { value: T; at: number } | undefined;
+  return () => {
+    const now = performance.now();
+    if (!said || now - said.at > SAME_MS) said = { value: ask(), at: now };
+    return said.value;
+  };
 }
+const SAME_MS = 50;
+
+/** MiB that can still be taken here without swapping or breaking a cgroup's limit. */
+export const availableMib = briefly(() =>
+  Math.floor(Math.min(kibOf(read("/proc/meminfo"), "MemAvailable") / 1024, ...cgroupRoomMib())),
+);
 
 /** What each memory cgroup above us has left; file pages that it can drop count as left. */
 function cgroupRoomMib(): number[] {
@@ -51,14 +61,14 @@ const v2Root = () =>
   ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].find((d) => read(join(d, "cgroup.controllers")) !== "");
 
 /** Percent of the last ten seconds in which some, or all, that could run waited for memory; 0 without PSI. */
-export function memoryPressure(): { some: number; full: number } {
+export const memoryPressure = briefly(() => {
   const text = read("/proc/pressure/memory");
   const of = (word: string) => Number(new RegExp(`^${word} avg10=([\\d.]+)`, "m").exec(text)?.[1] ?? 0);
   return { some: of("some"), full: of("full") };
-}
+});
 
 /** Pages that have been swapped out since boot. */
-export const swappedOut = () => Number(/^pswpout (\d+)$/m.exec(read("/proc/vmstat"))?.[1] ?? 0);
+export const swappedOut = briefly(() => Number(/^pswpout (\d+)$/m.exec(read("/proc/vmstat"))?.[1] ?? 0));
 
 /** Seconds of processor time that a process has had, all its threads. */
 export function cpuSeconds(pid: number): number | undefined {

@@ -12,7 +12,7 @@ import { chooseAccelerator } from "./accel.ts";
 import type { Accelerator, Boot } from "./argv.ts";
 import type { Entry } from "./entry.ts";
 import { preflight, type Spawned, spawnQemu } from "./machine.ts";
-import { kept, qemuVersion, type Template, templateFor } from "./template.ts";
+import { qemuVersion, type Template, templateFor, unchanged } from "./template.ts";
 
 /** So often its template may fail a guest before it is booted cold. */
 const FORKS_MAX = 2;
@@ -96,7 +96,7 @@ export class Starter {
     if (asked) {
       const template = await asked;
       // It may have been removed or changed since.
-      if (template.isErr() || kept(template.value.key)) return template;
+      if (template.isErr() || unchanged(template.value)) return template;
       if (this.#templates.get(alike) === asked) this.#templates.delete(alike);
       return this.#template(boot, timeout_s);
     }

@@ -42,6 +42,8 @@ export interface Template {
   key: string;
   ram: string;
   state: string;
+  /** What the kernel says of both files; as long as it is the same, so are they. */
+  stamp: string;
 }
 
 /** What is noted beside the two files; whatever differs from it, the template is not used. */
@@ -58,10 +60,15 @@ interface Note {
 }
 
 export const templatesDir = () => join(cacheDir(), "templates");
-const filesOf = (key: string): Template => {
-  const dir = join(templatesDir(), key);
-  return { key, ram: join(dir, "ram"), state: join(dir, "state") };
-};
+/** Throws where one is missing. */
+function filesOf(key: string): Template {
+  const [ram, state] = ["ram", "state"].map((name) => join(templatesDir(), key, name)) as [string, string];
+  const stamp = [ram, state].map((file) => {
+    const { ino, size, mtimeNs } = statSync(file, { bigint: true });
+    return [ino, size, mtimeNs].join(" ");
+  });
+  return { key, ram, state, stamp: stamp.join() };
+}
 const noteFile = (dir: string) => join(dir, "template.json");
 
 /** `QEMU emulator version 7.2.x …`: device state of one version is not for another. */
@@ -118,10 +125,19 @@ export async function templateFor(
   }
 }
 
-/** The template, where all of it is as it was noted. Cheap: the memory is told by its size and time of change. */
-export function kept(key: string): Template | undefined {
-  const template = filesOf(key);
+/** Whether its files are those that they were. */
+export function unchanged(template: Template): boolean {
   try {
+    return filesOf(template.key).stamp === template.stamp;
+  } catch {
+    return false;
+  }
+}
+
+/** The template, where all of it is as it was noted; the memory is told by its size and time of change. */
+function kept(key: string): Template | undefined {
+  try {
+    const template = filesOf(key);
     const note = JSON.parse(readFileSync(noteFile(join(templatesDir(), key)), "utf8")) as Note;
     const ram = statSync(template.ram, { bigint: true });
     const state = readFileSync(template.state);
