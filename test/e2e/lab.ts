@@ -62,14 +62,14 @@ export class Lab {
     return { child, done: new Promise((r) => child.on("close", (code) => r({ code, stdout, stderr }))) };
   }
 
-  /** Pids of this lab's QEMUs, by guest. */
+  /** Pids of this lab's guests, by name; a template that is being made is called `template`. */
   guests(): Map<string, number> {
     const found = new Map<string, number>();
     for (const pid of readdirSync("/proc").filter((p) => /^\d+$/.test(p))) {
       const words = cmdline(pid);
       if (!words[0]?.includes("qemu-system") || !words.some((w) => w.startsWith(this.dir))) continue;
       const name = words[words.indexOf("-name") + 1]?.replace(/^guest=/, "");
-      if (name && !words.includes("-incoming")) found.set(name, Number(pid));
+      if (name) found.set(name, Number(pid));
     }
     return found;
   }
