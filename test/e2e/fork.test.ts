@@ -119,7 +119,7 @@ test("other memory, another template; one that is truncated, changed or another 
   const spoil: (() => void)[] = [
     () => truncateSync(ramOf(key), 1 << 20),
     () => writeFileSync(join(cache, "templates", key, "state"), "not the state of any device"),
-    () => writeFileSync(noteOf(key), readFileSync(noteOf(key), "utf8").replace('"format":1', '"format":0')),
+    () => writeFileSync(noteOf(key), readFileSync(noteOf(key), "utf8").replace(/"format":\d+/, '"format":0')),
   ];
   for (const [n, change] of spoil.entries()) {
     lab.sh("mt-boot down --experiment fk");

@@ -3,10 +3,10 @@ import { describe, expect, test } from "vitest";
 import { tapName } from "../../shared/names.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers, type Outcome } from "../../shared/records/members.ts";
-import type { GuestExit } from "../../tools/mt-boot/agent.ts";
 import { DEFAULT_CMDLINE, guestMark, qemuArgv } from "../../tools/mt-boot/argv.ts";
+import { type Call, decodeFrame, encodeFrame } from "../../tools/mt-boot/calls.ts";
 import { foldGuests, foldNamed } from "../../tools/mt-boot/fold.ts";
-import { checkIdentity, identityArgv } from "../../tools/mt-boot/identity.ts";
+import { checkFacts, linkCalls, selfCalls } from "../../tools/mt-boot/identity.ts";
 import { Slots } from "../../tools/mt-boot/slots.ts";
 import { fillWords } from "../../tools/mt-boot/words.ts";
 
@@ -58,29 +58,62 @@ describe("QEMU's command line", () => {
 });
 
 describe("identity", () => {
-  const said = (stdout: string, code = 0): GuestExit => ({
-    code,
-    stdout,
-    stderr: "no\nbad MAC\n",
-    truncated: false,
-  });
-  const right = "hostname g2\neth0 02:00:00:00:00:0c 10.1.0.12/16 10.1.0.1\neth1 02:01:00:00:00:0c - -\n";
-
-  test("names, MACs and addresses are those of the member", () => {
-    expect(identityArgv(g2)).toEqual([
-      "/sbin/mt-identity",
-      "g2",
-      "02:00:00:00:00:0c,10.1.0.12/16,10.1.0.1",
-      "02:01:00:00:00:0c,,",
-    ]);
-  });
+  const right = ["hostname g2", "eth0 02:00:00:00:00:0c 10.1.0.12/16", "eth1 02:01:00:00:00:0c -"];
+  const request = () => Buffer.alloc(40);
+  const said = () => ({ mac: request(), address: request(), mask: request() });
 
   test("a guest is ready only where its kernel says the same", () => {
-    expect(checkIdentity(g2, said(right)).isOk()).toBe(true);
-    const other = checkIdentity(g2, said(right.replace("10.1.0.12", "10.1.0.13")))._unsafeUnwrapErr();
-    expect(other.message).toContain("10.1.0.13/16");
-    expect(checkIdentity(g2, said("hostname g2\n")).isErr()).toBe(true);
-    expect(checkIdentity(g2, said(right, 1))._unsafeUnwrapErr().message).toMatch(/identity: bad MAC$/);
+    expect(checkFacts(g2, right).isOk()).toBe(true);
+    const other = checkFacts(g2, [right[0]!, right[1]!.replace("10.1.0.12", "10.1.0.13"), right[2]!]);
+    expect(other._unsafeUnwrapErr().message).toContain("10.1.0.13/16");
+    expect(checkFacts(g2, right.slice(0, 2)).isErr()).toBe(true);
+  });
+
+  test("two guests told the same name get different seeds and machine ids", () => {
+    const bytes = () =>
+      selfCalls(g2, 0, { uname: Buffer.alloc(390) }).flatMap((c) =>
+        c.args.filter((a) => typeof a !== "number"),
+      );
+    const differing = bytes().filter((b, i) => !b.equals(bytes()[i]!));
+    expect(differing.map((b) => b.length)).toEqual([8 + 32, 33]);
+  });
+
+  test("MAC, address, netmask and gateway stand in the calls of a link", () => {
+    const all = Buffer.concat(
+      linkCalls(g2, 0, said())
+        ._unsafeUnwrap()
+        .flatMap((c) => c.args.filter((a) => typeof a !== "number")),
+    ).toString("hex");
+    for (const part of ["02000000000c", "0a01000c", "ffff0000", "0a010001"]) expect(all).toContain(part);
+    const bare = linkCalls(g2, 1, said())._unsafeUnwrap();
+    expect(bare.some((c) => c.what.startsWith("route"))).toBe(false);
+  });
+
+  test("a link's address that is none is an error, not a call", () => {
+    const bad: Guest = { ...g2, interfaces: [{ segment: "lan", ip: "10.1.0.300/16" }] };
+    expect(linkCalls(bad, 0, said())._unsafeUnwrapErr().message).toContain("10.1.0.300");
+  });
+
+  test("a frame: pointers are the guest's, results and bytes come back", () => {
+    const bytes = Buffer.from("abcdefghijklmnop");
+    const calls: Call[] = [
+      { what: "x", number: 1, args: [4, bytes, 3], points: { at: 8, to: 2 } },
+      { what: "y", number: 3, args: [5] },
+    ];
+    const frame = encodeFrame(calls, Buffer.from("12345678"));
+    const at = 16 + 2 * 32 + 8;
+    expect(frame.length).toBe(4096);
+    expect(frame.toString("latin1", 0, 4) + frame.toString("latin1", 8, 16)).toBe("mtc112345678");
+    expect(frame.readBigInt64LE(16 + 16)).toBe(BigInt(0x600000 + at));
+    expect(frame.readBigInt64LE(at + 8)).toBe(BigInt(0x600000 + at + 2));
+    expect(frame.readBigInt64LE(16 + 2 * 32)).toBe(-1n);
+    frame.writeBigInt64LE(-17n, 16);
+    frame.write("ABCD", at);
+    expect(decodeFrame(frame, calls)).toEqual([-17, 3]);
+    expect(bytes.toString("latin1", 0, 5)).toBe("ABCDe");
+    expect(() => encodeFrame([{ what: "z", number: 1, args: [Buffer.alloc(4096)] }], bytes)).toThrow(
+      /too long/,
+    );
   });
 });
 

@@ -10,6 +10,7 @@ import type { Guest, Image } from "../../shared/records/index.ts";
 
 export const QEMU = "qemu-system-x86_64";
 export const AGENT_PORT = "org.qemu.guest_agent.0";
+export const IDENTITY_PORT = "org.megatux.identity.0";
 
 /**
  * For an image that names no command line: a serial console, no clock watchdogs (an idle guest wakes a third
@@ -27,6 +28,7 @@ export const guestFiles = (dir: string) => ({
   pid: join(dir, "pid"),
   qmp: join(dir, "qmp"),
   agent: join(dir, "agent"),
+  identity: join(dir, "identity"),
   console: join(dir, "console"),
   log: join(dir, "qemu.log"),
 });
@@ -86,7 +88,11 @@ export function qemuArgv(boot: Boot): string[] {
       "chardev=qmp,mode=control",
     ],
     ...["-chardev", `socket,id=agent,path=${value(files.agent)},server=on,wait=off`],
-    ...["-device", "virtio-serial-pci", "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...["-chardev", `socket,id=identity,path=${value(files.identity)},server=on,wait=off`],
+    // Room for two ports, not for 31 with an event descriptor each that QEMU would poll.
+    ...["-device", "virtio-serial-pci,max_ports=4"],
+    ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...["-device", `virtserialport,chardev=identity,name=${IDENTITY_PORT}`],
     ...guest.interfaces.flatMap((_, nic) => [
       ...["-netdev", `tap,id=nic${nic},ifname=${tapName(experiment, guest.id, nic)},script=no,downscript=no`],
       ...["-device", `virtio-net-pci,netdev=nic${nic},mac=${guestMac(guest.index, nic)},romfile=`],

@@ -205,8 +205,10 @@ export class Driver {
       if (goes.isErr()) return err(goes.error);
       set("running");
     }
-    // The barrier: where the agent answers, init has come that far.
-    const answers = await machine.agent.sync(left_s());
+    // The barrier: where the agent answers, init has come that far. A clone comes from behind it, and asking
+    // would cost it more than half of what its identity does.
+    const beyond = entry.forked && entry.wanted !== "paused";
+    const answers = beyond ? ok<void, MtError>(undefined) : await machine.agent.sync(left_s());
     if (answers.isErr())
       return answers.error.code === "timeout"
         ? fail("timeout", `Cannot boot {id}: no answer from its agent in ${entry.ready_timeout_s} s`)
@@ -217,7 +219,7 @@ export class Driver {
       set("paused");
       return ok(undefined);
     }
-    const known = await giveIdentity(machine.agent, entry.record, left_s());
+    const known = await giveIdentity(machine, entry.record, left_s());
     if (known.isOk()) set("ready");
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },

@@ -1,40 +1,254 @@
 /**
- * Who a guest is: what is asked of /sbin/mt-identity inside it, and whether the kernel there then says the
- * same. A guest is ready when it does.
+ * Who a guest is: which system calls make it that, and whether the kernel there then says the same. A guest is
+ * ready when it does. Clones of one memory image share everything until then: so it also gets a fresh key for
+ * its random generator, made of bytes that nobody else has, a machine id, and the time of day.
  */
-import { ok, type Result } from "neverthrow";
-import { guestMac } from "../../shared/addresses.ts";
-import { fail, type MtError } from "../../shared/errors.ts";
+import { randomBytes } from "node:crypto";
+import { err, ok, type Result } from "neverthrow";
+import { formatIp, guestMac, parseCidr, parseIp } from "../../shared/addresses.ts";
+import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import type { Guest } from "../../shared/records/index.ts";
-import { type Agent, type GuestExit, runInGuest } from "./agent.ts";
+import { type Agent, runInGuest } from "./agent.ts";
+import type { Call, Calls } from "./calls.ts";
 
-const IDENTITY_PROGRAM = "/sbin/mt-identity";
-const OUTPUT_BYTES_MAX = 64 * 1024;
+/** Linux on x86-64: arch/x86/entry/syscalls/syscall_64.tbl, and the headers of uapi/linux. */
+const SYS = { write: 1, open: 2, close: 3, ioctl: 16, socket: 41, uname: 63, sethostname: 170, settime: 227 };
+const RNDADDENTROPY = 0x40085203;
+const RNDRESEEDCRNG = 0x5207;
+const SIOC = {
+  addroute: 0x890b,
+  delroute: 0x890c,
+  setflags: 0x8914,
+  getaddress: 0x8915,
+  setaddress: 0x8916,
+  getmask: 0x891b,
+  setmask: 0x891c,
+  setmac: 0x8924,
+  getmac: 0x8927,
+};
+const O = { wronly: 0o1, creat: 0o100, excl: 0o200, trunc: 0o1000 };
+const AF_INET = 2;
+const ARPHRD_ETHER = 1;
+/** IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST */
+const UP = 0x1043;
+/** RTF_UP | RTF_GATEWAY */
+const BY_GATEWAY = 3;
+const SEED_BYTES = 32;
 
-/** mt-identity NAME [MAC,IP/LEN,GATEWAY]… */
-export function identityArgv(guest: Guest): string[] {
-  const links = guest.interfaces.map(
-    (nic, i) => `${guestMac(guest.index, i)},${nic.ip ?? ""},${nic.gateway ?? ""}`,
-  );
-  return [IDENTITY_PROGRAM, guest.id, ...links];
-}
+/** 0, 1 and 2 are the console, 3 is the port: what the program opens next is 4, and it opens one at a time. */
+const FD = 4;
+const PROGRAM = "/sbin/mt-syscalls";
+/** The program answers as soon as the agent does: after so long, is it there at all? */
+const EXPLAIN_AFTER_S = 10;
 
-/** The lines that it must print: what the guest's kernel says afterwards. */
-export function identityFacts(guest: Guest): string[] {
+const text = (t: string) => Buffer.from(`${t}\0`);
+const close = (): Call => ({ what: "close a file", number: SYS.close, args: [FD] });
+
+function writeFile(path: string, content: string, flags = O.creat | O.trunc): Call[] {
+  const bytes = Buffer.from(content);
+  const what = `write ${path}`;
   return [
-    `hostname ${guest.id}`,
-    ...guest.interfaces.map(
-      (nic, i) => `eth${i} ${guestMac(guest.index, i)} ${nic.ip ?? "-"} ${nic.gateway ?? "-"}`,
-    ),
+    { what, number: SYS.open, args: [text(path), O.wronly | flags, 0o644] },
+    { what, number: SYS.write, args: [FD, bytes, bytes.length] },
+    close(),
   ];
 }
 
-export function checkIdentity(guest: Guest, done: GuestExit): Result<void, MtError> {
-  const said = done.stdout.trim().split("\n");
-  if (done.code !== 0) {
-    const why = done.stderr.trim().split("\n").pop() || `exit code ${done.code ?? done.signal}`;
-    return fail("failed", `Cannot give {id} its identity: ${why}`);
+/** The kernel says what it was told; filled when the calls were made. */
+interface Said {
+  uname: Buffer;
+}
+
+/** Everything but the links. */
+export function selfCalls(guest: Guest, now_ms: number, said: Said): Call[] {
+  const name = Buffer.from(guest.id);
+  const entropy = Buffer.alloc(8 + SEED_BYTES);
+  entropy.writeInt32LE(SEED_BYTES * 8, 0);
+  entropy.writeInt32LE(SEED_BYTES, 4);
+  randomBytes(SEED_BYTES).copy(entropy, 8);
+  const time = Buffer.alloc(16);
+  time.writeBigInt64LE(BigInt(Math.floor(now_ms / 1000)), 0);
+  time.writeBigInt64LE(BigInt(Math.floor((now_ms % 1000) * 1e6)), 8);
+  const hosts = guest.interfaces.flatMap((nic) => (nic.ip ? [`${nic.ip.split("/")[0]} ${guest.id}\n`] : []));
+  return [
+    { what: "open /dev/urandom", number: SYS.open, args: [text("/dev/urandom"), O.wronly, 0] },
+    { what: "seed its random generator", number: SYS.ioctl, args: [FD, RNDADDENTROPY, entropy] },
+    { what: "seed its random generator", number: SYS.ioctl, args: [FD, RNDRESEEDCRNG, 0] },
+    close(),
+    { what: "set its clock", number: SYS.settime, args: [0, time] },
+    { what: "set its hostname", number: SYS.sethostname, args: [name, name.length] },
+    ...writeFile("/etc/hostname", `${guest.id}\n`),
+    ...writeFile("/etc/hosts", ["127.0.0.1 localhost\n", ...hosts].join("")),
+    // Made once: who is told its name again stays the machine that it was.
+    ...writeFile("/etc/machine-id", `${randomBytes(16).toString("hex")}\n`, O.creat | O.excl).map(
+      (call, i): Call => ({ ...call, or: i === 0 ? "EEXIST" : "EBADF" }),
+    ),
+    { what: "ask for its hostname", number: SYS.uname, args: [said.uname] },
+  ];
+}
+
+const socketAddress = (address: number) => {
+  const bytes = Buffer.alloc(16);
+  bytes.writeUInt16LE(AF_INET, 0);
+  bytes.writeUInt32BE(address, 4);
+  return bytes;
+};
+
+/** struct ifreq */
+const interfaceRequest = (device: string, value: Buffer = Buffer.alloc(16)) => {
+  const bytes = Buffer.alloc(40);
+  bytes.write(device, "latin1");
+  value.copy(bytes, 16);
+  return bytes;
+};
+
+/** Where the name stands in it. */
+const NAME = { at: 88, to: 120 };
+/** struct rtentry, of a route to everywhere, and behind it the device's name that it points to. */
+const defaultRoute = (device: string, gateway: number, flags: number, metric: number) => {
+  const bytes = Buffer.alloc(136);
+  for (const [at, address] of [
+    [8, 0],
+    [24, gateway],
+    [40, 0],
+  ] as const)
+    socketAddress(address).copy(bytes, at);
+  bytes.writeUInt16LE(flags, 56);
+  bytes.writeInt16LE(metric, 80);
+  bytes.write(device, 120, "latin1");
+  return bytes;
+};
+
+const deviceRequest = (nic: number) => interfaceRequest(`eth${nic}`);
+
+/** What the kernel says of a link afterwards: a struct ifreq each. */
+interface LinkSaid {
+  mac: Buffer;
+  address: Buffer;
+  mask: Buffer;
+}
+
+/** One link: its MAC, its address, its gateway. */
+export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Call[], MtError> {
+  const { ip, gateway } = guest.interfaces[nic]!;
+  const cidr = parseCidr(ip ?? "0.0.0.0/0");
+  const hop = parseIp(gateway ?? "0.0.0.0");
+  if (cidr.isErr()) return cidr.map(() => []);
+  if (hop.isErr()) return hop.map(() => []);
+  const device = `eth${nic}`;
+  const mac = Buffer.alloc(16);
+  mac.writeUInt16LE(ARPHRD_ETHER, 0);
+  Buffer.from(guestMac(guest.index, nic).replaceAll(":", ""), "hex").copy(mac, 2);
+  const up = Buffer.alloc(16);
+  up.writeUInt16LE(UP, 0);
+  const ask = (
+    what: string,
+    request: number,
+    bytes: Buffer,
+    or?: Call["or"],
+    points?: Call["points"],
+  ): Call => ({
+    what: `${what} ${device}`,
+    number: SYS.ioctl,
+    args: [FD, request, bytes],
+    ...(or === undefined ? {} : { or }),
+    ...(points === undefined ? {} : { points }),
+  });
+  const calls: Call[] = [
+    { what: `configure ${device}`, number: SYS.socket, args: [AF_INET, 2, 0] },
+    ask("set the MAC of", SIOC.setmac, interfaceRequest(device, mac)),
+    ask("set the address of", SIOC.setaddress, interfaceRequest(device, socketAddress(cidr.value.address))),
+  ];
+  const mask = socketAddress(maskOf(cidr.value.length));
+  if (ip !== undefined) calls.push(ask("set the netmask of", SIOC.setmask, interfaceRequest(device, mask)));
+  calls.push(ask("bring up", SIOC.setflags, interfaceRequest(device, up)));
+  if (gateway !== undefined) {
+    // Several links may have a gateway: the first is used, the next ones stand by. 1 is metric 0 here.
+    const metric = nic + 1;
+    calls.push(
+      ask("take the old route from", SIOC.delroute, defaultRoute(device, 0, 1, metric), "ESRCH", NAME),
+      ask(
+        `route through ${gateway} on`,
+        SIOC.addroute,
+        defaultRoute(device, hop.value, BY_GATEWAY, metric),
+        undefined,
+        NAME,
+      ),
+    );
   }
+  calls.push(
+    ask("ask for the MAC of", SIOC.getmac, said.mac),
+    ask("ask for the address of", SIOC.getaddress, said.address, "EADDRNOTAVAIL"),
+    ask("ask for the netmask of", SIOC.getmask, said.mask, "EADDRNOTAVAIL"),
+    close(),
+  );
+  return ok(calls);
+}
+
+const maskOf = (length: number) => 2 ** 32 - 2 ** (32 - length);
+
+/** What a guest's kernel must say of itself: its name, and a line a link, with - for what is not set. */
+export function identityFacts(guest: Guest): string[] {
+  return [
+    `hostname ${guest.id}`,
+    ...guest.interfaces.map((nic, i) => `eth${i} ${guestMac(guest.index, i)} ${nic.ip ?? "-"}`),
+  ];
+}
+
+/** struct new_utsname: fields of 65 bytes, the second is the name. */
+const hostnameFact = ({ uname }: Said) => `hostname ${uname.toString("latin1", 65, uname.indexOf(0, 65))}`;
+
+function linkFact(nic: number, { mac, address, mask }: LinkSaid): string {
+  const hex = mac.toString("hex", 18, 24).match(/../g)!.join(":");
+  const bits = mask.readUInt32BE(20).toString(2).replaceAll("0", "").length;
+  const ip = address.readUInt32BE(20);
+  return `eth${nic} ${hex} ${ip === 0 ? "-" : `${formatIp(ip)}/${bits}`}`;
+}
+
+/** Tells a guest who it is, and reads back that it is. May be done again. */
+export async function giveIdentity(
+  { agent, calls }: { agent: Agent; calls: Calls },
+  guest: Guest,
+  timeout_s: number,
+): Promise<Result<void, MtError>> {
+  const end = Date.now() + timeout_s * 1000;
+  const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
+  const said: Said = { uname: Buffer.alloc(6 * 65) };
+  const waits = await awaitCalls({ agent, calls }, timeout_s);
+  if (waits.isErr()) return identityError(waits.error);
+  const self = await calls.make(selfCalls(guest, Date.now(), said), left_s());
+  if (self.isErr()) return identityError(self.error);
+  const facts = [hostnameFact(said)];
+  for (const nic of guest.interfaces.keys()) {
+    const link = { mac: deviceRequest(nic), address: deviceRequest(nic), mask: deviceRequest(nic) };
+    const wanted = linkCalls(guest, nic, link);
+    const made = wanted.isErr() ? wanted : await calls.make(wanted.value, left_s());
+    if (made.isErr()) return identityError(made.error);
+    facts.push(linkFact(nic, link));
+  }
+  return checkFacts(guest, facts);
+}
+
+/** The barrier: the program has answered, and waits for the next frame. */
+export async function awaitCalls(
+  { agent, calls }: { agent: Agent; calls: Calls },
+  timeout_s: number,
+): Promise<Result<void, MtError>> {
+  const end = Date.now() + timeout_s * 1000;
+  for (;;) {
+    const left_s = Math.max(0.1, (end - Date.now()) / 1000);
+    const made = await calls.make([], Math.min(left_s, EXPLAIN_AFTER_S));
+    if (made.isOk()) return ok(undefined);
+    if (made.error.code !== "timeout") return err(made.error);
+    const why = await whySilent(agent);
+    if (why !== undefined) return err(why);
+    if (Date.now() >= end)
+      return fail("timeout", `Cannot make system calls in the guest: no answer in ${timeout_s} s`);
+  }
+}
+
+/** A guest is ready only where its kernel says what was asked for. */
+export function checkFacts(guest: Guest, said: readonly string[]): Result<void, MtError> {
   const facts = identityFacts(guest);
   const wrong = facts.findIndex((fact, i) => said[i] !== fact);
   if (wrong < 0) return ok(undefined);
@@ -44,15 +258,19 @@ export function checkIdentity(guest: Guest, done: GuestExit): Result<void, MtErr
   );
 }
 
-/** Tells a guest who it is, and reads back that it is. May be done again. */
-export async function giveIdentity(
-  agent: Agent,
-  guest: Guest,
-  timeout_s: number,
-): Promise<Result<void, MtError>> {
-  const done = await runInGuest(agent, identityArgv(guest), {
-    timeout_s,
-    output_bytes_max: OUTPUT_BYTES_MAX,
+const identityError = (error: MtError): Result<void, MtError> =>
+  err({
+    ...error,
+    message: `Cannot give {id} its identity: ${error.message.replace(/^Cannot /, "cannot ")}`,
   });
-  return done.andThen((exit) => checkIdentity(guest, exit));
+
+/** Where nothing answers: an image from before this program, or one of somebody's own? The agent can tell. */
+async function whySilent(agent: Agent): Promise<MtError | undefined> {
+  const asked = await runInGuest(agent, ["test", "-e", PROGRAM], { timeout_s: 10, output_bytes_max: 1024 });
+  if (asked.isErr() || asked.value.code !== 1) return undefined;
+  return mtError(
+    "unavailable",
+    `Cannot find ${PROGRAM} in the guest: its image is older than this mt-boot`,
+    "mt-image build tux, then write the plan again",
+  );
 }

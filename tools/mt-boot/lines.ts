@@ -33,12 +33,21 @@ export async function openLines(
   timeout_s: number,
   given_up: () => boolean = () => false,
 ): Promise<Result<LineSocket, MtError>> {
+  return (await openSocket(path, timeout_s, given_up)).map((socket) => holdSocket(socket, handlers));
+}
+
+/** Connects to a Unix socket, trying again until the other side listens. */
+export async function openSocket(
+  path: string,
+  timeout_s: number,
+  given_up: () => boolean,
+): Promise<Result<Socket, MtError>> {
   const end = Date.now() + timeout_s * 1000;
   let why = "nobody listens there";
   for (let pause_ms = 3; ; pause_ms = Math.min(pause_ms * 1.25, RETRY_MS_MAX)) {
     if (existsSync(path)) {
       const socket = await tryConnect(path);
-      if (typeof socket !== "string") return ok(holdSocket(socket, handlers));
+      if (typeof socket !== "string") return ok(socket);
       why = socket;
     }
     // Soon after its start it is not asked for: looking into /proc costs more than another try.

@@ -1,5 +1,5 @@
 /**
- * One running QEMU as the supervisor holds it: its process, its QMP socket and its agent's. Started by us or
+ * One running QEMU as the supervisor holds it: its process, its sockets of QMP, agent and system calls. Started by us or
  * found alive; it does not end with us.
  */
 import { spawn } from "node:child_process";
@@ -20,6 +20,7 @@ import { socketPath, tapName } from "../../shared/names.ts";
 import { cleanEnv, findProgram, isAlive, waitFor } from "../../shared/process.ts";
 import { type Agent, openAgent } from "./agent.ts";
 import { type Boot, guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
+import { type Calls, openCalls } from "./calls.ts";
 import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 
 /** Guests die before the agents that look after them when memory runs out. */
@@ -35,6 +36,7 @@ export interface Machine {
   dir: string;
   qmp: Qmp;
   agent: Agent;
+  calls: Calls;
   /** Lets go of the sockets; QEMU goes on. */
   close(): void;
 }
@@ -124,7 +126,7 @@ export async function endOfProcess(pid: number, dir: string): Promise<string> {
 }
 
 /**
- * Takes hold of a QEMU: connects to QMP and to the agent's port.
+ * Takes hold of a QEMU: connects to QMP and to the ports of the agent and of system calls.
  * @param timeout_s how long QEMU may take to answer
  */
 export async function holdMachine(
@@ -141,11 +143,18 @@ export async function holdMachine(
     qmp.value.close();
     return agent.map(() => undefined as never);
   }
+  const calls = await openCalls(files.identity, { timeout_s: options.timeout_s, given_up });
+  if (calls.isErr()) {
+    agent.value.close();
+    qmp.value.close();
+    return calls.map(() => undefined as never);
+  }
   const close = () => {
+    calls.value.close();
     agent.value.close();
     qmp.value.close();
   };
-  return ok({ pid, dir, qmp: qmp.value, agent: agent.value, close });
+  return ok({ pid, dir, qmp: qmp.value, agent: agent.value, calls: calls.value, close });
 }
 
 /** The end of a guest's console, for an error's hint; without times, so that guests that end alike say the same. */

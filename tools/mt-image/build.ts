@@ -15,6 +15,7 @@ import { type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
 import { findLibraries } from "./libraries.ts";
 import { chooseModules, modulesDep } from "./modules.ts";
 import { fetchKernel, fetchPackages, type Package } from "./packages.ts";
+import { syscallsProgram } from "./syscalls.ts";
 import { extractVmlinux } from "./vmlinux.ts";
 
 export interface BuildOptions {
@@ -59,6 +60,7 @@ export async function buildTux(options: BuildOptions): Promise<Result<TuxImage, 
     { type: "file", path: "/bin/busybox", mode: 0o755, data: busybox.value },
     ...appletLinks(applets.value),
     { type: "file", path: "/sbin/qemu-ga", mode: 0o755, data: agent.value },
+    { type: "file", path: "/sbin/mt-syscalls", mode: 0o755, data: syscallsProgram() },
     ...libraries.value.files.map(
       ({ soname, data }): InitramfsEntry => ({
         type: "file",
