@@ -14,11 +14,13 @@ export const IDENTITY_PORT = "org.megatux.identity.0";
 
 /**
  * For an image that names no command line: a serial console, no clock watchdogs (an idle guest wakes a third
- * less), no self-tests, and a panic ends QEMU (`panic=-1` with `-no-reboot`), which the supervisor sees.
+ * less), no self-tests, and a panic ends QEMU (`panic=-1` with `-no-reboot`), which the supervisor sees. Pressure
+ * is not averaged every two seconds, and security modules without a policy are not asked at every file.
  */
 export const DEFAULT_CMDLINE =
   "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=tsc cryptomgr.notests " +
-  "random.trust_cpu=on no_timer_check i8042.noaux i8042.nokbd 8250.nr_uarts=1";
+  "random.trust_cpu=on no_timer_check i8042.noaux i8042.nokbd 8250.nr_uarts=1 " +
+  "psi=0 lsm= audit=0";
 
 /** How guest code runs: on the processor, or translated. */
 export type Accelerator = "kvm" | "tcg";
