@@ -15,56 +15,56 @@ const PROGRAM_HEADER_BYTES = 56;
 
 /** r13 is the port, ebp how much of the frame has come, rbx the call in hand. */
 const CODE = [
-  "48 8b 7c 24 10", // mov rdi, [rsp+0x10]  ; argv[1]
-  "be 02 00 00 00", // mov esi, 0x2  ; O_RDWR
-  "89 f0", // mov eax, esi  ; open
+  "48 8b 7c 24 10", // mov rdi, [rsp+0x10]: argv[1]
+  "be 02 00 00 00", // mov esi, 0x2: O_RDWR
+  "89 f0", // mov eax, esi: open
   "0f 05", // syscall
   "85 c0", // test eax, eax
   "0f 88 81 00 00 00", // js end
   "41 89 c5", // mov r13d, eax
-  "31 ed", // frame: ; xor ebp, ebp
-  "31 c0", // fill: ; xor eax, eax                 read
+  "31 ed", // frame: xor ebp, ebp
+  "31 c0", // fill: xor eax, eax: read
   "44 89 ef", // mov edi, r13d
   "8d b5 00 00 60 00", // lea esi, [rbp+0x600000]
   "ba 00 10 00 00", // mov edx, 0x1000
   "29 ea", // sub edx, ebp
   "0f 05", // syscall
   "85 c0", // test eax, eax
-  "7e 50", // jle alone  ; the other side has gone
+  "7e 50", // jle alone: the other side has gone
   "01 c5", // add ebp, eax
   "81 fd 00 10 00 00", // cmp ebp, 0x1000
   "72 de", // jb fill
   "bb 00 00 60 00", // mov ebx, 0x600000
-  "81 3b 6d 74 63 31", // cmp dword [rbx], 0x3163746d  ; "mtc1"
+  "81 3b 6d 74 63 31", // cmp dword [rbx], 0x3163746d: "mtc1"
   "75 4d", // jne end
   "48 83 c3 10", // add rbx, 0x10
-  "48 8b 03", // call: ; mov rax, [rbx]               its number
+  "48 8b 03", // call: mov rax, [rbx]: its number
   "48 85 c0", // test rax, rax
-  "78 17", // js answer  ; -1: it was the last
-  "48 8b 7b 08", // mov rdi, [rbx+0x8]  ; its arguments
+  "78 17", // js answer: -1: it was the last
+  "48 8b 7b 08", // mov rdi, [rbx+0x8]: its arguments
   "48 8b 73 10", // mov rsi, [rbx+0x10]
   "48 8b 53 18", // mov rdx, [rbx+0x18]
   "0f 05", // syscall
-  "48 89 03", // mov [rbx], rax  ; its result
+  "48 89 03", // mov [rbx], rax: its result
   "48 83 c3 20", // add rbx, 0x20
   "eb e1", // jmp call
-  "b8 01 00 00 00", // answer: mov eax, 0x1  ; write
+  "b8 01 00 00 00", // answer: mov eax, 0x1: write
   "44 89 ef", // mov edi, r13d
   "be 00 00 60 00", // mov esi, 0x600000
   "ba 00 10 00 00", // mov edx, 0x1000
   "0f 05", // syscall
   "eb 96", // jmp frame
-  "6a 00", // alone: ; push 0x0
-  "6a 02", // push 0x2  ; for 2 s
+  "6a 00", // alone: push 0x0
+  "6a 02", // push 0x2: for 2 s
   "48 89 e7", // mov rdi, rsp
   "31 f6", // xor esi, esi
-  "b8 23 00 00 00", // mov eax, 0x23  ; nanosleep
+  "b8 23 00 00 00", // mov eax, 0x23: nanosleep
   "0f 05", // syscall
   "58", // pop rax
   "58", // pop rax
   "eb 82", // jmp frame
-  "bf 01 00 00 00", // end: ; mov edi, 0x1
-  "b8 e7 00 00 00", // mov eax, 0xe7  ; exit_group
+  "bf 01 00 00 00", // end: mov edi, 0x1
+  "b8 e7 00 00 00", // mov eax, 0xe7: exit_group
   "0f 05", // syscall
 ];
 
