@@ -13,6 +13,7 @@ export function usageLine(tool: ToolSpec, name: string, spec: CommandSpec, flags
     const word = a.valueHint?.includes("|") ? a.valueHint : n.toUpperCase();
     return a.required === false || a.default !== undefined ? `[${word}]` : word;
   });
+  if (spec.words) words.push(spec.words.name);
   const rest = spec.rest ? [spec.rest.required ? `-- ${spec.rest.name}` : `[-- ${spec.rest.name}]`] : [];
   const stdin = { records: ["<RECORDS"], optional: ["[<RECORDS]"], none: [] }[spec.stdin];
   return [tool.name, name, flags, ...words, ...rest, ...stdin].filter(Boolean).join(" ");
@@ -104,6 +105,7 @@ export function commandHelp(tool: ToolSpec, name: string): string {
   const words = Object.entries(argsOf(spec))
     .filter(([, a]) => a.type === "positional")
     .map(([n, a]): [string, string] => [n.toUpperCase(), a.description ?? ""]);
+  if (spec.words) words.push([spec.words.name, spec.words.description]);
   if (spec.rest) words.push([spec.rest.name, spec.rest.description]);
   if (words.length > 0) parts.push(`Arguments:\n${columns(words)}`);
   parts.push(`${FLAGS}:\n${columns(flagRows([[name, spec]]).map(flagCells))}`);

@@ -23,6 +23,8 @@ export interface Parsed {
   spec: CommandSpec;
   /** By flag name, as citty gives them. */
   args: Record<string, string | boolean | undefined>;
+  /** What stood after the positionals, where the command takes words. */
+  words: string[];
   /** What stood after `--`. */
   rest: string[];
 }
@@ -134,6 +136,7 @@ function parseCommand(
     );
   }
   const places = Object.entries(args).filter(([, a]) => a.type === "positional");
+  const words_given = spec.words ? positionals.splice(places.length) : [];
   const extra = positionals[places.length];
   if (extra !== undefined)
     return usage(
@@ -184,7 +187,7 @@ function parseCommand(
   const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Parsed["args"];
   const out: Parsed["args"] = {};
   for (const key of Object.keys(args)) out[key] = values[key];
-  return ok({ ask: "run", parsed: { command, spec, args: out, rest } });
+  return ok({ ask: "run", parsed: { command, spec, args: out, words: words_given, rest } });
 }
 
 function explain(thrown: NodeJS.ErrnoException, flags: string[]): [string, string | undefined] {

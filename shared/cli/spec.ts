@@ -18,6 +18,8 @@ export interface CommandSpec {
    * On a positional, `valueHint` is the choice of words that it may be, as `ring|grid`.
    */
   args: ArgsDef;
+  /** What stands after the positionals, as many words as one likes. */
+  words?: { name: string; description: string };
   /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may. */
   rest?: { name: string; required: boolean; description: string };
   /** Whether it reads records on stdin; a terminal there is a usage error. */
@@ -72,11 +74,11 @@ export const commandsOf = (tool: ToolSpec): [string, CommandSpec][] =>
 export const choices = (a: ArgDef): readonly string[] =>
   a.type === "enum" ? (a.options ?? []) : a.type === "positional" ? (a.valueHint?.split("|") ?? []) : [];
 
-/** Flags that ask for an answer and no work have no twin. */
-const ASKS = ["help", "schema"];
+/** Flags that ask for an answer and no work have no twin; nor --state: MT_STATE is a directory. */
+const WITHOUT_TWIN = ["help", "schema", "state"];
 /** The twin of a flag in the environment. */
 export const twinOf = (flag: string): string | undefined =>
-  ASKS.includes(flag) ? undefined : `MT_${flag.replaceAll("-", "_").toUpperCase()}`;
+  WITHOUT_TWIN.includes(flag) ? undefined : `MT_${flag.replaceAll("-", "_").toUpperCase()}`;
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];

@@ -68,6 +68,7 @@ export const exitSchema = Type.Object(
     stdout_base64: Type.Optional(text("the bytes of stdout in base64, only where they are no valid UTF-8")),
     stderr_base64: Type.Optional(text("the bytes of stderr in base64, only where they are no valid UTF-8")),
     truncated: Type.Optional(Type.Boolean({ description: "whether output was cut" })),
+    bytes: Type.Optional(measure("what was copied, where it was a copy")),
     seconds: Type.Optional(measure("how long it took")),
     state: state(["failed"], "set where the command could not be run or watched to its end"),
     ...failure,

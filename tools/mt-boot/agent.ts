@@ -15,7 +15,8 @@ const PROBE_MS = 3_000;
 const POLL_MS_MIN = 20;
 const POLL_MS_MAX = 500;
 
-const STARTED_ANEW = "its agent was started anew";
+/** The message of the error where the agent that had a request is gone, and another one answers. */
+export const STARTED_ANEW = "its agent was started anew";
 
 export interface Agent {
   /** Waits until the agent answers. */
@@ -187,6 +188,8 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** Runs it in a session of its own, so that what it started ends with it where time runs out. */
   session?: boolean;
+  /** What it gets on its stdin. */
+  stdin_base64?: string;
 }
 
 /** Runs a program in the guest to its end; the agent looks it up on its PATH. Ended there where time runs out. */
@@ -198,7 +201,16 @@ export async function runInGuest(
   const end = Date.now() + options.timeout_s * 1000;
   const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
   const start = (words: readonly string[]) =>
-    agent.call("guest-exec", { path: words[0], arg: words.slice(1), "capture-output": true }, left_s());
+    agent.call(
+      "guest-exec",
+      {
+        path: words[0],
+        arg: words.slice(1),
+        "capture-output": true,
+        ...(options.stdin_base64 === undefined ? {} : { "input-data": options.stdin_base64 }),
+      },
+      left_s(),
+    );
   let in_session = options.session === true;
   let started = await start(in_session ? ["setsid", "--", ...argv] : argv);
   // A guest without setsid.

@@ -31,7 +31,10 @@ export const guestFiles = (dir: string) => ({
   qmp: join(dir, "qmp"),
   agent: join(dir, "agent"),
   identity: join(dir, "identity"),
+  /** All that the guest has written to its console. */
   console: join(dir, "console"),
+  /** Where a client is attached to it. */
+  tty: join(dir, "tty"),
   log: join(dir, "qemu.log"),
 });
 
@@ -82,7 +85,12 @@ export function qemuArgv(boot: Boot): string[] {
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     // A guest that breaks out of its QEMU starts no program.
     ...["-sandbox", "on,spawn=deny"],
-    ...["-chardev", `file,id=console,path=${value(files.console)},append=on`, "-serial", "chardev:console"],
+    ...[
+      "-chardev",
+      `socket,id=console,path=${value(files.tty)},server=on,wait=off,logfile=${value(files.console)},logappend=on`,
+      "-serial",
+      "chardev:console",
+    ],
     ...[
       "-chardev",
       `socket,id=qmp,path=${value(files.qmp)},server=on,wait=off`,

@@ -10,7 +10,7 @@ import type { GuestState } from "../../shared/records/guest.ts";
 import { Admission } from "./admission.ts";
 import type { Boot } from "./argv.ts";
 import { type Entry, reached, rowOf } from "./entry.ts";
-import { giveIdentity } from "./identity.ts";
+import { giveIdentity, setClock } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
 import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "./machine.ts";
 import { restoreState } from "./migrate.ts";
@@ -219,7 +219,11 @@ export class Driver {
       set("paused");
       return ok(undefined);
     }
-    const known = await giveIdentity(machine, entry.record, left_s());
+    // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
+    const known = entry.known
+      ? await setClock(machine.calls, left_s())
+      : await giveIdentity(machine, entry.record, left_s());
+    entry.known = known.isOk();
     if (known.isOk()) set("ready");
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
@@ -235,6 +239,7 @@ export class Driver {
     entry.pid = pid;
     entry.forked = boot.memory?.role === "clone";
     entry.restored_ms = undefined;
+    entry.known = false;
     this.set(entry, "running");
     const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
     const held = await this.hold(entry, pid, endOf, left_s());
@@ -300,6 +305,19 @@ export class Driver {
       this.set(entry, "failed", error);
       await this.#pause(entry);
     });
+  }
+
+  /** Stops a guest that nobody drives, as it stands; gives what hindered it. */
+  async stop(entry: Entry): Promise<MtError | undefined> {
+    const { machine } = entry;
+    if (entry.state === "paused" && machine) return undefined;
+    if (!machine) return mtError("failed", `it is ${entry.state}`, entry.error?.hint);
+    const stopped = await machine.qmp.call("stop");
+    if (stopped.isErr()) return stopped.error;
+    if (entry.machine === machine) this.set(entry, "paused");
+    // Somebody wished otherwise meanwhile.
+    if (!entry.dropped && entry.wanted && !reached(entry)) this.drive(entry);
+    return undefined;
   }
 
   /** Makes sure that nothing of the guest's process is left. */

@@ -15,6 +15,8 @@ export interface Entry {
   wanted: Wanted;
   state: GuestState;
   error?: MtError;
+  /** Whether the guest that runs now was told who it is: one that was ready and is paused need not be told again. */
+  known?: boolean;
   dir: string;
   pid?: number;
   machine?: Machine;
@@ -76,10 +78,11 @@ export const lineOf = ({ record, state, error }: Entry): GuestLine => ({
 });
 
 /** Its record as it is now. */
-export function listLineOf({ record, state, error }: Entry): ListLine {
+export function listLineOf({ record, state, error, restarts }: Entry): ListLine {
   const { state: _state, error: _error, ...guest } = record;
   return {
     kind: "list",
+    restarts,
     guest: { ...guest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) },
   };
 }
@@ -109,6 +112,7 @@ export const rowOf = ({
   state,
   error,
   saved,
+  known,
 }: Entry): LedgerRow => ({
   record,
   image,
@@ -117,6 +121,7 @@ export const rowOf = ({
   ready_timeout_s,
   wanted,
   state,
+  known,
   ...(error === undefined ? {} : { error }),
   ...(saved === undefined ? {} : { saved }),
 });

@@ -59,6 +59,14 @@ interface Said {
   uname: Buffer;
 }
 
+/** Sets the guest's time of day; `now_ms` since 1970. */
+function clockCall(now_ms: number): Call {
+  const time = Buffer.alloc(16);
+  time.writeBigInt64LE(BigInt(Math.floor(now_ms / 1000)), 0);
+  time.writeBigInt64LE(BigInt(Math.floor((now_ms % 1000) * 1e6)), 8);
+  return { what: "set its clock", number: SYS.settime, args: [0, time] };
+}
+
 /** Everything but the links. */
 export function selfCalls(guest: Guest, now_ms: number, said: Said): Call[] {
   const name = Buffer.from(guest.id);
@@ -66,16 +74,13 @@ export function selfCalls(guest: Guest, now_ms: number, said: Said): Call[] {
   entropy.writeInt32LE(SEED_BYTES * 8, 0);
   entropy.writeInt32LE(SEED_BYTES, 4);
   randomBytes(SEED_BYTES).copy(entropy, 8);
-  const time = Buffer.alloc(16);
-  time.writeBigInt64LE(BigInt(Math.floor(now_ms / 1000)), 0);
-  time.writeBigInt64LE(BigInt(Math.floor((now_ms % 1000) * 1e6)), 8);
   const hosts = guest.interfaces.flatMap((nic) => (nic.ip ? [`${nic.ip.split("/")[0]} ${guest.id}\n`] : []));
   return [
     { what: "open /dev/urandom", number: SYS.open, args: [text("/dev/urandom"), O.wronly, 0] },
     { what: "seed its random generator", number: SYS.ioctl, args: [FD, RNDADDENTROPY, entropy] },
     { what: "seed its random generator", number: SYS.ioctl, args: [FD, RNDRESEEDCRNG, 0] },
     close(),
-    { what: "set its clock", number: SYS.settime, args: [0, time] },
+    clockCall(now_ms),
     { what: "set its hostname", number: SYS.sethostname, args: [name, name.length] },
     ...writeFile("/etc/hostname", `${guest.id}\n`),
     ...writeFile("/etc/hosts", ["127.0.0.1 localhost\n", ...hosts].join("")),
@@ -228,6 +233,10 @@ export async function giveIdentity(
   }
   return checkFacts(guest, facts);
 }
+
+/** A guest's clock stood still while it was paused. */
+export const setClock = async (calls: Calls, timeout_s: number): Promise<Result<void, MtError>> =>
+  (await calls.make([clockCall(Date.now())], timeout_s)).map(() => undefined);
 
 /** The barrier: the program has answered, and waits for the next frame. */
 export async function awaitCalls(

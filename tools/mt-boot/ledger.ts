@@ -26,6 +26,8 @@ export interface LedgerRow {
   state: GuestState;
   error?: MtError;
   saved?: string;
+  /** Whether its QEMU's guest was told who it is. */
+  known?: boolean;
 }
 
 export interface Ledger {
@@ -68,6 +70,15 @@ export async function openLedger(experiment: string, about?: { host: string }): 
       }),
     close: () => database.close(),
   };
+}
+
+/** The guests of the experiment on this host by name, also where no supervisor runs. */
+export async function guestsKnown(experiment: string): Promise<Set<string>> {
+  if (!hasLedger(experiment)) return new Set();
+  const ledger = await openLedger(experiment);
+  const ids = ledger.rows().map(({ record }) => record.id);
+  ledger.close();
+  return new Set(ids);
 }
 
 export function removeLedger(experiment: string): void {

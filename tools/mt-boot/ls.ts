@@ -2,17 +2,23 @@
 
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
+import { warn } from "../../shared/cli/stderr.ts";
 import { tableLines } from "../../shared/cli/table.ts";
-import { orThrow } from "../../shared/errors.ts";
+import { EXIT, mtError, orThrow } from "../../shared/errors.ts";
+import { expandSet, fold, parseSet, setHas } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { ask, experimentsHere } from "./client.ts";
 import { foldGuests } from "./fold.ts";
+import { whoIsHere } from "./who-is-here.ts";
 
 export const ls: Run = async (invocation) => {
   const { args, signal } = invocation;
   const host = hostOf(invocation);
   const here = await experimentsHere();
+  const set = typeof args.set === "string" && args.set !== "" ? args.set : undefined;
+  const ranges = set === undefined ? undefined : orThrow(parseSet(set));
+  const known = new Set<string>();
   const wanted =
     typeof args.experiment === "string" && args.experiment !== ""
       ? here.filter((id) => id === args.experiment)
@@ -25,12 +31,12 @@ export const ls: Run = async (invocation) => {
   for (const experiment of wanted) {
     const guests: Guest[] = [];
     orThrow(
-      await ask(
-        { experiment, host, signal },
-        "ls",
-        undefined,
-        (line) => void (line.kind === "list" && guests.push(line.guest)),
-      ),
+      await ask({ experiment, host, signal }, "ls", undefined, (line) => {
+        if (line.kind !== "list") return;
+        known.add(line.guest.id);
+        if (ranges && !setHas(ranges, line.guest.id)) return;
+        if (args.state === undefined || line.guest.state === args.state) guests.push(line.guest);
+      }),
     );
     guests.sort((a, b) => a.index - b.index);
     for (const guest of foldGuests(guests)) {
@@ -43,7 +49,10 @@ export const ls: Run = async (invocation) => {
   }
   if (human) for (const line of tableLines(rows)) writer.line(line);
   writer.flush();
-  return 0;
+  const missing = set === undefined ? [] : fold(orThrow(expandSet(set)).filter((id) => !known.has(id)));
+  for (const id of missing)
+    warn(mtError("failed", `Cannot list ${id}: the guest is not there`, whoIsHere(id, known)));
+  return missing.length === 0 ? EXIT.ok : EXIT.failed;
 };
 
 const rowOf = (experiment: string, g: Guest): string[] => [

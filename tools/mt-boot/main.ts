@@ -4,7 +4,9 @@ import { spec } from "./spec.ts";
 
 await start(spec, {
   up: async () => (await import("./up.ts")).up,
-  resume: async () => (await import("./resume.ts")).resume,
+  pause: async () => (await import("./power.ts")).pause,
+  resume: async () => (await import("./power.ts")).resume,
+  reset: async () => (await import("./power.ts")).reset,
   check: async () => (await import("./check.ts")).check,
   prove: async () => (await import("./prove.ts")).prove,
   down: async () => (await import("./down.ts")).down,
@@ -12,5 +14,9 @@ await start(spec, {
   exec: async () => (await import("./exec.ts")).exec,
   watch: async () => (await import("./watch.ts")).watch,
   gc: async () => (await import("./gc.ts")).gc,
+  copy: async () => (await import("./copy.ts")).copy,
+  console: async () => (await import("./console.ts")).console,
+  log: async () => (await import("./log.ts")).log,
+  stats: async () => (await import("./stats.ts")).stats,
   supervise: async () => (await import("./supervise.ts")).supervise,
 });

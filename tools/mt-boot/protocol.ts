@@ -39,10 +39,35 @@ export interface ResumeRequest {
 export interface DownRequest {
   ids?: string[];
 }
+/** Stops guests where they are. */
+export interface PauseRequest {
+  ids: string[];
+  /** How long one that is on its way may take to get there. */
+  ready_timeout_s: number;
+}
+/** A guest by name; the record is what {field} is taken from; absent: the supervisor's own. */
+export interface Target {
+  id: string;
+  record?: Guest;
+}
 export interface ExecRequest {
-  /** The record is what {field} is taken from; absent: the supervisor's own. */
-  targets: { id: string; record?: Guest }[];
+  targets: Target[];
   argv: string[];
+  jobs: number;
+  timeout_s: number;
+  stdin_base64?: string;
+}
+/** One file on its way; the side that is this host's is an absolute path. */
+export interface CopyFile {
+  from: string;
+  /** Out of guests: below the directory that each guest has in `dir`. */
+  to: string;
+}
+export interface CopyRequest {
+  targets: Target[];
+  /** Out of the guests, each into a directory of its own here; absent: into the guests. */
+  dir?: string;
+  files: CopyFile[];
   jobs: number;
   timeout_s: number;
 }
@@ -57,6 +82,8 @@ export interface GuestLine {
 export interface ListLine {
   kind: "list";
   guest: Guest;
+  /** How often it was started again after it had been where it was wanted, as this supervisor knows. */
+  restarts: number;
 }
 export interface StatsLine {
   kind: "stats";

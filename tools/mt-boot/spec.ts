@@ -1,6 +1,7 @@
 /** What mt-boot is, as data: commands, flags, records, examples. */
 import type { ArgsDef } from "citty";
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+import { GUEST_STATES } from "../../shared/records/guest.ts";
 
 const jobsArg = {
   jobs: {
@@ -19,6 +20,22 @@ const readyArg = {
 } satisfies ArgsDef;
 const experimentArg = (description: string) =>
   ({ experiment: { type: "string", valueHint: "ID", description } }) satisfies ArgsDef;
+
+const setArg = {
+  set: {
+    type: "positional",
+    required: false,
+    description: "guests by name, as g[0-3],gw; without it: those of the records on stdin",
+  },
+} satisfies ArgsDef;
+const whichExperiment = experimentArg("which experiment the guests are of; needed where several run here");
+const humanArg = {
+  human: { type: "boolean", description: "a table, also where stdout is no terminal" },
+} satisfies ArgsDef;
+const timeoutArg = (seconds: string, description: string) =>
+  ({
+    timeout: { type: "string", valueHint: "SECONDS", default: seconds, description },
+  }) satisfies ArgsDef;
 
 export const spec: ToolSpec = {
   name: "mt-boot",
@@ -82,11 +99,26 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       writes: ["guest", "sample"],
     },
     resume: {
-      summary: "at end: lets the plan's paused guests go on and tells them who they are",
-      args: { ...filterArgs, ...jobsArg, ...readyArg },
-      stdin: "records",
+      summary:
+        "lets paused guests go on: those of SET, or at end the plan's; tells who they are to those at the barrier",
+      args: { ...setArg, ...filterArgs, ...whichExperiment, ...jobsArg, ...readyArg },
+      stdin: "optional",
       reads: ["experiment", "host"],
-      writes: ["guest"],
+      writes: ["guest", "exit"],
+    },
+    pause: {
+      summary: "stops guests where they are: those of SET, or at end the plan's",
+      args: { ...setArg, ...filterArgs, ...whichExperiment, ...jobsArg, ...readyArg },
+      stdin: "optional",
+      reads: ["experiment", "host"],
+      writes: ["guest", "exit"],
+    },
+    reset: {
+      summary: "ends guests and starts them anew: those of SET, or at end the plan's",
+      args: { ...setArg, ...filterArgs, ...whichExperiment, ...jobsArg, ...readyArg },
+      stdin: "optional",
+      reads: ["experiment", "host"],
+      writes: ["guest", "exit"],
     },
     check: {
       summary: "says of every guest of the plan what it is now, and changes nothing",
@@ -113,30 +145,41 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     ls: {
       summary: "the guests that are here, with their states",
       args: {
+        set: { type: "positional", required: false, description: "only these, as g[0-3],gw" },
         host: filterArgs.host,
-        human: { type: "boolean", description: "a table, also where stdout is no terminal" },
+        state: { type: "enum", options: [...GUEST_STATES], description: "only those in this state" },
+        ...humanArg,
         ...experimentArg("only this experiment"),
       },
       stdin: "none",
       reads: [],
       writes: ["guest"],
     },
+    stats: {
+      summary: "what guests cost: processor, memory, network; least, median and most of them",
+      args: {
+        ...setArg,
+        ...filterArgs,
+        ...whichExperiment,
+        each: { type: "boolean", description: "a record a guest" },
+        ...humanArg,
+      },
+      stdin: "optional",
+      reads: ["experiment", "guest"],
+      writes: ["sample", "exit"],
+    },
     exec: {
       summary: "runs a command in guests through their agents",
       args: {
-        set: {
-          type: "positional",
-          required: false,
-          description: "guests by name, as g[0-3],gw; without it: those of the records on stdin",
-        },
+        ...setArg,
         ...filterArgs,
-        ...experimentArg("which experiment the guests are of; needed where several run here"),
-        timeout: {
-          type: "string",
-          valueHint: "SECONDS",
-          default: "30",
-          description: "how long the command may take in one guest",
+        ...whichExperiment,
+        ...timeoutArg("30", "how long the command may take in one guest"),
+        stdin: {
+          type: "boolean",
+          description: "each command gets what comes on stdin, 1 MiB at most; with SET",
         },
+        fold: { type: "boolean", description: "one record for all guests that did the same, at the end" },
         ...jobsArg,
       },
       rest: {
@@ -163,6 +206,68 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       reads: [],
       writes: ["sample"],
     },
+    copy: {
+      summary: "copies files into guests, or out of them into a directory here",
+      args: {
+        ...filterArgs,
+        ...whichExperiment,
+        to: {
+          type: "string",
+          valueHint: "PATH",
+          description: "into the guests of the records on stdin, to there",
+        },
+        from: {
+          type: "string",
+          valueHint: "PATH",
+          description: "this file out of the guests of the records on stdin",
+        },
+        ...timeoutArg("600", "how long it may take in one guest"),
+        ...jobsArg,
+      },
+      words: {
+        name: "SRC... DEST",
+        description:
+          "FILE... SET:PATH (PATH ends with / where it is a directory), or SET:PATH... DIR (it comes as DIR/GUEST/NAME); FILE... with --to, DIR with --from",
+      },
+      stdin: "optional",
+      reads: ["experiment", "host", "guest"],
+      writes: ["exit"],
+    },
+    console: {
+      summary: "a terminal on the serial console of one guest; Ctrl-] detaches",
+      args: {
+        id: { type: "positional", description: "the guest" },
+        ...whichExperiment,
+        lines: {
+          type: "string",
+          valueHint: "N",
+          default: "20",
+          description: "how many lines of its past come first",
+        },
+        wait: {
+          type: "string",
+          valueHint: "SECONDS",
+          default: "1",
+          description: "without a terminal: how long the guest must be silent after stdin has ended",
+        },
+      },
+      stdin: "none",
+      reads: [],
+      writes: [],
+    },
+    log: {
+      summary: "what guests have written to their consoles, as text",
+      args: {
+        ...setArg,
+        ...filterArgs,
+        ...whichExperiment,
+        follow: { type: "boolean", alias: "f", description: "go on with what comes; with SET" },
+        lines: { type: "string", valueHint: "N", description: "only the last lines of each" },
+      },
+      stdin: "optional",
+      reads: ["experiment", "guest"],
+      writes: ["exit"],
+    },
     supervise: {
       summary: "is the supervisor of one experiment on this host",
       args: { experiment: { type: "positional", description: "the experiment" }, host: filterArgs.host },
@@ -182,6 +287,14 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       does: "boot all to the barrier, then let them go",
     },
     { command: "mt-boot exec 'g[0-3]' -- ip -4 addr", does: "run a command in four guests" },
+    { command: "mt-boot copy hosts 'g[0-3]:/etc/'", does: "bring a file into four guests" },
+    { command: "mt-boot copy 'g[0-3]:/etc/hosts' out", does: "fetch one from each: out/g0/hosts, …" },
+    { command: "mt-boot console g0", does: "a terminal on the console of a guest" },
+    { command: "mt-boot log --follow --lines 5 'g[0-3]'", does: "what four guests write to theirs" },
+    { command: "mt-boot pause 'g[2-3]'", does: "stop two guests where they are" },
+    { command: "mt-boot resume 'g[2-3]'", does: "let them go on" },
+    { command: "mt-boot reset g3", does: "end a guest that hangs, and start it anew" },
+    { command: "mt-boot stats --human 'g[0-3]'", does: "what they cost" },
     { command: "mt-boot ls --human", does: "what is here, and how it is" },
     {
       command: "mt-boot down --experiment abilene",
@@ -189,7 +302,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     },
   ],
   exits: {
-    1: "some guests failed, or in exec a command ended with another code than 0",
+    1: "some guests failed or are not there, or in exec a command ended with another code than 0",
     69: "QEMU is not installed",
   },
   seeAlso: ["mt-vnet(1)", "mt-push(1)", "mt-ksm(1)", "mt-records(5)", "megatux(7)"],

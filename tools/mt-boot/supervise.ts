@@ -15,13 +15,15 @@ import { lock } from "../../shared/lock.ts";
 import { socketPath, supervisorSocket } from "../../shared/names.ts";
 import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
-import { execIn } from "./guest-exec.ts";
+import { copyWith, execIn } from "./guest-exec.ts";
 import { openLedger } from "./ledger.ts";
 import { meanMemory } from "./memory.ts";
 import {
   type ConfirmRequest,
+  type CopyRequest,
   type DownRequest,
   type ExecRequest,
+  type PauseRequest,
   type ReplyLine,
   type ResumeRequest,
   TICK_MS,
@@ -137,11 +139,23 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
       await Promise.all(
         request.targets.map((target) =>
           slots.take(async () =>
-            send(await execIn(supervisor.entries.get(target.id), target, request, host, gone)),
+            send(await execIn({ entries: supervisor.entries, host, gone }, target, request)),
           ),
         ),
       );
     }),
+    copy: answering(async (request: CopyRequest, send, gone) => {
+      const slots = new Slots(request.jobs);
+      await Promise.all(
+        request.targets.map((target) =>
+          slots.take(async () =>
+            send(await copyWith({ entries: supervisor.entries, host, gone }, target, request)),
+          ),
+        ),
+      );
+    }),
+    pause: answering(async (request: PauseRequest, send) => supervisor.pause(request, send)),
+    reset: answering(async (request: ResumeRequest, send) => supervisor.reset(request, send)),
     down: answering(async ({ ids }: DownRequest) => {
       const left = await supervisor.down(ids);
       if (left.length > 0) throw new MtFailure(orFail(left.map(({ pid }) => pid)));

@@ -15,7 +15,7 @@ import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
 import type { Ledger, LedgerRow } from "./ledger.ts";
 import { endOfProcess } from "./machine.ts";
 import { endGuests, type Living, livingGuests } from "./processes.ts";
-import type { ConfirmRequest, GuestLine, ResumeRequest, UpRequest } from "./protocol.ts";
+import type { ConfirmRequest, GuestLine, PauseRequest, ResumeRequest, UpRequest } from "./protocol.ts";
 import { within } from "./qmp.ts";
 
 const ADOPT_S = 20;
@@ -189,12 +189,50 @@ export class Supervisor {
     await Promise.all(
       request.ids.map(async (id) => {
         const entry = this.entries.get(id);
-        if (!entry?.wanted) return each(notHere(id, entry));
+        if (!entry?.wanted) return each(notHere(id, entry, "resume"));
         entry.wanted = "ready";
         entry.ready_timeout_s = request.ready_timeout_s;
         this.#bring(entry, request.retries);
         await entry.driving;
         each(entry.dropped ? takenDown("resume", id) : lineOf(entry));
+      }),
+    );
+  }
+
+  /** Stops guests where they are; they stay so until they are resumed, whoever supervises them. */
+  async pause({ ids, ready_timeout_s }: PauseRequest, each: (line: GuestLine) => void): Promise<void> {
+    await Promise.all(
+      ids.map(async (id) => {
+        const entry = this.entries.get(id);
+        if (!entry?.wanted) return each(notHere(id, entry, "pause"));
+        entry.wanted = "paused";
+        // One on its way stops at its barrier, or comes out ready.
+        const late = await within(entry.driving ?? Promise.resolve(), ready_timeout_s);
+        const stopped = late ?? (await this.#driver.stop(entry));
+        if (entry.dropped) each(takenDown("pause", id));
+        else each(stopped ? cannot("pause", id, stopped) : lineOf(entry));
+      }),
+    );
+  }
+
+  /** Ends guests and starts them anew, to what they are wanted to be. */
+  async reset(request: ResumeRequest, each: (line: GuestLine) => void): Promise<void> {
+    this.#driver.slots.resize(request.jobs);
+    await Promise.all(
+      request.ids.map(async (id) => {
+        const entry = this.entries.get(id);
+        if (!entry?.wanted) return each(notHere(id, entry, "reset"));
+        entry.ready_timeout_s = request.ready_timeout_s;
+        entry.restarts++;
+        const discard = async () => {
+          await this.#driver.discard(entry);
+          if (!entry.dropped) this.#driver.set(entry, "planned");
+        };
+        if (entry.driving) await discard();
+        else this.#driver.drive(entry, discard);
+        this.#bring(entry, request.retries);
+        await entry.driving;
+        each(entry.dropped ? takenDown("reset", id) : lineOf(entry));
       }),
     );
   }
@@ -234,19 +272,27 @@ export class Supervisor {
 }
 
 /** Asked to be there, and is not: `down` came while it was on its way. */
-export const takenDown = (verb: "boot" | "resume", id: string): GuestLine => ({
+export const takenDown = (verb: "boot" | Asked, id: string): GuestLine => ({
   kind: "guest",
   id,
   state: "failed",
   error: mtError("failed", `Cannot ${verb} {id}: it was taken down meanwhile`, "mt-boot up"),
 });
 
-function notHere(id: string, entry: Entry | undefined): GuestLine {
+type Asked = "pause" | "resume" | "reset";
+
+const cannot = (verb: Asked, id: string, error: MtError): GuestLine => ({
+  kind: "guest",
+  id,
+  state: "failed",
+  error: { ...error, message: `Cannot ${verb} {id}: ${error.message}` },
+});
+
+function notHere(id: string, entry: Entry | undefined, verb: Asked): GuestLine {
   if (entry?.error) return lineOf(entry);
-  return {
-    kind: "guest",
+  return cannot(
+    verb,
     id,
-    state: "failed",
-    error: mtError("failed", "Cannot resume {id}: it is not there", "mt-boot up --paused"),
-  };
+    mtError("failed", "it is not there", verb === "resume" ? "mt-boot up --paused" : "mt-boot up"),
+  );
 }

@@ -54,8 +54,10 @@ done
 exec /sbin/init
 `;
 
+/** The last but one: a shell on the console for `mt-boot console`, which starts when somebody presses Enter there. */
 const INITTAB = `::respawn:/sbin/mt-port ${IDENTITY_PORT} /sbin/mt-syscalls
 ::respawn:/sbin/mt-port ${AGENT_PORT} /sbin/qemu-ga -m virtio-serial -p
+ttyS0::askfirst:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 `;
 

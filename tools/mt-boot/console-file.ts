@@ -1,0 +1,77 @@
+/**
+ * The file that a guest's console is kept in: its last lines, and what comes after them. QEMU appends to it; the
+ * supervisor empties it when it is large; a guest that is started anew gets a new one.
+ */
+import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
+
+const READ_BYTES = 256 * 1024;
+
+/** Its end: whole lines, the last one as far as it is there. @param lines absent: all of it */
+export function lastLines(file: string, lines?: number): Buffer {
+  const reader = new ConsoleFile(file);
+  const parts: Buffer[] = [];
+  for (let part = reader.read(); part !== undefined && part.length > 0; part = reader.read())
+    parts.push(part);
+  reader.close();
+  const all = Buffer.concat(parts);
+  return lines === undefined ? all : all.subarray(startOfLast(all, lines));
+}
+
+/** Where the last so many lines begin; a newline at the very end ends the last of them. */
+function startOfLast(bytes: Buffer, lines: number): number {
+  if (lines === 0) return bytes.length;
+  let at = bytes.length - 1;
+  for (let n = 0; n < lines && at >= 0; n++) at = at === 0 ? -1 : bytes.lastIndexOf(10, at - 1);
+  return at + 1;
+}
+
+/** Reads on from where it stopped, whatever became of the file meanwhile. */
+export class ConsoleFile {
+  readonly #path: string;
+  #fd: number | undefined;
+  #inode: number | undefined;
+  #at = 0;
+
+  /** @param at where to begin, in bytes; Infinity: at its end as it is now */
+  constructor(path: string, at = 0) {
+    this.#path = path;
+    if (at > 0) {
+      this.#open();
+      this.#at = this.#fd === undefined ? 0 : Math.min(at, fstatSync(this.#fd).size);
+    }
+  }
+
+  /** What has come since, a piece of it where it is much; empty: nothing. Undefined where there is no such file. */
+  read(): Buffer | undefined {
+    if (this.#replaced()) this.close();
+    if (this.#fd === undefined) this.#open();
+    if (this.#fd === undefined) return undefined;
+    const size = fstatSync(this.#fd).size;
+    // Emptied: what it holds now is new.
+    if (size < this.#at) this.#at = 0;
+    const bytes = Buffer.alloc(Math.min(READ_BYTES, size - this.#at));
+    const n = bytes.length === 0 ? 0 : readSync(this.#fd, bytes, 0, bytes.length, this.#at);
+    this.#at += n;
+    return bytes.subarray(0, n);
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+    this.#at = 0;
+  }
+
+  #open(): void {
+    try {
+      this.#fd = openSync(this.#path, "r");
+      this.#inode = fstatSync(this.#fd).ino;
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== "ENOENT") throw thrown;
+    }
+  }
+
+  #replaced(): boolean {
+    if (this.#fd === undefined) return false;
+    return statSync(this.#path, { throwIfNoEntry: false })?.ino !== this.#inode;
+  }
+}
