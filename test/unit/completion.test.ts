@@ -29,7 +29,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _${tool.name.replaceAll("-", "_")}; p
 
 describe("bash", () => {
   test.each<[ToolSpec, string, string[]]>([
-    [boot, "mt-boot re", ["resume"]],
+    [boot, "mt-boot resu", ["resume"]],
     [boot, "mt-boot supe", []],
     [boot, "mt-boot up --acc", ["--accel"]],
     [boot, "mt-boot ls --acc", []],
@@ -54,7 +54,7 @@ describe("bash", () => {
 
 describe.skipIf(!has("fish"))("fish", () => {
   test.each<[ToolSpec, string, string[]]>([
-    [boot, "mt-boot re", ["resume"]],
+    [boot, "mt-boot resu", ["resume"]],
     [boot, "mt-boot up --acc", ["--accel"]],
     [boot, "mt-boot up --accel k", ["kvm"]],
     [topo, "mt-topo gen ri", ["ring"]],

@@ -51,7 +51,8 @@ export const console: Run = async ({ args, signal }) => {
   const unraw = rawTerminal();
   try {
     const socket = orThrow(await attach(id, files.tty));
-    if (process.stdin.isTTY) inform(`attached to the console of ${id}; Ctrl-] detaches\r`);
+    if (process.stdin.isTTY)
+      inform(`attached to the console of ${id}: Ctrl-] detaches, Enter asks for a prompt\r`);
     writeAll(1, lastLines(files.console, lines));
     const error = await relay(socket, { id, signal, silent_s });
     socket.destroy();

@@ -34,6 +34,7 @@ export const copy: Run = async (invocation) => {
   const progress = await startProgress("guests", args.progress === true);
   const code = await overGuests(invocation, {
     set,
+    changes: true,
     example: FORMS,
     jobs,
     work: (group) => {
@@ -80,6 +81,8 @@ export function copyPlan(
       return usage("Cannot copy from guests to guests: one side is this host", FORMS);
     return parseSet(to.set).andThen(() => intoGuests(to.set, words.slice(0, -1), to.path));
   }
+  if (sets.has(undefined) && sets.size > 1)
+    return usage("Cannot copy from guests and from this host at once", FORMS);
   if (sets.has(undefined)) return usage("Cannot copy from this host to this host: one side is guests", FORMS);
   if (sets.size > 1)
     return usage(

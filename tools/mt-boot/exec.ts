@@ -24,6 +24,7 @@ export const exec: Run = async (invocation) => {
   const keep = (group: Group): Group => ({ ...group, emit: (exit) => void kept.push(exit as Exit) });
   const code = await overGuests(invocation, {
     set,
+    changes: true,
     example: "mt-boot exec 'g[0-3]' -- CMD",
     jobs,
     work: (group) =>

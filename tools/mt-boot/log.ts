@@ -39,6 +39,7 @@ export const log: Run = async (invocation) => {
     throw new MtFailure(mtError("usage", "Cannot use --follow without SET", "mt-boot log --follow 'g[0-3]'"));
   return overGuests(invocation, {
     set,
+    changes: false,
     example: "mt-boot log 'g[0-3]'",
     work: async (group) => {
       const known = await guestsKnown(group.experiment);

@@ -261,7 +261,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         ...setArg,
         ...filterArgs,
         ...whichExperiment,
-        follow: { type: "boolean", alias: "f", description: "go on with what comes; with SET" },
+        follow: { type: "boolean", description: "go on with what comes; with SET" },
         lines: { type: "string", valueHint: "N", description: "only the last lines of each" },
       },
       stdin: "optional",

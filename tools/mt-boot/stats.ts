@@ -41,6 +41,7 @@ export const stats: Run = async (invocation) => {
   let where: Pick<Group, "experiment" | "host"> | undefined;
   const code = await overGuests(invocation, {
     set,
+    changes: false,
     example: "mt-boot stats 'g[0-99]'",
     work: async (group) => {
       where = group;

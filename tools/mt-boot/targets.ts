@@ -26,6 +26,8 @@ export interface Group extends Asking {
 export interface OverGuests {
   /** Guests by name; empty: those of the records on stdin. */
   set: string;
+  /** Whether it makes anything true. */
+  changes: boolean;
   /** What could have been typed, for who has a terminal as stdin. */
   example: string;
   /** Sees this host's record, where there is a stream. */
@@ -78,7 +80,7 @@ async function overStream(invocation: Invocation, what: OverGuests): Promise<num
     );
   };
   const code = await runFilterCommand(invocation, {
-    changes: true,
+    changes: what.changes,
     reads: {
       experiment: (record) => {
         experiment ??= record.id;

@@ -10,7 +10,8 @@ export function whoIsHere(id: string, known: Iterable<string>): string {
   if (names.length === 0) return "mt-boot up";
   const all = fold(names).join(",");
   const near = didYouMean(id, names);
-  const same_family = names.some((name) => splitName(name)?.family.prefix === splitName(id)?.family.prefix);
+  const prefix = splitName(id)?.family.prefix;
+  const same_family = prefix !== undefined && names.some((name) => splitName(name)?.family.prefix === prefix);
   if (near && !same_family) return near;
   return `here: ${all.length > SHOWN_MAX ? `${all.slice(0, SHOWN_MAX)}…` : all}`;
 }
