@@ -259,3 +259,42 @@ test("until the host is full: what fits is there, the rest is planned and says w
   expect(full.stderr).toContain(`${sample.paused} of 10000 guests fit on ${HOST}`);
   expect(lab.clones("fk")).toHaveLength(Number(sample.paused));
 });
+
+test("saved, taken down and restored: they go on where they were, and what is damaged says so", () => {
+  expect(states(up(plan("fk", [{ id: "g[0-2]" }])).stdout)).toEqual([["g[0-2]", "ready"]]);
+  lab.sh("mt-boot pause g2");
+  const wrote = records(
+    lab.sh("mt-boot exec 'g[0-1]' -- sh -c 'hostname >/tmp/me; cat /proc/sys/kernel/random/boot_id'").stdout,
+  );
+  const bootIds = () => new Map(wrote.map((r) => [r.id, r.stdout]));
+  const saved = records(lab.sh("mt-boot save kept 'g[0-2]'").stdout);
+  expect(saved.map((r) => r.code)).toEqual([0, 0, 0]);
+  expect(statSync(join(lab.dir, "kept")).mode & 0o777).toBe(0o700);
+  expect(statSync(join(lab.dir, "kept/g0.state")).mode & 0o777).toBe(0o600);
+  // They went on.
+  expect(states(lab.sh("mt-boot ls --experiment fk").stdout)).toEqual([
+    ["g[0-1]", "ready"],
+    ["g2", "paused"],
+  ]);
+  expect(lab.sh("mt-boot save kept g0").code).toBe(64);
+  lab.sh("mt-boot down --experiment fk");
+
+  truncateSync(join(lab.dir, "kept/g1.state"), 1000);
+  const back = lab.sh("mt-boot restore kept");
+  expect(back.code).toBe(1);
+  expect(states(back.stdout)).toEqual([
+    ["g0", "ready"],
+    ["g1", "failed"],
+    ["g2", "paused"],
+  ]);
+  expect(JSON.stringify(guestsOf(back.stdout)[1]!.error)).toMatch(/g1.state has 1000 bytes, \d+ were saved/);
+  const [g0] = records(
+    lab.sh("mt-boot exec g0 -- sh -c 'cat /proc/sys/kernel/random/boot_id; cat /tmp/me; date +%s'").stdout,
+  );
+  const [boot_id, me, time] = String(g0!.stdout).trim().split("\n");
+  expect(`${boot_id}\n`).toBe(bootIds().get("g0"));
+  expect(me).toBe("g0");
+  expect(Math.abs(Number(time) - Date.now() / 1000)).toBeLessThan(10);
+  expect(lab.sh("mt-boot restore kept g0").stdout).toContain("Cannot restore g0: it runs already");
+  expect(lab.sh("mt-boot restore nowhere")).toMatchObject({ code: 65, stdout: "" });
+});

@@ -239,7 +239,7 @@ export class Driver {
     entry.pid = pid;
     entry.forked = boot.memory?.role === "clone";
     entry.restored_ms = undefined;
-    entry.known = false;
+    entry.known = entry.saved?.known === true;
     this.set(entry, "running");
     const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
     const held = await this.hold(entry, pid, endOf, left_s());
@@ -260,7 +260,7 @@ export class Driver {
     entry.refusals++;
     const { cores, mem_mib, interfaces } = entry.record;
     const hint = entry.saved
-      ? `${entry.saved} may be of another QEMU or another guest`
+      ? `${entry.saved.file} may be of another QEMU or another guest`
       : entry.forked
         ? "its template may be of another QEMU: mt-boot gc removes templates that nothing runs from"
         : `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`;

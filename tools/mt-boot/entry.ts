@@ -2,7 +2,7 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
-import type { AcceleratorWish, LedgerRow, Wanted, Way } from "./ledger.ts";
+import type { AcceleratorWish, LedgerRow, SavedState, Wanted, Way } from "./ledger.ts";
 import type { Machine } from "./machine.ts";
 import type { GuestLine, ListLine } from "./protocol.ts";
 
@@ -42,8 +42,8 @@ export interface Entry {
   wake?: () => void;
   /** Has its turn, or had it: an interrupted request leaves it alone. */
   begun: boolean;
-  /** The file that it goes on from when it is started next. */
-  saved?: string;
+  /** What it goes on from when it is started next. */
+  saved?: SavedState;
   /** Where there is no room for it, it is planned, and no failure. */
   until_full: boolean;
   /** Taken out: whoever still works on it lets it be. */

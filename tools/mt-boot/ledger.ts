@@ -16,6 +16,12 @@ export type AcceleratorWish = "auto" | "kvm" | "tcg";
 /** How a guest comes to be: auto forks it where its image allows that, and boots it cold where that fails. */
 export type Way = "auto" | "fork" | "cold";
 
+/** Where a saved guest goes on from, and whether it had been told who it is. */
+export interface SavedState {
+  file: string;
+  known: boolean;
+}
+
 export interface LedgerRow {
   record: Guest;
   image: Image;
@@ -25,7 +31,7 @@ export interface LedgerRow {
   wanted: Wanted;
   state: GuestState;
   error?: MtError;
-  saved?: string;
+  saved?: SavedState;
   /** Whether its QEMU's guest was told who it is. */
   known?: boolean;
 }

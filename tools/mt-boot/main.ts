@@ -12,6 +12,8 @@ await start(spec, {
   down: async () => (await import("./down.ts")).down,
   ls: async () => (await import("./ls.ts")).ls,
   exec: async () => (await import("./exec.ts")).exec,
+  save: async () => (await import("./save.ts")).save,
+  restore: async () => (await import("./restore.ts")).restore,
   watch: async () => (await import("./watch.ts")).watch,
   gc: async () => (await import("./gc.ts")).gc,
   copy: async () => (await import("./copy.ts")).copy,

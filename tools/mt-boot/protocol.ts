@@ -5,7 +5,7 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Exit, Guest, Image } from "../../shared/records/index.ts";
-import type { AcceleratorWish, Way } from "./ledger.ts";
+import type { AcceleratorWish, SavedState, Way } from "./ledger.ts";
 
 export interface UpRequest {
   /** A guest or a range of them. */
@@ -19,8 +19,8 @@ export interface UpRequest {
   way: Way;
   /** MiB of this host's memory that its guests leave free. */
   reserve_mib: number;
-  /** The file that a single guest goes on from. */
-  saved?: string;
+  /** What a single guest goes on from. */
+  saved?: SavedState;
   /** Those that this host has no room for come out planned, not failed. */
   until_full: boolean;
 }
@@ -70,6 +70,13 @@ export interface CopyRequest {
   files: CopyFile[];
   jobs: number;
   timeout_s: number;
+}
+
+/** Guests as they run, into a directory of this host. */
+export interface SaveRequest {
+  targets: Target[];
+  dir: string;
+  jobs: number;
 }
 
 /** What became of one guest. Errors say {id} for its name, so that neighbours with the same error fold. */

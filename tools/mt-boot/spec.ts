@@ -21,6 +21,13 @@ const readyArg = {
 const experimentArg = (description: string) =>
   ({ experiment: { type: "string", valueHint: "ID", description } }) satisfies ArgsDef;
 
+const reserveArg = {
+  type: "string",
+  valueHint: "MIB",
+  default: "512",
+  description: "memory of this host that is left free: a guest that would take of it is not started",
+} as const;
+
 const setArg = {
   set: {
     type: "positional",
@@ -71,12 +78,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           default: "3",
           description: "how often a guest that failed is tried again",
         },
-        "reserve-mib": {
-          type: "string",
-          valueHint: "MIB",
-          default: "512",
-          description: "memory of this host that is left free: a guest that would take of it is not started",
-        },
+        "reserve-mib": reserveArg,
         "until-full": {
           type: "boolean",
           description: "guests that this host has no room for come out planned, with the reason, not failed",
@@ -119,6 +121,33 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       stdin: "optional",
       reads: ["experiment", "host"],
       writes: ["guest", "exit"],
+    },
+    save: {
+      summary: "writes guests as they run into a directory, memory and all; they go on",
+      args: {
+        dir: { type: "positional", description: "a new directory, or one that is empty" },
+        ...setArg,
+        ...filterArgs,
+        ...whichExperiment,
+        ...jobsArg,
+      },
+      stdin: "optional",
+      reads: ["experiment", "host", "guest"],
+      writes: ["exit"],
+    },
+    restore: {
+      summary: "guests that were saved go on where they were; their network must be there",
+      args: {
+        dir: { type: "positional", description: "where they were saved" },
+        set: { type: "positional", required: false, description: "only these, as g[0-3],gw" },
+        host: filterArgs.host,
+        "reserve-mib": reserveArg,
+        ...jobsArg,
+        ...readyArg,
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["guest"],
     },
     check: {
       summary: "says of every guest of the plan what it is now, and changes nothing",

@@ -55,7 +55,7 @@ export class Starter {
     const accelerator = await this.#chooseAccelerator(entry, boot);
     if (accelerator.isErr()) return err(accelerator.error);
     boot.accelerator = accelerator.value;
-    if (entry.saved !== undefined) return ok({ ...boot, state: entry.saved });
+    if (entry.saved !== undefined) return ok({ ...boot, state: entry.saved.file });
     if (!forks(entry)) return ok(boot);
     const template = await this.#template(boot, entry.ready_timeout_s);
     if (template.isOk())

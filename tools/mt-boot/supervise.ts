@@ -16,6 +16,7 @@ import { socketPath, supervisorSocket } from "../../shared/names.ts";
 import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
 import { copyWith, execIn } from "./guest-exec.ts";
+import { saveGuests } from "./guest-save.ts";
 import { openLedger } from "./ledger.ts";
 import { meanMemory } from "./memory.ts";
 import {
@@ -26,6 +27,7 @@ import {
   type PauseRequest,
   type ReplyLine,
   type ResumeRequest,
+  type SaveRequest,
   TICK_MS,
   type UpRequest,
 } from "./protocol.ts";
@@ -154,6 +156,9 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
         ),
       );
     }),
+    save: answering(async (request: SaveRequest, send) =>
+      saveGuests({ entries: supervisor.entries, experiment, host }, request, send),
+    ),
     pause: answering(async (request: PauseRequest, send) => supervisor.pause(request, send)),
     reset: answering(async (request: ResumeRequest, send) => supervisor.reset(request, send)),
     down: answering(async ({ ids }: DownRequest) => {

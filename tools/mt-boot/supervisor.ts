@@ -156,11 +156,13 @@ export class Supervisor {
         "Cannot boot {id}: it runs already, with another image, size or address",
         "mt-boot down, then up",
       );
+    if (there?.pid !== undefined && saved !== undefined)
+      return fail("failed", "Cannot restore {id}: it runs already", "mt-boot down, then restore");
     const row: LedgerRow = { record, image, accel, way, ready_timeout_s, wanted, state: "planned" };
     const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
     this.entries.set(record.id, entry);
     Object.assign(entry, { record, image, accel, way, ready_timeout_s, until_full });
-    if (saved !== undefined && entry.pid === undefined) entry.saved = saved;
+    if (saved !== undefined) entry.saved = saved;
     // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
     if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
     this.#bring(entry, request.retries);

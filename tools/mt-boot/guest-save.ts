@@ -1,0 +1,88 @@
+/**
+ * What `save` does, as the supervisor does it: all of its guests are stopped, then each is written, then they go
+ * on, so that what is saved is the network at one moment. An `exit` record a guest.
+ */
+import { renameSync, rmSync, statSync } from "node:fs";
+import { err, ok, type Result } from "neverthrow";
+import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
+import type { Exit } from "../../shared/records/index.ts";
+import type { Entry } from "./entry.ts";
+import { saveState } from "./migrate.ts";
+import { nameGuest, type SaveRequest } from "./protocol.ts";
+import { stateFile, writeNote } from "./saved.ts";
+import { Slots } from "./slots.ts";
+import { qemuVersion } from "./template.ts";
+
+export async function saveGuests(
+  { entries, experiment, host }: { entries: ReadonlyMap<string, Entry>; experiment: string; host: string },
+  { targets, dir, jobs }: SaveRequest,
+  send: (exit: Exit) => void,
+): Promise<void> {
+  const qemu = await qemuVersion();
+  const began = performance.now();
+  const exit = (id: string, done: Result<number, MtError>): Exit => ({
+    kind: "exit",
+    id,
+    host,
+    guest: id,
+    ...(done.isOk()
+      ? { code: 0, bytes: done.value }
+      : { state: "failed" as const, error: { by: "mt-boot", ...nameGuest(done.error, id)! } }),
+    seconds: Math.round(performance.now() - began) / 1000,
+  });
+  const here: Entry[] = [];
+  for (const { id } of targets) {
+    const entry = entries.get(id);
+    const there = entry?.machine && !entry.driving && (entry.state === "ready" || entry.state === "paused");
+    if (entry && there) here.push(entry);
+    else {
+      const state = entry ? entry.state : "not there";
+      send(exit(id, err(mtError("failed", `Cannot save {id}: the guest is ${state}`, "mt-boot up"))));
+    }
+  }
+  // At one moment: what one has sent, the other has not got yet.
+  await Promise.all(here.map((entry) => entry.machine?.qmp.call("stop")));
+  const slots = new Slots(jobs);
+  const saved = await Promise.all(
+    here.map((entry) =>
+      slots.take(async (): Promise<Result<number, MtError>> => {
+        if (qemu.isErr()) return err(qemu.error);
+        return saveOne(entry, experiment, dir, qemu.value);
+      }),
+    ),
+  );
+  for (const [n, entry] of here.entries()) {
+    const goes = entry.state === "ready" ? await entry.machine?.qmp.call("cont") : undefined;
+    send(exit(entry.record.id, goes?.isErr() ? err(goes.error) : saved[n]!));
+  }
+}
+
+async function saveOne(
+  entry: Entry,
+  experiment: string,
+  dir: string,
+  qemu: string,
+): Promise<Result<number, MtError>> {
+  const { record, image, accel, way, state, machine } = entry;
+  if (!machine) return err(mtError("lost", "Cannot save {id}: its QEMU has ended"));
+  const path = stateFile(dir, record.id);
+  const part = `${path}.part`;
+  try {
+    rmSync(part, { force: true });
+    const written = await saveState(machine.qmp, part, false, entry.dir);
+    if (written.isErr())
+      return err({ ...written.error, message: `Cannot save {id}: ${written.error.message}` });
+    renameSync(part, path);
+    const bytes = statSync(path).size;
+    const paused = state === "paused";
+    const known = entry.known === true;
+    const time = new Date().toISOString();
+    writeNote(dir, { experiment, qemu, record, image, accel, way, paused, known, bytes, saved: time });
+    return ok(bytes);
+  } catch (thrown) {
+    const error = toMtError(thrown);
+    return err({ ...error, message: `Cannot save {id}: ${error.message}` });
+  } finally {
+    rmSync(part, { force: true });
+  }
+}
