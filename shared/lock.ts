@@ -72,8 +72,8 @@ export async function lock(path: string, what: string, timeout_s = 30): Promise<
     since: new Date().toISOString(),
     what,
   };
-  noteHolder(mine, holder);
   try {
+    noteHolder(mine, holder);
     const got = await waitFor(() => (tryLock(path, mine) ? true : undefined), timeout_s, 10);
     if (got) return ok(() => rmSync(path, { force: true }));
     const by = readHolder(path);

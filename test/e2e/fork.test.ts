@@ -298,3 +298,24 @@ test("saved, taken down and restored: they go on where they were, and what is da
   expect(lab.sh("mt-boot restore kept g0").stdout).toContain("Cannot restore g0: it runs already");
   expect(lab.sh("mt-boot restore nowhere")).toMatchObject({ code: 65, stdout: "" });
 });
+
+test("a run directory on a full disk: each guest says so, and it is taken down when there is room again", () => {
+  const tiny = join(lab.dir, "full");
+  lab.sh(
+    `mkdir -p ${tiny} && mount -t tmpfs -o size=1m tmpfs ${tiny} && head -c 900k /dev/zero >${tiny}/fill`,
+  );
+  try {
+    const full = lab.sh(`MT_RUN=${tiny} mt-boot up --retries 0 <${plan("fk", [{ id: "g[0-39]" }])}`);
+    expect(full.code).not.toBe(0);
+    const said = guestsOf(full.stdout).filter((g) => g.state === "failed");
+    expect(said.length).toBeGreaterThan(0);
+    for (const guest of said) expect(guest.error).toMatchObject({ by: "mt-boot", code: "io" });
+    const sample = bootSample(full.stdout);
+    expect(Number(sample.failed) + Number(sample.ready)).toBe(40);
+    lab.sh(`rm ${tiny}/fill`);
+    expect(lab.sh(`MT_RUN=${tiny} mt-boot down --experiment fk`)).toMatchObject({ code: 0, stderr: "" });
+    expect(readdirSync(join(tiny, "experiments"))).toEqual([]);
+  } finally {
+    lab.sh(`umount ${tiny}`);
+  }
+});

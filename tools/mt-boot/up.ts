@@ -43,7 +43,7 @@ export const up: Run = async (invocation) => {
   let silence: MtError | undefined;
   const later: Guest[] = [];
   let experiment: Experiment | undefined;
-  let asked_for = 0;
+  const asked_for: string[] = [];
   let began: number | undefined;
   let last_done = 0;
 
@@ -72,7 +72,7 @@ export const up: Run = async (invocation) => {
     last_done = performance.now();
   };
 
-  const outcomeOf = ({ id }: Guest): Outcome => {
+  const outcomeOf = ({ id }: Pick<Guest, "id">): Outcome => {
     const line = outcomes.get(id);
     const unsaid =
       silence ?? mtError("bug", "Cannot boot {id}: the supervisor did not say what became of it");
@@ -93,7 +93,7 @@ export const up: Run = async (invocation) => {
     if (members.isErr()) return context.failed(guest, members.error);
     began ??= performance.now();
     const count = members.value.length;
-    asked_for += count;
+    for (const { id } of members.value) asked_for.push(id);
     progress.grow(count);
     const missing = whatIsMissing(guest);
     if (missing) {
@@ -156,10 +156,10 @@ export const up: Run = async (invocation) => {
     },
     afterEnd: async (context) => {
       if (experiment === undefined || began === undefined) return;
-      const seconds = round((last_done - began) / 1000);
+      const seconds = round(Math.max(0, last_done - began) / 1000);
       const tally = { ready: 0, paused: 0, failed: 0, planned: 0 };
-      for (const line of outcomes.values()) {
-        const { state } = outcomeOf({ id: line.id } as Guest);
+      for (const id of asked_for) {
+        const { state } = outcomeOf({ id });
         if (state !== undefined && state in tally) tally[state as keyof typeof tally]++;
       }
       let stats: StatsLine | undefined;
@@ -173,7 +173,8 @@ export const up: Run = async (invocation) => {
           },
         );
       const up = tally.ready + tally.paused;
-      if (until_full && tally.planned > 0) inform(`${up} of ${asked_for} guests fit on ${context.host}`);
+      if (until_full && tally.planned > 0)
+        inform(`${up} of ${asked_for.length} guests fit on ${context.host}`);
       const { planned, ...told } = tally;
       context.emit({
         kind: "sample",
@@ -181,7 +182,7 @@ export const up: Run = async (invocation) => {
         host: context.host,
         time: new Date().toISOString(),
         experiment: experiment.id,
-        guests: asked_for,
+        guests: asked_for.length,
         ...told,
         ...(planned > 0 ? { planned } : {}),
         seconds,
