@@ -138,7 +138,7 @@ test("a maker of templates that was killed leaves nothing in the way, and no QEM
   const file = plan("fk", [{ id: "g0" }]);
   const first = lab.start("/bin/sh", ["-c", `exec mt-boot up --boot fork <${file}`]);
   await until("the template boots", () => lab.guests().has("template"), 20);
-  const maker = lab.sh(`pgrep -f 'supervise --host ${HOST} fk'`).stdout.trim();
+  const maker = lab.sh(`pgrep -of 'supervise --host ${HOST} fk'`).stdout.trim();
   process.kill(Number(maker), "SIGKILL");
   // The command asks a new supervisor, which makes the template again.
   expect(states((await first.done).stdout)).toEqual([["g0", "ready"]]);
@@ -184,11 +184,11 @@ test("the supervisor, killed in the middle of it, comes back with the kernel's t
   const file = plan("fk", [{ id: "g[0-7]" }]);
   const asked = lab.start("/bin/sh", ["-c", `exec mt-boot up <${file}`]);
   await until("two clones", () => lab.clones("fk").length >= 2, 60);
-  process.kill(Number(lab.sh(`pgrep -f 'supervise --host ${HOST} fk'`).stdout.trim()), "SIGKILL");
+  process.kill(Number(lab.sh(`pgrep -of 'supervise --host ${HOST} fk'`).stdout.trim()), "SIGKILL");
   expect(states((await asked.done).stdout)).toEqual([["g[0-7]", "ready"]]);
   const pids = lab.clones("fk").sort();
   expect(pids).toHaveLength(8);
-  process.kill(Number(lab.sh(`pgrep -f 'supervise --host ${HOST} fk'`).stdout.trim()), "SIGKILL");
+  process.kill(Number(lab.sh(`pgrep -of 'supervise --host ${HOST} fk'`).stdout.trim()), "SIGKILL");
   expect(states(lab.sh("mt-boot ls --experiment fk").stdout)).toEqual([["g[0-7]", "ready"]]);
   expect(lab.clones("fk").sort()).toEqual(pids);
 });
