@@ -44,6 +44,7 @@ async function downPlan(invocation: Invocation): Promise<number> {
   const missing = whatIsMissing();
   const segments: string[] = [];
   const links = new Set<string>();
+  const bridges = new Set<string>();
   const routers = new Set<string>();
   let left = new Map<string, MtError>();
   let experiment: string | undefined;
@@ -56,6 +57,9 @@ async function downPlan(invocation: Invocation): Promise<number> {
         : undefined);
     if (error) return context.note(error);
     const there = orThrow(await readLinks());
+    // Of a guest that was moved to another host since, the port is still here; it goes with its bridge.
+    for (const link of there.values())
+      if (link.master !== undefined && bridges.has(link.master) && isOf(name(), link)) links.add(link.ifname);
     const present = new Set(namespaces(routerNamespacePrefix(host, name())));
     const strangers = new Map<string, MtError>();
     for (const link of there.values()) {
@@ -87,6 +91,7 @@ async function downPlan(invocation: Invocation): Promise<number> {
       segment: (s) => {
         if (!isHere(s, host)) return;
         segments.push(s.id);
+        bridges.add(bridgeName(name(), s.id));
         links.add(bridgeName(name(), s.id)).add(vxlanName(name(), s.id));
       },
     },
