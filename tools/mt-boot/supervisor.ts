@@ -115,7 +115,10 @@ export class Supervisor {
         if (entry.isErr()) return each({ kind: "guest", id: record.id, state: "failed", error: entry.error });
         mine.push(entry.value);
         await entry.value.driving;
-        each(entry.value.dropped ? takenDown("boot", record.id) : lineOf(entry.value));
+        // Without room for it, it is no guest of this host: another one may get it.
+        const homeless = entry.value.state === "planned" && entry.value.wanted === undefined;
+        each(entry.value.dropped && !homeless ? takenDown("boot", record.id) : lineOf(entry.value));
+        if (homeless) this.#drop(entry.value);
       }),
     );
     done = true;
@@ -256,12 +259,18 @@ export class Supervisor {
   }
 
   #forget(entry: Entry): void {
+    this.#drop(entry);
+    this.#driver.set(entry, "stopped");
+    entry.wake?.();
+  }
+
+  #drop(entry: Entry): void {
     entry.dropped = true;
     entry.wanted = undefined;
-    this.#driver.set(entry, "stopped");
-    this.entries.delete(entry.record.id);
-    this.#ledger.drop([entry.record.id]);
-    entry.wake?.();
+    if (this.entries.get(entry.record.id) === entry) {
+      this.entries.delete(entry.record.id);
+      this.#ledger.drop([entry.record.id]);
+    }
   }
 
   /** A guest may write to its console without end: what is more than a few MiB is dropped. */
