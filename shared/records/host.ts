@@ -9,6 +9,11 @@ export const hostSchema = Type.Object(
     addr: Type.Optional(ip("its address on the cluster's network, where tunnels end")),
     cores: positive("processor cores that guests may use"),
     mem_mib: positive("memory that guests may use"),
+    full: Type.Optional(
+      Type.Boolean({
+        description: "it had no room for guests of the plan: mt-topo place --overflow gives it no more",
+      }),
+    ),
     state: state(["up", "failed"], "what mt-tree last knew of it"),
     ...failure,
   },

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { Guest, Host, Router, Segment } from "../../shared/records/index.ts";
-import { guestMembers } from "../../shared/records/members.ts";
+import { guestMembers, sliceGuest } from "../../shared/records/members.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { checkAddresses } from "../../tools/mt-topo/addresses.ts";
 import { complete } from "../../tools/mt-topo/complete.ts";
@@ -13,7 +13,7 @@ import { decodeText, parseGml } from "../../tools/mt-topo/gml.ts";
 import { graphOf } from "../../tools/mt-topo/graph.ts";
 import { addGuests } from "../../tools/mt-topo/guests.ts";
 import { linesOf } from "../../tools/mt-topo/input.ts";
-import { placePlan } from "../../tools/mt-topo/place.ts";
+import { placeOverflow, placePlan } from "../../tools/mt-topo/place.ts";
 import { type Plan, readPlan, writePlan } from "../../tools/mt-topo/plan.ts";
 import { planOf } from "../../tools/mt-topo/routed.ts";
 
@@ -465,6 +465,117 @@ describe("place", () => {
     expect(performance.now() - began).toBeLessThan(10_000);
     expect(plan.guests.length).toBeLessThan(5500);
     expect(new Set(records(plan.guests).map((g) => g.host)).size).toBe(4400);
+  });
+});
+
+describe("place --overflow", () => {
+  const busy = (message: string) => ({ by: "mt-boot", code: "busy" as const, message });
+  /** The plan as `mt-boot up --until-full` gave it out: so many of each record are ready, the rest found no room. */
+  const givenOut = (plan: Plan, ready: (guest: Guest) => number) => {
+    plan.guests = plan.guests.flatMap(({ record }) => {
+      const n = guestMembers(record)._unsafeUnwrap().length;
+      const k = Math.min(n, ready(record));
+      // Refused for two reasons, as it happens: two records.
+      const cuts = [0, k, Math.min(n, k + 1), n];
+      return cuts.slice(1).flatMap((to, i) => {
+        if (to === cuts[i]) return [];
+        const part = sliceGuest(record, cuts[i]!, to - cuts[i]!)._unsafeUnwrap();
+        const state: Partial<Guest> =
+          i === 0 ? { state: "ready" } : { state: "planned", error: busy(`Cannot boot: ${i}`) };
+        return [{ record: { ...part, ...state } }];
+      });
+    });
+    return plan;
+  };
+  const rows = (plan: Plan) => records(plan.guests).map((g) => [g.id, g.host, g.state, g.error?.code]);
+  const placed = (plan: Plan, hosts: Host[]) => {
+    placePlan(plan, hosts)._unsafeUnwrap();
+    return plan;
+  };
+  const overflow = async (plan: Plan, hosts: Host[]) => {
+    const read_again = (await read(write(plan)))._unsafeUnwrap();
+    placeOverflow(read_again, hosts)._unsafeUnwrap();
+    return read_again;
+  };
+
+  it("what found no room goes to the other host, is one range again, and is who it was", async () => {
+    const before = placed(withGuests(shape("ring", 1), 8), hostsOf(1));
+    const whole = guestMembers(before.guests[0]!.record)._unsafeUnwrap();
+    const plan = await overflow(
+      givenOut(before, () => 3),
+      hostsOf(2),
+    );
+    expect(rows(plan)).toEqual([
+      ["g[0-2]", "h1", "ready", undefined],
+      ["g[3-7]", "h2", undefined, undefined],
+    ]);
+    const members = records(plan.guests).flatMap((g) => guestMembers(g)._unsafeUnwrap());
+    const who = ({ id, index, interfaces }: Guest) => ({ id, index, interfaces });
+    expect(members.map(who)).toEqual(whole.map(who));
+    expect(plan.routers[0]!.record.host).toBe("h1");
+    expect(records(plan.segments).find((s) => s.id === "lan-r0")).toMatchObject({
+      hosts: ["h1", "h2"],
+      members: [
+        { host: "h1", underlay: "10.254.0.1", router: "r0", index: 0, count: 3 },
+        { host: "h2", underlay: "10.254.0.2", index: 3, count: 5 },
+      ],
+    });
+    expect(records(plan.images)[0]!.hosts).toEqual(["h1", "h2"]);
+    expect(records(plan.hosts).map((h) => [h.id, h.full])).toEqual([
+      ["h1", true],
+      ["h2", undefined],
+    ]);
+  });
+
+  it("a host that was full stays so in the next round; where none is left it fails and says which", async () => {
+    const first = await overflow(
+      givenOut(placed(withGuests(shape("ring", 1), 8), hostsOf(1)), () => 3),
+      hostsOf(2),
+    );
+    const second = givenOut(first, (g) => (g.host === "h1" ? 3 : 1));
+    const text = write(second);
+    const third = await overflow(second, hostsOf(3));
+    expect(rows(third).map(([id, host]) => [id, host])).toEqual([
+      ["g[0-2]", "h1"],
+      ["g3", "h2"],
+      ["g[4-7]", "h3"],
+    ]);
+    const none = placeOverflow((await read(text))._unsafeUnwrap(), hostsOf(2))._unsafeUnwrapErr();
+    expect(none.code).toBe("failed");
+    expect(none.message).toBe("Cannot place 4 guests that found no room: no host is left, h[1-2] are full");
+  });
+
+  const counts = (plan: Plan) => {
+    const on: Record<string, number> = {};
+    for (const g of records(plan.guests))
+      on[g.host!] = (on[g.host!] ?? 0) + guestMembers(g)._unsafeUnwrap().length;
+    return on;
+  };
+
+  it("several hosts share it by what they have left of their share; what failed or is up stays", async () => {
+    const given = givenOut(placed(withGuests(shape("ring", 1), 600), hostsOf(1)), () => 20);
+    const [h1, h2, h3] = hostsOf(3);
+    const split = await overflow(given, [h1!, h2!, { ...h3!, mem_mib: 12_000 }]);
+    expect(counts(split)).toEqual({ h1: 20, h2: expect.closeTo(193, -1), h3: expect.closeTo(387, -1) });
+
+    const plan = placed(withGuests(shape("ring", 1), 300), hostsOf(3));
+    const home = plan.routers[0]!.record.host!;
+    const before = counts(plan);
+    const partly = givenOut(plan, (g) => (g.host === home ? 20 : 1000));
+    const last = partly.guests.at(-1)!;
+    last.record = { ...last.record, state: "failed", error: busy("Cannot boot") };
+    const stays = records(partly.guests).filter((g) => g.state !== "planned");
+    const after = await overflow(partly, hostsOf(5));
+    expect(records(after.guests)).toEqual(expect.arrayContaining(stays));
+    const { h4 = 0, h5 = 0, ...older } = counts(after);
+    expect(older).toEqual({ ...before, [home]: 20 });
+    expect([h4, h5]).toEqual([40, 40]);
+  });
+
+  it("where all fitted, the plan comes out as it went in", async () => {
+    const given = givenOut(placed(withGuests(abilene(), 44), hostsOf(4)), () => 1000);
+    const text = write(given);
+    expect(write(await overflow(given, hostsOf(4)))).toBe(text);
   });
 });
 

@@ -2,7 +2,7 @@
  * Which host gets what. Hosts fill up in proportion to their memory, along the order of the units; a unit
  * stays whole unless it is too big for one host. What has a host keeps it, and its LAN follows it.
  */
-import type { Host } from "../../shared/records/index.ts";
+import type { Guest, Host, Router } from "../../shared/records/index.ts";
 import { guestCount, type Plan } from "./plan.ts";
 import type { Unit } from "./units.ts";
 
@@ -28,7 +28,13 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
   const counts = plan.guests.map(({ record }) => guestCount(record));
   const weights = plan.guests.map(({ record }, g) => record.mem_mib * counts[g]!);
   const memory = hosts.reduce((sum, host) => sum + host.mem_mib, 0);
-  const total = weights.reduce((a, b) => a + b, 0) + plan.routers.length * ROUTER_MIB;
+  // Not what stays on hosts that get nothing: it is not to make these take more than their share of the rest.
+  const hostIndex = new Map(hosts.map((host, h) => [host.id, h]));
+  const counted = ({ record }: { record: Router | Guest }) =>
+    record.host === undefined || hostIndex.has(record.host);
+  const total =
+    weights.reduce((sum, weight, g) => sum + (counted(plan.guests[g]!) ? weight : 0), 0) +
+    plan.routers.filter(counted).length * ROUTER_MIB;
   const shares = hosts.map((host) => (total * host.mem_mib) / memory);
   const placement: Placement = {
     routers: plan.routers.map(({ record }) => record.host ?? ""),
@@ -42,9 +48,10 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
     weight >= 2 * shares[h]! || (weight > hosts[h]!.mem_mib && total <= memory);
 
   // First what is kept, and what follows it; the rest of each unit is still to be placed.
-  const hostIndex = new Map(hosts.map((host, h) => [host.id, h]));
   const kept = hosts.map(() => 0);
   const rest: Unit[] = [];
+  /** Of a LAN whose home takes no more of it: there is no whole left to be kept. */
+  const torn = new Set<Unit>();
   for (const unit of units) {
     const free = unit.guests.filter((g) => placement.guests[g]!.length === 0);
     const open: Unit = {
@@ -61,6 +68,7 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
           placement.guests[g] = [{ host: leader, from: 0, count: counts[g]! }];
     }
     if (open.router !== undefined || open.guests.length > 0) rest.push(open);
+    if (leader !== undefined && h === undefined) torn.add(open);
     if (unit.router !== undefined) add(kept, hostIndex.get(placement.routers[unit.router]!), ROUTER_MIB);
     for (const g of unit.guests)
       for (const { host } of placement.guests[g]!) add(kept, hostIndex.get(host), weights[g]!);
@@ -88,7 +96,7 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
     const start = h;
     const middle = hostAt(at + weight / 2);
     const host = hosts[middle]!.id;
-    if (!tooBig(weight, middle)) {
+    if (!tooBig(weight, middle) && !torn.has(unit)) {
       if (unit.router !== undefined) placement.routers[unit.router] = host;
       for (const g of unit.guests) placement.guests[g] = [{ host, from: 0, count: counts[g]! }];
     } else {

@@ -1,7 +1,7 @@
 /**
  * mt-topo place: every router and guest gets a host, and the plan is closed: after it each record holds
- * all that its host needs. A plan that is placed already comes out as it went in.
- * Reads a whole plan, writes a whole plan; 65 where it is none or names what does not exist.
+ * all that its host needs. A plan that is placed already comes out as it went in; with --overflow, what found no
+ * room is placed anew. Reads a whole plan, writes a whole plan; 65 where it is none or names what does not exist.
  */
 import { ok, type Result } from "neverthrow";
 import type { Invocation } from "../../shared/cli/start.ts";
@@ -18,6 +18,7 @@ import { complete } from "./complete.ts";
 import { fillHosts, type Placement } from "./fill.ts";
 import { readHosts } from "./hosts.ts";
 import { chunksOf, linesOf } from "./input.ts";
+import { foldMoved, markFull, noHostLeft, takeOverflow } from "./overflow.ts";
 import { type Entry, guestCount, type Plan, readPlan, writePlan } from "./plan.ts";
 import { unitsOf } from "./units.ts";
 
@@ -28,24 +29,50 @@ export async function placeCommand({ args, signal }: Invocation): Promise<number
   const { usable, failed } = orThrow(await readHosts(args.hosts as string, planned, signal));
   if (failed.length > 0)
     inform(`warning: nothing is placed on ${fold(failed).join(",")}: mt-tree says failed`);
-  orThrow(placePlan(plan, usable));
+  orThrow(args.overflow === true ? placeOverflow(plan, usable) : placePlan(plan, usable));
   const over = overcommitted(plan);
   if (over) inform(over);
   writePlan(plan, new LineWriter());
   return 0;
 }
 
-/** Places a completed plan on hosts. Hosts that only the plan knows stay, but get nothing new. */
-export function placePlan(plan: Plan, usable: readonly Host[]): Result<void, MtError> {
+/**
+ * Places a completed plan on hosts. Hosts that only the plan knows stay, but get nothing new.
+ * @param full hosts that have no room: they keep what has them already
+ */
+export function placePlan(
+  plan: Plan,
+  usable: readonly Host[],
+  full: ReadonlySet<string> = new Set(),
+): Result<void, MtError> {
   const given = new Set(usable.map(({ id }) => id));
   const older = plan.hosts.filter(({ record }) => !given.has(record.id));
-  plan.hosts = [...usable.map((record): Entry<Host> => ({ record })), ...older];
+  const mark = (entry: Entry<Host>): Entry<Host> => {
+    const record = markFull(entry.record, full);
+    return record === entry.record ? entry : { record };
+  };
+  plan.hosts = [...usable.map((record): Entry<Host> => ({ record })), ...older].map(mark);
   const hosts = plan.hosts.map(({ record }) => record);
+  const open = usable.filter(({ id }) => !full.has(id));
+  const waits = ({ record }: Entry<Router | Guest>) => record.host === undefined;
   return checkReferences(plan, new Set(hosts.map(({ id }) => id)))
     .andThen(() => checkAddresses(plan))
-    .andThen(() => settle(plan, fillHosts(plan, unitsOf(plan), usable)))
+    .andThen(() =>
+      open.length === 0 && [...plan.guests, ...plan.routers].some(waits)
+        ? noHostLeft(plan, full)
+        : ok(undefined),
+    )
+    .andThen(() => settle(plan, fillHosts(plan, unitsOf(plan), open)))
     .andThen(() => checkPorts(plan))
     .map(() => closePlan(plan, hosts));
+}
+
+/** Places anew what mt-boot up --until-full gave out as planned, on hosts that are not full; all else stays. */
+export function placeOverflow(plan: Plan, usable: readonly Host[]): Result<void, MtError> {
+  return placePlan(plan, usable, takeOverflow(plan)).andThen(() => {
+    plan.guests = foldMoved(plan.guests);
+    return ok(undefined);
+  });
 }
 
 /** Writes hosts onto the records; a guest record that several hosts share becomes one a host. */

@@ -70,6 +70,11 @@ export const spec: ToolSpec = {
       summary: "puts routers and guests on hosts and closes the plan",
       args: {
         hosts: { type: "positional", description: "a node set, as kn[1-4], or a file of host records" },
+        overflow: {
+          type: "boolean",
+          description:
+            "the plan is as mt-boot up --until-full gave it out: what found no room goes to other hosts",
+        },
       },
       stdin: "records",
       reads: PLAN,
@@ -86,10 +91,16 @@ export const spec: ToolSpec = {
       command: "mt-topo gen grid --routers 100 | mt-topo place hosts.jsonl",
       does: "100 routers, on the hosts that mt-tree up printed",
     },
+    {
+      command:
+        "mt-tree map -- mt-boot up --until-full <abilene.plan | mt-topo place --overflow hosts.jsonl >wider.plan",
+      does: "what the hosts of a plan had no room for goes to others",
+    },
     { command: "mt-topo gen ring --routers 5 --id loop", does: "a ring of five routers, not placed yet" },
   ],
   exits: {
     0: "the plan was written",
+    1: "place --overflow: no host is left that is not full; nothing was written",
     65: "the file or the plan is not right, was cut off, or names what does not exist; nothing was written",
   },
   seeAlso: ["mt-tree(1)", "mt-image(1)", "mt-vnet(1)", "mt-records(5)", "megatux(7)"],
