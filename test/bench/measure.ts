@@ -46,7 +46,7 @@ export function report(
 /** Directories of its own and the compiled tools on PATH; `sh` throws where the line fails. */
 export function benchLab() {
   const dir = mkdtempSync(join(tmpdir(), "mt-bench-"));
-  const env = {
+  const env: NodeJS.ProcessEnv = {
     ...process.env,
     PATH: `${DIST}:${process.env.PATH}`,
     MT_RUN: join(dir, "run"),
@@ -66,5 +66,5 @@ export function benchLab() {
     spawnSync("bash", ["-c", "mt-launch down bench; mt-tree down"], { env, timeout: 120_000 });
     rmSync(dir, { recursive: true, force: true });
   };
-  return { dir, sh, remove };
+  return { dir, env, sh, remove };
 }

@@ -1,0 +1,36 @@
+/** What /proc says of the guests of a bench: their QEMUs, the processor time that these had, the machine's memory. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+
+/**
+ * The QEMU processes whose files are below a directory, by pid.
+ * @param seen saves reading those again that are known
+ */
+export function qemusOf(dir: string, seen = new Map<number, boolean>()): number[] {
+  return readdirSync("/proc").flatMap((name) => {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) return [];
+    if (!seen.has(pid)) {
+      const words = text(`/proc/${pid}/cmdline`).split("\0");
+      // Just forked, and not yet what it will be: looked at again.
+      if (words[0] === "") return [];
+      seen.set(pid, words[0]!.includes("qemu-system") && words.some((w) => w.includes(`${dir}/`)));
+    }
+    return seen.get(pid) && text(`/proc/${pid}/stat`) !== "" ? [pid] : [];
+  });
+}
+function text(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+export const availableMib = () => Number(/MemAvailable:\s+(\d+)/.exec(text("/proc/meminfo"))![1]) / 1024;
+/** Processor time that processes have had, all their threads; s. */
+export function cpuSeconds(pids: readonly number[]): number {
+  let ns = 0;
+  for (const pid of pids)
+    for (const thread of existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`) : [])
+      ns += Number(text(`/proc/${pid}/task/${thread}/schedstat`).split(" ")[0] || 0);
+  return ns / 1e9;
+}
