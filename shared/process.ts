@@ -21,6 +21,12 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   sysctl: "procps",
   "dpkg-deb": "dpkg",
   "apt-get": "apt",
+  "apt-cache": "apt",
+  mmdebstrap: "mmdebstrap",
+  mke2fs: "e2fsprogs",
+  dumpe2fs: "e2fsprogs",
+  debugfs: "e2fsprogs",
+  "qemu-img": "qemu-utils",
 };
 
 export interface RunOptions {

@@ -13,7 +13,11 @@ export const imageSchema = Type.Object(
     fork: Type.Boolean({ description: "whether its guests can be forked from a template" }),
     files: Type.Optional(
       Type.Object(
-        { kernel: sha256("Linux kernel"), initrd: sha256("initial RAM disk") },
+        {
+          kernel: sha256("Linux kernel"),
+          initrd: sha256("initial RAM disk"),
+          disk: Type.Optional(sha256("disk of the guest, qcow2; each guest writes to an overlay of its own")),
+        },
         {
           ...open,
           description:
@@ -35,5 +39,16 @@ export const imageExamples: Image[] = [
     os: "linux",
     fork: true,
     files: { kernel: `sha256:${"9c".repeat(32)}`, initrd: `sha256:${"41".repeat(32)}` },
+  },
+  {
+    kind: "image",
+    id: "debian",
+    os: "linux",
+    fork: false,
+    files: {
+      kernel: `sha256:${"9c".repeat(32)}`,
+      initrd: `sha256:${"c7".repeat(32)}`,
+      disk: `sha256:${"d1".repeat(32)}`,
+    },
   },
 ];

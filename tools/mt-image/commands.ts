@@ -10,24 +10,37 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import type { Result } from "neverthrow";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
-import { EXIT, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { imagePath, stateDir, storeDir } from "../../shared/names.ts";
 import { type Image, validate } from "../../shared/records/index.ts";
 import { storeHas, storeTakeFile } from "../../shared/store.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
-import { buildTux } from "./build.ts";
+import { type BuildOptions, type BuiltImage, buildTux } from "./build.ts";
+import { buildDebian } from "./debian.ts";
 
-export async function build({ args }: Invocation): Promise<number> {
+/** What can be built. A guest with a disk is not forked: its clones would share what the template has cached of it. */
+const IMAGES: Readonly<
+  Record<string, { fork: boolean; build: (options: BuildOptions) => Promise<Result<BuiltImage, MtError>> }>
+> = {
+  tux: { fork: true, build: buildTux },
+  debian: { fork: false, build: buildDebian },
+};
+
+export async function build({ args, signal }: Invocation): Promise<number> {
   const name = String(args.image);
-  if (name !== "tux")
+  const recipe = Object.hasOwn(IMAGES, name) ? IMAGES[name] : undefined;
+  if (recipe === undefined)
     throw new MtFailure(
       mtError(
         "usage",
-        `Cannot build image ${JSON.stringify(name)}: there is no such image`,
-        "mt-image build tux",
+        `Cannot build image ${JSON.stringify(name.slice(0, 90))}: there is no such image`,
+        Object.keys(IMAGES)
+          .map((known) => `mt-image build ${known}`)
+          .join(", or "),
       ),
     );
   const unlock = orThrow(await lock(join(stateDir(), "images", ".lock"), `mt-image build ${name}`, 600));
@@ -37,20 +50,27 @@ export async function build({ args }: Invocation): Promise<number> {
       return print([known]);
     const cache_dir = args.cache === undefined ? join(stateDir(), "cache", "packages") : String(args.cache);
     mkdirSync(storeDir(), { recursive: true, mode: 0o700 });
+    // What a build left that was killed: nobody else builds now.
+    for (const left of readdirSync(storeDir()).filter((entry) => entry.startsWith("build-")))
+      rmSync(join(storeDir(), left), { recursive: true, force: true });
     const output_dir = mkdtempSync(join(storeDir(), "build-"));
     try {
       if (args.progress === true) inform(`building ${name}: fetching and unpacking Debian packages`);
-      const built = orThrow(await buildTux({ output_dir, cache_dir }));
-      const kernel = orThrow(await storeTakeFile(built.kernel));
-      const initrd = orThrow(await storeTakeFile(built.initrd));
+      const built = orThrow(await recipe.build({ output_dir, cache_dir, signal }));
+      const { kernel, initrd, disk } = built.files;
+      const take = async (file: string) => orThrow(await storeTakeFile(file)).digest;
       const image = {
-        kind: "image",
+        kind: "image" as const,
         id: name,
-        os: "linux",
-        fork: true,
-        files: { kernel: kernel.digest, initrd: initrd.digest },
+        os: "linux" as const,
+        fork: recipe.fork,
+        files: {
+          kernel: await take(kernel),
+          initrd: await take(initrd),
+          ...(disk === undefined ? {} : { disk: await take(disk) }),
+        },
         packages: built.packages,
-      } as const;
+      };
       writeImage(image);
       return print([image]);
     } finally {

@@ -6,6 +6,9 @@ import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { cleanEnv, run as runProgram } from "../../shared/process.ts";
 
+/** mmdebstrap quotes whole command lines. */
+const STATE_CHARACTERS_MAX = 300;
+
 /** "Cannot <action>: <state>"; an exception with an errno keeps its meaning (a full disk, no permission). */
 export function imageError(
   code: "unavailable" | "io" | "data",
@@ -22,19 +25,29 @@ export function imageError(
 export async function run(
   program: string,
   argv: string[],
-  options: { action: string; cwd?: string; timeout_s?: number },
+  options: {
+    action: string;
+    cwd?: string;
+    timeout_s?: number;
+    env?: NodeJS.ProcessEnv;
+    signal?: AbortSignal;
+  },
 ): Promise<Result<string, MtError>> {
   // What apt and dpkg say is translated otherwise, and parsed here.
   const done = await runProgram(program, argv, {
     cwd: options.cwd,
     timeout_s: options.timeout_s ?? 300,
-    env: cleanEnv({ LC_ALL: "C" }),
+    signal: options.signal,
+    env: cleanEnv({ ...options.env, LC_ALL: "C" }),
   });
-  return done.andThen(({ code, stdout, stderr }) =>
-    code === 0
-      ? ok(stdout)
-      : err(imageError("unavailable", options.action, lastError(stderr) ?? `${program} ended with ${code}`)),
-  );
+  return done.andThen(({ code, stdout, stderr }) => {
+    if (code === 0) return ok(stdout);
+    // Programs that start programs say at last that one of those failed, and not why.
+    if (/No space left on device/.test(stderr))
+      return err(imageError("io", options.action, "the disk is full", "free some space where MT_STATE is"));
+    const why = lastError(stderr) ?? `${program} ended with ${code}`;
+    return err(imageError("unavailable", options.action, why.slice(0, STATE_CHARACTERS_MAX)));
+  });
 }
 
 /** The line of stderr that says most: apt's own "E:" line, else the last one. */

@@ -87,7 +87,7 @@ until [ -e "$port" ]; do
   tries=$((tries + 1))
   # A guest without this port must not poll: init starts this again afterwards.
   [ "$tries" -lt 200 ] || exec sleep 60
-  usleep 20000
+  sleep 0.02
 done
 exec "$@" "$port"
 `;

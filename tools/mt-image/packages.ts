@@ -26,14 +26,42 @@ export async function fetchPackages(names: string[], cache_dir: string): Promise
   } catch (error) {
     return err(imageError("io", `create ${cache_dir}`, error));
   }
-  const first = await fetchOnce(names, cache_dir, action);
+  return withLists(() => fetchOnce(names, cache_dir, action));
+}
+
+/** Tries again, where it failed, with fresh lists: they may be missing, or name a version that has been replaced. */
+async function withLists<T>(attempt: () => Promise<Result<T, MtError>>): Promise<Result<T, MtError>> {
+  const first = await attempt();
   if (first.isOk()) return first;
-  // The lists may be missing, or name a version that the archive has replaced since.
   if (process.getuid?.() !== 0)
     return first.mapErr((error) => ({ ...error, hint: error.hint ?? "as root, once: apt-get update" }));
   const updated = await run("apt-get", ["update"], { action: "update the package lists" });
   if (updated.isErr()) return err({ ...first.error, hint: first.error.hint ?? updated.error.message });
-  return fetchOnce(names, cache_dir, action);
+  return attempt();
+}
+
+/**
+ * The names of all that apt would install for `wanted` into an empty system, Debian's essential packages with it.
+ * @param scratch_dir an empty directory: apt does not name what it finds in its own cache
+ */
+export function resolvePackages(wanted: string[], scratch_dir: string): Promise<Result<string[], MtError>> {
+  const action = `resolve ${wanted.join(", ")}`;
+  const options = {
+    "Dir::State::status": "/dev/null",
+    "Dir::Cache::archives": `${scratch_dir}/`,
+    "APT::Architectures": "amd64",
+    "APT::Install-Recommends": "false",
+  };
+  const argv = Object.entries(options).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
+  return withLists(async () => {
+    try {
+      await mkdir(join(scratch_dir, "partial"), { recursive: true });
+    } catch (error) {
+      return err(imageError("io", action, error));
+    }
+    const words = [...argv, "--print-uris", "-y", "install", "?essential", ...wanted];
+    return (await run("apt-get", words, { action })).map((text) => [...parseUris(text).keys()].sort());
+  });
 }
 
 /** The one kernel package that a kernel meta-package depends on now. */

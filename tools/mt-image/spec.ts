@@ -3,7 +3,7 @@ import type { ToolSpec } from "../../shared/cli/spec.ts";
 export const spec: ToolSpec = {
   name: "mt-image",
   summary: "build guest images from the distribution's own packages",
-  description: `Packages are downloaded by apt and unpacked, never installed. The same packages give the same bytes, so the same
+  description: `Packages are downloaded by apt, never installed on this host. The same packages give the same bytes, so the same
 digests. The files go into the store of this host (MT_STATE/store), the image record beside it; mt-topo puts
 that record into plans, mt-push brings the files to the hosts.`,
   commands: {
@@ -12,8 +12,9 @@ that record into plans, mt-push brings the files to the hosts.`,
       args: {
         image: {
           type: "positional",
-          valueHint: "tux",
-          description: "tux: Debian's cloud kernel, busybox and the QEMU guest agent",
+          valueHint: "tux|debian",
+          description:
+            "tux: Debian's cloud kernel, busybox and the QEMU guest agent, in memory; debian: a Debian system with sshd on a disk (as root)",
         },
         cache: {
           type: "string",
@@ -36,8 +37,9 @@ that record into plans, mt-push brings the files to the hosts.`,
   },
   examples: [
     { does: "build the Linux guest image", command: "mt-image build tux" },
+    { does: "build a Debian system on a disk", command: "mt-image build debian" },
     { does: "which images are here", command: "mt-image ls" },
   ],
-  exits: { 69: "apt or a package is not to be had; the message says which" },
+  exits: { 69: "apt, another program or a package is not to be had; the message says which" },
   seeAlso: ["mt-topo(1)", "mt-push(1)", "megatux(7)"],
 };

@@ -1,0 +1,101 @@
+/**
+ * What a Debian guest runs beside Debian's own programs: the init of its initial RAM disk, its start and its
+ * identity. Agent and identity are those of tux; here the identity makes the ssh host keys too.
+ * Reads, writes: nothing; the scripts say what they do inside the guest.
+ */
+import { type GuestFile, guestFiles } from "./guest.ts";
+
+/** In the initial RAM disk: finds the disk and gives it to the init that is on it. */
+const INIT = `#!/bin/sh
+export PATH=/sbin:/bin
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount -t devtmpfs -o nosuid,mode=0755 devtmpfs /dev
+# Guests stay silent until told otherwise: no router solicitations, no neighbour discovery.
+echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+modprobe -a virtio_pci virtio_blk virtio_console virtio_net virtio_rng virtio_balloon
+tries=0
+until [ -b /dev/vda ]; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 500 ] || { echo "Cannot find the disk: there is no /dev/vda" >/dev/console; exit 1; }
+  sleep 0.02
+done
+# What an earlier QEMU left in the journal is replayed here.
+mount -t ext4 -o noatime /dev/vda /mnt || { echo "Cannot mount /dev/vda" >/dev/console; exit 1; }
+for dir in dev proc sys; do mount --move /$dir /mnt/$dir; done
+exec switch_root /mnt /sbin/init
+`;
+
+/**
+ * Debian's sysvinit without the scripts of its run levels, which take seven times as long as all the rest; they
+ * end the guest as ever. The console asks for Enter before it starts a shell.
+ */
+const INITTAB = `id:2:initdefault:
+si::sysinit:/sbin/mt-sysinit
+l0:0:wait:/etc/init.d/rc 0
+l6:6:wait:/etc/init.d/rc 6
+ag:2:respawn:/sbin/mt-agent
+co:2:respawn:/sbin/agetty --autologin root --wait-cr --noissue ttyS0 115200 linux
+ca::ctrlaltdel:/sbin/shutdown -r now
+`;
+
+const SYSINIT = `#!/bin/sh
+# Mounts what programs expect and takes the name that this guest was given before.
+export PATH=/sbin:/bin
+mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
+mkdir -p /run/lock /run/sshd /dev/pts /dev/shm
+mount -t devpts -o nosuid,noexec,gid=5,mode=620 devpts /dev/pts
+mount -t tmpfs -o nosuid,nodev tmpfs /dev/shm
+hostname -F /etc/hostname
+ip link set dev lo up
+`;
+
+const IDENTITY = `#!/bin/sh
+# mt-identity NAME [MAC,IP/LEN,GATEWAY]...   as the one of tux, which does the work; then this guest's own ssh
+# host keys, new where its machine id is, and sshd. Prints what that one prints. Exit: 0 done, 1 failed, 64 usage.
+export PATH=/sbin:/bin
+said=$(/usr/lib/megatux/identity "$@") || exit
+keys=/etc/ssh/ssh_host
+made_for=/etc/ssh/.keys_of_machine
+if ! cmp -s /etc/machine-id "$made_for"; then
+  rm -f "$made_for" "$keys"_*
+  for type in ed25519 ecdsa; do
+    ssh-keygen -q -t "$type" -N '' -C "$1" -f "\${keys}_\${type}_key" ||
+      { echo "Cannot make the $type host key" >&2; exit 1; }
+  done
+  cp /etc/machine-id "$made_for" || { echo "Cannot write $made_for" >&2; exit 1; }
+  # On the disk before it is said to be done: a guest that is killed now is the same one afterwards.
+  sync
+  [ ! -e /run/sshd.pid ] || { read -r pid </run/sshd.pid && kill "$pid"; rm -f /run/sshd.pid; }
+fi
+[ -e /run/sshd.pid ] || /usr/sbin/sshd || { echo "Cannot start sshd" >&2; exit 1; }
+printf '%s\\n' "$said"
+`;
+
+/** RSA keys take a translated guest seconds to find; every client of this decade knows the other two. */
+const SSHD = `HostKey /etc/ssh/ssh_host_ed25519_key
+HostKey /etc/ssh/ssh_host_ecdsa_key
+`;
+
+const shared = (path: string) => guestFiles("").find((file) => file.path === path)!.text;
+
+export const debianInit = INIT;
+
+/** The files that are put on the disk beside those of its packages. */
+export const debianFiles = (): GuestFile[] => [
+  { path: "/sbin/mt-sysinit", mode: 0o755, text: SYSINIT },
+  { path: "/sbin/mt-agent", mode: 0o755, text: shared("/sbin/mt-agent") },
+  { path: "/sbin/mt-identity", mode: 0o755, text: IDENTITY },
+  { path: "/usr/lib/megatux/identity", mode: 0o755, text: shared("/sbin/mt-identity") },
+  { path: "/etc/inittab", mode: 0o644, text: INITTAB },
+  { path: "/etc/ssh/sshd_config.d/megatux.conf", mode: 0o644, text: SSHD },
+  { path: "/etc/fstab", mode: 0o644, text: "/dev/vda / ext4 noatime 0 1\n" },
+  { path: "/etc/hostname", mode: 0o644, text: "debian\n" },
+  { path: "/etc/hosts", mode: 0o644, text: "127.0.0.1 localhost\n" },
+  // Those of the machine that it was built on are nobody's business.
+  { path: "/etc/resolv.conf", mode: 0o644, text: "" },
+  { path: "/etc/apt/sources.list", mode: 0o644, text: "" },
+  // Empty: nobody yet.
+  { path: "/etc/machine-id", mode: 0o644, text: "" },
+];
