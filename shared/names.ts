@@ -91,6 +91,8 @@ export const guestDir = (experiment: string, guest: string) =>
   join(experimentDir(experiment), "g", shortName(guest));
 export const routerDir = (experiment: string, router: string) =>
   join(experimentDir(experiment), "r", shortName(router));
+/** What guests with disks have written: it can be large, and stays over a reboot of the host. */
+export const disksDir = (experiment: string) => join(stateDir(), "disks", shortName(experiment));
 export const supervisorSocket = (experiment: string) => join(experimentDir(experiment), "boot.sock");
 /** The tree as this host knows it: on the head its hosts and keys, on a node its agent. */
 export const treeDir = () => join(runDir(), "tree");

@@ -21,6 +21,7 @@ import { lock } from "../../shared/lock.ts";
 import { cacheDir } from "../../shared/names.ts";
 import { runOk, waitFor } from "../../shared/process.ts";
 import { type Accelerator, type Boot, guestFiles, QEMU } from "./argv.ts";
+import { prepareDisk } from "./disk.ts";
 import { holdMachine, spawnQemu } from "./machine.ts";
 import { endGuests } from "./processes.ts";
 
@@ -63,10 +64,14 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
     const onKvm: Boot = {
       ...probe,
       dir,
+      // Not the guest's own disk: the probe is killed while it writes.
+      disk: probe.disk && { ...probe.disk, overlay: `${dir}.qcow2` },
       accelerator: "kvm",
       guest: { ...probe.guest, interfaces: [] },
       cmdline: "console=ttyS0 panic=-1",
     };
+    const disk = await prepareDisk(onKvm);
+    if (disk.isErr()) return disk.map(() => "tcg" as const);
     const booted = await probeBoot(onKvm, { first_byte_s: FIRST_BYTE_S, whole_s: PROBE_S });
     const answer: Answer = {
       ...here,
@@ -81,6 +86,7 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
   } finally {
     unlock.value();
     rmSync(dir, { recursive: true, force: true });
+    rmSync(`${dir}.qcow2`, { force: true });
   }
 }
 

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { guestMac } from "../../shared/addresses.ts";
 import { tapName } from "../../shared/names.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
+import { type Disk, diskArgv } from "./disk.ts";
 
 export const QEMU = "qemu-system-x86_64";
 export const AGENT_PORT = "org.qemu.guest_agent.0";
@@ -55,6 +56,8 @@ export interface Boot {
   dir: string;
   kernel: string;
   initrd: string;
+  /** Where its image has one. */
+  disk?: Disk;
   cmdline?: Image["cmdline"];
   accelerator: Accelerator;
   /** Absent: memory that is nobody else's. */
@@ -107,6 +110,7 @@ export function qemuArgv(boot: Boot): string[] {
       ...["-netdev", `tap,id=nic${nic},ifname=${tapName(experiment, guest.id, nic)},script=no,downscript=no`],
       ...["-device", `virtio-net-pci,netdev=nic${nic},mac=${guestMac(guest.index, nic)},romfile=`],
     ]),
+    ...(boot.disk === undefined ? [] : diskArgv(boot.disk)),
     // Who goes on has its kernel in its memory: QEMU would keep both files on its heap.
     ...(boot.state !== undefined
       ? ["-incoming", "defer"]

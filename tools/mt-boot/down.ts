@@ -9,12 +9,12 @@ import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
-import { experimentDir, guestDir } from "../../shared/names.ts";
+import { disksDir, experimentDir, guestDir } from "../../shared/names.ts";
 import { endProcess, waitFor } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { ask, supervisorPid } from "./client.ts";
-import { removeDirectory, removeFiles, startLock, supervisorLock } from "./files.ts";
+import { removeDirectory, removeFiles, removeGuest, startLock, supervisorLock } from "./files.ts";
 import { hasLedger, openLedger } from "./ledger.ts";
 import { endGuests, livingGuests } from "./processes.ts";
 
@@ -73,7 +73,8 @@ async function endExperiment(
   host: string,
   ids?: readonly string[],
 ): Promise<Result<void, MtError>> {
-  if (!existsSync(experimentDir(experiment)) && livingGuests(experiment).length === 0) return ok(undefined);
+  const kept = [experimentDir(experiment), disksDir(experiment)].some((dir) => existsSync(dir));
+  if (!kept && livingGuests(experiment).length === 0) return ok(undefined);
   const supervisor = supervisorPid(experiment);
   if (supervisor !== undefined) {
     const asked = await ask({ experiment, host }, "down", { ids }, () => {}, false);
@@ -107,7 +108,8 @@ async function endWithout(experiment: string, ids?: readonly string[]): Promise<
       empty = ledger.rows().length === 0;
       ledger.close();
     }
-    for (const dir of dirs ?? []) rmSync(dir, { recursive: true, force: true });
+    for (const dir of dirs ?? []) removeGuest(experiment, dir);
+    if (ids === undefined) rmSync(disksDir(experiment), { recursive: true, force: true });
     if (empty) {
       removeFiles(experiment);
       rmSync(supervisorLock(experiment), { force: true });

@@ -14,6 +14,7 @@ import { giveIdentity, setClock } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
 import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "./machine.ts";
 import { restoreState } from "./migrate.ts";
+import { makeOwn } from "./own.ts";
 import { endGuests } from "./processes.ts";
 import { Slots } from "./slots.ts";
 import { forks, Starter } from "./start.ts";
@@ -68,11 +69,13 @@ export class Driver {
       if (entry.dropped) break;
       if (step.isOk()) continue;
       const error = await this.#explain(entry, step.error);
-      await this.discard(entry);
+      // One that waits for its disk keeps what it has.
+      if (!entry.machine?.stall.error) await this.discard(entry);
       if (entry.dropped) break;
       const goes_on = this.#countFailure(entry, error);
       const said = `${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`;
       if (!goes_on) {
+        await this.discard(entry);
         inform(`${said}: given up`);
         return;
       }
@@ -199,8 +202,9 @@ export class Driver {
     const machine = entry.machine;
     if (!machine) return fail("lost", "Cannot boot {id}: its QEMU ended");
     const set = (state: GuestState) => entry.machine === machine && this.set(entry, state);
-    if (entry.state === "paused") {
-      if (entry.wanted === "paused") return ok(undefined);
+    if (entry.state === "paused" && entry.wanted === "paused") return ok(undefined);
+    if (entry.state === "paused" || machine.stall.error) {
+      machine.stall.error = undefined;
       const goes = await machine.qmp.call("cont", undefined, left_s());
       if (goes.isErr()) return err(goes.error);
       set("running");
@@ -208,7 +212,9 @@ export class Driver {
     // The barrier: where the agent answers, init has come that far. A clone comes from behind it, and asking
     // would cost it more than half of what its identity does.
     const beyond = entry.forked && entry.wanted !== "paused";
-    const answers = beyond ? ok<void, MtError>(undefined) : await machine.agent.sync(left_s());
+    const answers = beyond
+      ? ok<void, MtError>(undefined)
+      : await machine.stall.over(machine.agent.sync(left_s()));
     if (answers.isErr())
       return answers.error.code === "timeout"
         ? fail("timeout", `Cannot boot {id}: no answer from its agent in ${entry.ready_timeout_s} s`)
@@ -220,14 +226,24 @@ export class Driver {
       return ok(undefined);
     }
     // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
-    const known = entry.known
-      ? await setClock(machine.calls, left_s())
-      : await giveIdentity(machine, entry.record, left_s());
+    const known = await machine.stall.over(
+      entry.known ? setClock(machine.calls, left_s()) : this.#tellIdentity(entry, machine, left_s),
+    );
     entry.known = known.isOk();
     if (known.isOk()) set("ready");
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
     );
+  }
+
+  /** One with a disk also has files that only it may have. */
+  async #tellIdentity(
+    { record, image }: Entry,
+    machine: Machine,
+    left_s: () => number,
+  ): Promise<Result<void, MtError>> {
+    const known = await giveIdentity(machine, record, left_s());
+    return known.isOk() && image.files?.disk !== undefined ? makeOwn(machine.agent, left_s()) : known;
   }
 
   /** Starts QEMU and takes hold of it; a clone is restored after it. */
@@ -280,6 +296,10 @@ export class Driver {
         const machine = entry.machine;
         if (machine?.pid === pid) this.#lost(entry, machine);
       },
+      onStall: () => {
+        const machine = entry.machine;
+        if (machine?.pid === pid) this.#stalled(entry, machine);
+      },
     });
     if (held.isOk()) entry.machine = held.value;
     return held;
@@ -318,6 +338,19 @@ export class Driver {
     // Somebody wished otherwise meanwhile.
     if (!entry.dropped && entry.wanted && !reached(entry)) this.drive(entry);
     return undefined;
+  }
+
+  /** QEMU has stopped the guest because of its disk: it is let go on until its disk takes it. */
+  #stalled(entry: Entry, { stall }: Machine): void {
+    const error = stall.error;
+    if (entry.dropped || entry.driving || !entry.wanted || !error) return;
+    this.drive(entry, async () => {
+      inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
+      entry.failures++;
+      entry.tries_left = Infinity;
+      this.set(entry, "failed", error);
+      await this.#pause(entry);
+    });
   }
 
   /** Makes sure that nothing of the guest's process is left. */

@@ -95,6 +95,7 @@ export function definition(guest: Guest, image: Image): string {
     guest.image,
     image.files?.kernel,
     image.files?.initrd,
+    image.files?.disk,
     guest.cores,
     guest.mem_mib,
     nics,

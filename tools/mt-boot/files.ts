@@ -1,7 +1,8 @@
 /** The files that mt-boot keeps of an experiment on this host, beside its guests' directories. */
 import { rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { experimentDir, supervisorSocket } from "../../shared/names.ts";
+import { disksDir, experimentDir, supervisorSocket } from "../../shared/names.ts";
+import { overlayOf } from "./disk.ts";
 import { removeLedger } from "./ledger.ts";
 
 /** Held by the living supervisor: says its pid. */
@@ -17,13 +18,22 @@ export function removeFiles(experiment: string): void {
   rmSync(supervisorSocket(experiment), { force: true });
   rmSync(supervisorLog(experiment), { force: true });
   rmSync(join(experimentDir(experiment), "g"), { recursive: true, force: true });
+  removeEmpty(disksDir(experiment));
+}
+
+/** All that mt-boot keeps of a guest that has ended. */
+export function removeGuest(experiment: string, dir: string): void {
+  rmSync(dir, { recursive: true, force: true });
+  rmSync(overlayOf(experiment, dir), { force: true });
 }
 
 /** The directory of the experiment goes with the last tool that has something in it. */
-export function removeDirectory(experiment: string): void {
+export const removeDirectory = (experiment: string) => removeEmpty(experimentDir(experiment));
+
+function removeEmpty(dir: string): void {
   try {
-    rmdirSync(experimentDir(experiment));
+    rmdirSync(dir);
   } catch {
-    // Another tool's files are in it.
+    // It is not there, or not empty: another tool's files are in it, or disks of guests that nobody has taken down.
   }
 }

@@ -21,6 +21,7 @@ import { cleanEnv, findProgram, isAlive, waitFor } from "../../shared/process.ts
 import { type Agent, openAgent } from "./agent.ts";
 import { type Boot, guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
 import { type Calls, openCalls } from "./calls.ts";
+import { diskError, Stall } from "./disk.ts";
 import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 
 /** Guests die before the agents that look after them when memory runs out. */
@@ -37,6 +38,7 @@ export interface Machine {
   qmp: Qmp;
   agent: Agent;
   calls: Calls;
+  stall: Stall;
   /** Lets go of the sockets; QEMU goes on. */
   close(): void;
 }
@@ -51,9 +53,9 @@ export interface Spawned {
 }
 
 /** What must be there on this host before QEMU is started; none of it gets better by trying again. */
-export function preflight({ experiment, guest, dir, kernel, initrd }: Boot): Result<void, MtError> {
-  for (const file of [kernel, initrd])
-    if (!existsSync(file))
+export function preflight({ experiment, guest, dir, kernel, initrd, disk }: Boot): Result<void, MtError> {
+  for (const file of [kernel, initrd, disk?.base])
+    if (file !== undefined && !existsSync(file))
       return fail("unavailable", `Cannot boot {id}: image ${guest.image} is not on this host`, "mt-push");
   for (const nic of guest.interfaces.keys()) {
     // Seen as in our own network namespace, which /sys/class/net is not. QEMU would make a missing tap, on no bridge.
@@ -132,11 +134,26 @@ export async function endOfProcess(pid: number, dir: string): Promise<string> {
 export async function holdMachine(
   pid: number,
   dir: string,
-  options: { timeout_s: number; onClose?: () => void; onEvent?: (event: QmpEvent) => void },
+  options: {
+    timeout_s: number;
+    onClose?: () => void;
+    onEvent?: (event: QmpEvent) => void;
+    /** QEMU has stopped the guest because of its disk; `stall` has the error. */
+    onStall?: () => void;
+  },
 ): Promise<Result<Machine, MtError>> {
   const files = guestFiles(dir);
+  const stall = new Stall();
+  const onEvent = (event: QmpEvent) => {
+    const error = diskError(event);
+    if (error && !stall.error) {
+      stall.begin(error);
+      options.onStall?.();
+    }
+    options.onEvent?.(event);
+  };
   const given_up = () => !isAlive(pid, guestMark(dir));
-  const qmp = await openQmp(files.qmp, { ...options, given_up });
+  const qmp = await openQmp(files.qmp, { ...options, onEvent, given_up });
   if (qmp.isErr()) return qmp.map(() => undefined as never);
   const agent = await openAgent(files.agent, { timeout_s: options.timeout_s, given_up });
   if (agent.isErr()) {
@@ -154,7 +171,7 @@ export async function holdMachine(
     agent.value.close();
     qmp.value.close();
   };
-  return ok({ pid, dir, qmp: qmp.value, agent: agent.value, calls: calls.value, close });
+  return ok({ pid, dir, qmp: qmp.value, agent: agent.value, calls: calls.value, stall, close });
 }
 
 /** The end of a guest's console, for an error's hint; without times, so that guests that end alike say the same. */

@@ -60,7 +60,7 @@ export function signalGuest({ pid, dir }: Living, signal: NodeJS.Signals): void 
 }
 
 /**
- * Ends guests, all at once and by SIGKILL: they have no disks, so nothing is lost. Gives those that are
+ * Ends guests, all at once and by SIGKILL: what they have on disks is journaled, as for a power cut. Gives those that are
  * still there after `timeout_s`.
  */
 export async function endGuests(guests: readonly Living[], timeout_s = 10): Promise<Living[]> {

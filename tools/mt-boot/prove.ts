@@ -12,6 +12,7 @@ import type { Guest, Host, Image } from "../../shared/records/index.ts";
 import { storeHas } from "../../shared/store.ts";
 import { chooseAccelerator, probeBoot } from "./accel.ts";
 import type { Boot } from "./argv.ts";
+import { prepareDisk } from "./disk.ts";
 
 /** Translated, on a machine that does other things too. */
 const TCG_S = 90;
@@ -49,16 +50,21 @@ async function proveHost(image: Image | undefined): Promise<{ accel: string } | 
   const files = image?.files;
   if (!image || !files)
     return mtError("data", "Cannot prove QEMU: no image with files came before", "mt-image build tux");
-  if (!storeHas(files.kernel) || !storeHas(files.initrd))
+  if (![files.kernel, files.initrd, ...(files.disk ? [files.disk] : [])].every(storeHas))
     return mtError("data", `Cannot prove QEMU: image ${image.id} is not on this host`, "mt-push");
   mkdirSync(runDir(), { recursive: true, mode: 0o700 });
   const dir = mkdtempSync(join(runDir(), "probe-"));
+  // spawnQemu empties the guest's directory: its disk stands beside it.
+  const guestDir = join(dir, "guest");
   const boot: Boot = {
     experiment: "probe",
     guest: { ...PROBE_GUEST, image: image.id },
-    dir,
+    dir: guestDir,
     kernel: storePath(files.kernel)._unsafeUnwrap(),
     initrd: storePath(files.initrd)._unsafeUnwrap(),
+    ...(files.disk === undefined
+      ? {}
+      : { disk: { base: storePath(files.disk)._unsafeUnwrap(), overlay: join(dir, "disk.qcow2") } }),
     // Not quiet: its first line on the console tells a kernel that runs from one that does not.
     cmdline: "console=ttyS0 panic=-1",
     accelerator: "tcg",
@@ -69,9 +75,16 @@ async function proveHost(image: Image | undefined): Promise<{ accel: string } | 
     const chosen = await chooseAccelerator(boot, kvmDir);
     if (chosen.isErr()) return chosen.error;
     if (chosen.value === "kvm") return { accel: "kvm" };
+    const disk = await prepareDisk(boot);
+    if (disk.isErr()) return named(disk.error, "probe");
     const booted = await probeBoot(boot, { first_byte_s: TCG_S, whole_s: TCG_S });
-    return booted.isErr() ? booted.error : { accel: "tcg" };
+    return booted.isErr() ? named(booted.error, "probe") : { accel: "tcg" };
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
 }
+
+const named = (error: MtError, id: string): MtError => ({
+  ...error,
+  message: error.message.replaceAll("{id}", id),
+});

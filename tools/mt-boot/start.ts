@@ -10,6 +10,7 @@ import { fail, type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { experimentDir, storePath } from "../../shared/names.ts";
 import { chooseAccelerator } from "./accel.ts";
 import type { Accelerator, Boot } from "./argv.ts";
+import { overlayOf, prepareDisk } from "./disk.ts";
 import type { Entry } from "./entry.ts";
 import { preflight, type Spawned, spawnQemu } from "./machine.ts";
 import { qemuVersion, type Template, templateFor, unchanged } from "./template.ts";
@@ -41,17 +42,30 @@ export class Starter {
     const initrd = storePath(files.initrd);
     if (kernel.isErr()) return err(kernel.error);
     if (initrd.isErr()) return err(initrd.error);
+    const base = files.disk === undefined ? ok<undefined, MtError>(undefined) : storePath(files.disk);
+    if (base.isErr()) return err(base.error);
     const boot: Boot = {
       experiment: this.#experiment,
       guest: entry.record,
       dir: entry.dir,
       kernel: kernel.value,
       initrd: initrd.value,
+      ...(base.value === undefined
+        ? {}
+        : { disk: { base: base.value, overlay: overlayOf(this.#experiment, entry.dir) } }),
       cmdline: entry.image.cmdline,
       accelerator: "tcg",
     };
     const there = preflight(boot);
     if (there.isErr()) return err(there.error);
+    if (boot.disk && entry.way === "fork")
+      return fail(
+        "data",
+        "Cannot fork {id}: its image has a disk",
+        "mt-boot up without --boot fork boots it cold",
+      );
+    const disk = await prepareDisk(boot);
+    if (disk.isErr()) return err(disk.error);
     const accelerator = await this.#chooseAccelerator(entry, boot);
     if (accelerator.isErr()) return err(accelerator.error);
     boot.accelerator = accelerator.value;
@@ -125,6 +139,8 @@ export class Starter {
   }
 }
 
-/** Whether the guest is to be a clone, this time. */
+/** Whether the guest is to be a clone, this time. One with a disk is not: its template would have read another's. */
 export const forks = ({ image, way, forks_failed, saved }: Entry) =>
-  saved === undefined && (way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX));
+  saved === undefined &&
+  image.files?.disk === undefined &&
+  (way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX));

@@ -2,7 +2,7 @@
  * The guests of one experiment on this host: takes up what an earlier supervisor left, and does what up,
  * resume and down ask for.
  */
-import { existsSync, rmSync, statSync, truncateSync } from "node:fs";
+import { existsSync, statSync, truncateSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
@@ -10,8 +10,10 @@ import { guestDir } from "../../shared/names.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { guestFiles } from "./argv.ts";
+import { STOPPED_BY_DISK } from "./disk.ts";
 import { Driver } from "./driver.ts";
 import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
+import { removeGuest } from "./files.ts";
 import type { Ledger, LedgerRow } from "./ledger.ts";
 import { endOfProcess } from "./machine.ts";
 import { endGuests, type Living, livingGuests } from "./processes.ts";
@@ -88,6 +90,7 @@ export class Supervisor {
     entry.state = now === "paused" || now === "prelaunch" ? "paused" : "running";
     entry.begun = true;
     entry.forked = living.forked === true;
+    if (now === "io-error") entry.machine?.stall.begin(STOPPED_BY_DISK);
     const answers =
       was === "ready" && now === "running" && (await entry.machine?.agent.sync(ADOPT_S))?.isOk();
     this.#driver.set(entry, answers ? "ready" : entry.state);
@@ -253,8 +256,7 @@ export class Supervisor {
       livingGuests(this.#experiment).filter((l) => ids === undefined || dirs.has(l.dir)),
     );
     for (const entry of going) entry.machine?.close();
-    for (const dir of dirs)
-      if (!left.some((l) => l.dir === dir)) rmSync(dir, { recursive: true, force: true });
+    for (const dir of dirs) if (!left.some((l) => l.dir === dir)) removeGuest(this.#experiment, dir);
     return left;
   }
 

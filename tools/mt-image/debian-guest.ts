@@ -1,9 +1,17 @@
 /**
- * What a Debian guest runs beside Debian's own programs: the init of its initial RAM disk, its start and its
- * identity. Agent and identity are those of tux; here the identity makes the ssh host keys too.
+ * What a Debian guest runs beside Debian's own programs: the init of its initial RAM disk, its start, and what
+ * makes its ssh host keys. Its agent and the program that takes its identity are those of tux.
  * Reads, writes: nothing; the scripts say what they do inside the guest.
  */
-import { type GuestFile, guestFiles } from "./guest.ts";
+import { AGENT_PORT, guestFiles, IDENTITY_PORT } from "./guest.ts";
+import { syscallsProgram } from "./syscalls.ts";
+
+/** A file that is put on the disk. */
+export interface DiskFile {
+  path: string;
+  mode: number;
+  data: string | Buffer;
+}
 
 /** In the initial RAM disk: finds the disk and gives it to the init that is on it. */
 const INIT = `#!/bin/sh
@@ -35,7 +43,8 @@ const INITTAB = `id:2:initdefault:
 si::sysinit:/sbin/mt-sysinit
 l0:0:wait:/etc/init.d/rc 0
 l6:6:wait:/etc/init.d/rc 6
-ag:2:respawn:/sbin/mt-agent
+sc:2:respawn:/sbin/mt-port ${IDENTITY_PORT} /sbin/mt-syscalls
+ag:2:respawn:/sbin/mt-port ${AGENT_PORT} /sbin/qemu-ga -m virtio-serial -p
 co:2:respawn:/sbin/agetty --autologin root --wait-cr --noissue ttyS0 115200 linux
 ca::ctrlaltdel:/sbin/shutdown -r now
 `;
@@ -49,19 +58,25 @@ mount -t devpts -o nosuid,noexec,gid=5,mode=620 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev tmpfs /dev/shm
 hostname -F /etc/hostname
 ip link set dev lo up
+# An idle guest sleeps, as in tux.
+echo 0 >/proc/sys/vm/compaction_proactiveness
+echo 3600 >/proc/sys/vm/stat_interval
+echo 0 >/proc/sys/kernel/hung_task_timeout_secs
+for file in /proc/sys/net/ipv[46]/neigh/*/interval_probe_time_ms; do
+  echo 86400000 >"$file"
+done
 `;
 
-const IDENTITY = `#!/bin/sh
-# mt-identity NAME [MAC,IP/LEN,GATEWAY]...   as the one of tux, which does the work; then this guest's own ssh
-# host keys, new where its machine id is, and sshd. Prints what that one prints. Exit: 0 done, 1 failed, 64 usage.
+const OWN = `#!/bin/sh
+# mt-own   When this guest has its identity: ssh host keys of its own, new where its machine id is, and sshd.
 export PATH=/sbin:/bin
-said=$(/usr/lib/megatux/identity "$@") || exit
 keys=/etc/ssh/ssh_host
 made_for=/etc/ssh/.keys_of_machine
+read -r name </proc/sys/kernel/hostname
 if ! cmp -s /etc/machine-id "$made_for"; then
   rm -f "$made_for" "$keys"_*
   for type in ed25519 ecdsa; do
-    ssh-keygen -q -t "$type" -N '' -C "$1" -f "\${keys}_\${type}_key" ||
+    ssh-keygen -q -t "$type" -N '' -C "$name" -f "\${keys}_\${type}_key" ||
       { echo "Cannot make the $type host key" >&2; exit 1; }
   done
   cp /etc/machine-id "$made_for" || { echo "Cannot write $made_for" >&2; exit 1; }
@@ -70,7 +85,6 @@ if ! cmp -s /etc/machine-id "$made_for"; then
   [ ! -e /run/sshd.pid ] || { read -r pid </run/sshd.pid && kill "$pid"; rm -f /run/sshd.pid; }
 fi
 [ -e /run/sshd.pid ] || /usr/sbin/sshd || { echo "Cannot start sshd" >&2; exit 1; }
-printf '%s\\n' "$said"
 `;
 
 /** RSA keys take a translated guest seconds to find; every client of this decade knows the other two. */
@@ -82,20 +96,23 @@ const shared = (path: string) => guestFiles("").find((file) => file.path === pat
 
 export const debianInit = INIT;
 
-/** The files that are put on the disk beside those of its packages. */
-export const debianFiles = (): GuestFile[] => [
-  { path: "/sbin/mt-sysinit", mode: 0o755, text: SYSINIT },
-  { path: "/sbin/mt-agent", mode: 0o755, text: shared("/sbin/mt-agent") },
-  { path: "/sbin/mt-identity", mode: 0o755, text: IDENTITY },
-  { path: "/usr/lib/megatux/identity", mode: 0o755, text: shared("/sbin/mt-identity") },
-  { path: "/etc/inittab", mode: 0o644, text: INITTAB },
-  { path: "/etc/ssh/sshd_config.d/megatux.conf", mode: 0o644, text: SSHD },
-  { path: "/etc/fstab", mode: 0o644, text: "/dev/vda / ext4 noatime 0 1\n" },
-  { path: "/etc/hostname", mode: 0o644, text: "debian\n" },
-  { path: "/etc/hosts", mode: 0o644, text: "127.0.0.1 localhost\n" },
+/** The files that are put on the disk beside those of its packages; what it is to make itself is not there. */
+export const debianFiles = (): DiskFile[] => [
+  { path: "/sbin/mt-sysinit", mode: 0o755, data: SYSINIT },
+  { path: "/sbin/mt-port", mode: 0o755, data: shared("/sbin/mt-port") },
+  { path: "/sbin/mt-syscalls", mode: 0o755, data: syscallsProgram() },
+  { path: "/sbin/mt-own", mode: 0o755, data: OWN },
+  { path: "/etc/inittab", mode: 0o644, data: INITTAB },
+  { path: "/etc/ssh/sshd_config.d/megatux.conf", mode: 0o644, data: SSHD },
+  { path: "/etc/fstab", mode: 0o644, data: "/dev/vda / ext4 noatime 0 1\n" },
+  { path: "/etc/hostname", mode: 0o644, data: "debian\n" },
+  { path: "/etc/hosts", mode: 0o644, data: "127.0.0.1 localhost\n" },
   // Those of the machine that it was built on are nobody's business.
-  { path: "/etc/resolv.conf", mode: 0o644, text: "" },
-  { path: "/etc/apt/sources.list", mode: 0o644, text: "" },
-  // Empty: nobody yet.
-  { path: "/etc/machine-id", mode: 0o644, text: "" },
+  { path: "/etc/resolv.conf", mode: 0o644, data: "" },
+  { path: "/etc/apt/sources.list", mode: 0o644, data: "" },
 ];
+/** What a guest gets or makes itself: beginnings of names, by directory. */
+export const NOT_ON_DISK = [
+  ["etc", "machine-id"],
+  ["etc/ssh", "ssh_host_"],
+] as const;

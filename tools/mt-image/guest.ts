@@ -10,9 +10,9 @@ export interface GuestFile {
   text: string;
 }
 
-const AGENT_PORT = "org.qemu.guest_agent.0";
+export const AGENT_PORT = "org.qemu.guest_agent.0";
 /** Through it the host makes system calls in the guest: syscalls.ts. */
-const IDENTITY_PORT = "org.megatux.identity.0";
+export const IDENTITY_PORT = "org.megatux.identity.0";
 
 /** Runs once as process 1, then becomes busybox init, which reaps and respawns. */
 const INIT = `#!/bin/sh
@@ -75,7 +75,7 @@ shift
 port=/dev/virtio-ports/$name
 mkdir -p /dev/virtio-ports
 # One that ended is started again, but not as fast as it can end: its port may have no other side.
-[ ! -e "$port" ] || usleep 500000
+[ ! -e "$port" ] || sleep 0.5
 tries=0
 until [ -e "$port" ]; do
   for file in /sys/class/virtio-ports/*/name; do

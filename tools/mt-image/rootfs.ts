@@ -16,8 +16,8 @@ import {
 import { dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import type { MtError } from "../../shared/errors.ts";
+import { type DiskFile, NOT_ON_DISK } from "./debian-guest.ts";
 import { imageError, run } from "./errors.ts";
-import type { GuestFile } from "./guest.ts";
 
 /** Nobody reads them in a guest, and they are a third of the files. */
 const LEFT_OUT = ["doc", "man", "info", "locale", "lintian", "doc-base"];
@@ -31,7 +31,7 @@ export interface RootOptions {
   suite: string;
   packages: string[];
   /** Put into the tree, over what packages have brought. */
-  files: GuestFile[];
+  files: DiskFile[];
   /** Seconds: the newest time that a file has. */
   epoch: number;
   scratch_dir: string;
@@ -62,19 +62,15 @@ export async function makeRoot(dir: string, options: RootOptions): Promise<Resul
   try {
     const made = await run("mmdebstrap", argv, { action, env, timeout_s: TIMEOUT_S, signal: options.signal });
     if (made.isErr()) return err(made.error);
-    // Every guest makes its own keys; the package's script has made some here. In what order insserv writes its
-    // notes the file system here decides; without them scripts run one after another.
-    for (const [folder, begin] of [
-      ["etc/ssh", "ssh_host_"],
-      ["etc/init.d", ".depend."],
-    ] as const)
+    // In what order insserv writes its notes the file system here decides; without them scripts run one after another.
+    for (const [folder, begin] of [...NOT_ON_DISK, ["etc/init.d", ".depend."] as const])
       for (const name of readdirSync(join(dir, folder)))
         if (name.startsWith(begin)) unlinkSync(join(dir, folder, name));
-    for (const { path, mode, text } of options.files) {
+    for (const { path, mode, data } of options.files) {
       const full = join(dir, path);
       mkdirSync(dirname(full), { recursive: true });
       rmSync(full, { force: true });
-      writeFileSync(full, text);
+      writeFileSync(full, data);
       chmodSync(full, mode);
     }
     chmodSync(dir, 0o755);
