@@ -89,7 +89,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
       expect(unknown.stderr).toMatch(/Cannot use IMAGE "sarge": expected tux or debian/);
       writeFileSync(join(lab.dir, "apt.conf"), 'Acquire::Retries "0";\n');
       const cold = lab.sh(
-        "mkdir cold; APT_CONFIG=apt.conf MT_STATE=$PWD/cold unshare --net mt-image build debian",
+        "mkdir cold; APT_CONFIG=$PWD/apt.conf MT_STATE=$PWD/cold unshare --net mt-image build debian",
       );
       expect([cold.code, cold.stdout]).toEqual([69, ""]);
       expect(cold.stderr).toMatch(/^mt-image: Cannot download linux-image-cloud-amd64: /);
@@ -138,6 +138,21 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
     // No overlay is damaged by it, and none stands on anything but the base.
     const info = lab.sh(`for d in ${disks()}/*/*; do qemu-img check -q -U $d && stat -c %a $d; done`);
     expect([info.code, info.stdout]).toEqual([0, "600\n600\n"]);
+  });
+
+  test("a saved guest goes on with its disk as it was then", () => {
+    inGuests("d1", "echo then >/root/when; echo in-memory >/run/when");
+    expect(records(lab.sh("mt-boot save kept d1").stdout)).toMatchObject([{ guest: "d1", code: 0 }]);
+    inGuests("d1", "echo later >/root/when; echo later >/run/when; sync");
+    const sums = inGuests("d1", "sha256sum /root/big").d1;
+    expect(lab.sh("mt-boot down --only <plan").code).toBe(0);
+    const back = lab.sh("mt-boot restore kept");
+    expect(guestsOf(back.stdout)).toMatchObject([{ id: "d1", state: "ready" }]);
+    expect(
+      inGuests("d1", "cat /root/when /run/when; echo 3 >/proc/sys/vm/drop_caches; cat /root/when").d1,
+    ).toBe("then\nin-memory\nthen\n");
+    expect(inGuests("d1", "sha256sum /root/big").d1).toBe(sums);
+    expect(lab.sh("qemu-img check -q -U state/disks/*/d1.qcow2").code).toBe(0);
   });
 
   test("down takes the disks away; a missing, a read-only and a full one are told on the record", () => {

@@ -8,11 +8,13 @@ import {
   chmodSync,
   closeSync,
   constants,
+  copyFileSync,
   mkdirSync,
   openSync,
   readSync,
   renameSync,
   rmSync,
+  statSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
@@ -56,13 +58,22 @@ export function diskArgv({ base, overlay }: Disk): string[] {
   ];
 }
 
-/** Makes the overlay of a guest that has a disk, and none yet on this image. */
-export async function prepareDisk({ disk }: Boot): Promise<Result<void, MtError>> {
+/**
+ * Makes the overlay of a guest that has a disk, and none yet on this image.
+ * @param saved what it held when the guest was saved: put in the place of whatever is there
+ */
+export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Result<void, MtError>> {
   if (!disk) return ok(undefined);
   const { base, overlay } = disk;
   const part = `${overlay}.new`;
   try {
-    if (backingFile(overlay) === base) {
+    if (saved !== undefined) {
+      mkdirSync(dirname(overlay), { recursive: true, mode: 0o700 });
+      copyDisk(saved, overlay);
+      return ok(undefined);
+    }
+    // By its digest: a store may have been moved.
+    if (basename(backingFile(overlay) ?? "") === basename(base)) {
       accessSync(overlay, constants.R_OK | constants.W_OK);
       return ok(undefined);
     }
@@ -78,6 +89,19 @@ export async function prepareDisk({ disk }: Boot): Promise<Result<void, MtError>
   } catch (thrown) {
     const error = toMtError(thrown);
     return err({ ...error, message: `Cannot boot {id}: its disk: ${error.message}` });
+  } finally {
+    rmSync(part, { force: true });
+  }
+}
+
+/** Copies an overlay that no QEMU writes to; it is there whole or not at all. Gives its bytes. @throws */
+export function copyDisk(from: string, to: string): number {
+  const part = `${to}.new`;
+  try {
+    copyFileSync(from, part, constants.COPYFILE_FICLONE);
+    chmodSync(part, 0o600);
+    renameSync(part, to);
+    return statSync(to).size;
   } finally {
     rmSync(part, { force: true });
   }

@@ -6,10 +6,11 @@ import { renameSync, rmSync, statSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import type { Exit } from "../../shared/records/index.ts";
+import { copyDisk, overlayOf } from "./disk.ts";
 import type { Entry } from "./entry.ts";
 import { saveState } from "./migrate.ts";
 import { nameGuest, type SaveRequest } from "./protocol.ts";
-import { stateFile, writeNote } from "./saved.ts";
+import { diskFile, stateFile, writeNote } from "./saved.ts";
 import { Slots } from "./slots.ts";
 import { qemuVersion } from "./template.ts";
 
@@ -74,11 +75,19 @@ async function saveOne(
       return err({ ...written.error, message: `Cannot save {id}: ${written.error.message}` });
     renameSync(part, path);
     const bytes = statSync(path).size;
+    // QEMU has written all that it held of the disk, and lets it be until the guest goes on.
+    const disk_bytes =
+      image.files?.disk === undefined
+        ? undefined
+        : copyDisk(overlayOf(experiment, entry.dir), diskFile(dir, record.id));
     const paused = state === "paused";
     const known = entry.known === true;
     const time = new Date().toISOString();
-    writeNote(dir, { experiment, qemu, record, image, accel, way, paused, known, bytes, saved: time });
-    return ok(bytes);
+    writeNote(dir, {
+      ...{ experiment, qemu, record, image, accel, way, paused, known, bytes, saved: time },
+      ...(disk_bytes === undefined ? {} : { disk_bytes }),
+    });
+    return ok(bytes + (disk_bytes ?? 0));
   } catch (thrown) {
     const error = toMtError(thrown);
     return err({ ...error, message: `Cannot save {id}: ${error.message}` });

@@ -20,6 +20,8 @@ export type Way = "auto" | "fork" | "cold";
 export interface SavedState {
   file: string;
   known: boolean;
+  /** What its disk held then, where it has one. */
+  disk?: string;
 }
 
 export interface LedgerRow {

@@ -15,7 +15,7 @@ import { ask, because } from "./client.ts";
 import { foldGuests } from "./fold.ts";
 import { jobsOf } from "./jobs.ts";
 import type { GuestLine, UpRequest } from "./protocol.ts";
-import { checkSaved, readSaved, type SavedGuest } from "./saved.ts";
+import { checkSaved, diskFile, readSaved, type SavedGuest } from "./saved.ts";
 import { qemuVersion } from "./template.ts";
 
 export const restore: Run = async (invocation) => {
@@ -48,7 +48,11 @@ export const restore: Run = async (invocation) => {
           jobs: jobs.count(),
           retries: 0,
           until_full: false,
-          saved: { file: file.value, known: note.known },
+          saved: {
+            file: file.value,
+            known: note.known,
+            ...(note.disk_bytes === undefined ? {} : { disk: diskFile(dir, record.id) }),
+          },
         },
       };
       const asked = await ask({ experiment, host, signal }, "up", request, (reply) => {

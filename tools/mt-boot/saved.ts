@@ -24,9 +24,12 @@ export interface SavedGuest {
   /** Whether it had been told who it is. */
   known: boolean;
   bytes: number;
+  /** Of what its disk held, where it has one. */
+  disk_bytes?: number;
   saved: string;
 }
 
+export const diskFile = (dir: string, id: string) => join(dir, `${shortName(id)}.qcow2`);
 export const stateFile = (dir: string, id: string) => join(dir, `${shortName(id)}.state`);
 const noteFile = (dir: string, id: string) => join(dir, `${shortName(id)}.json`);
 export const isSaved = (dir: string, id: string) => existsSync(noteFile(dir, id));
@@ -76,19 +79,24 @@ function readNote(path: string): SavedGuest | undefined {
 
 /** Whether the state of a saved guest is whole, and of this QEMU. */
 export function checkSaved(dir: string, note: SavedGuest, qemu: string): Result<string, MtError> {
-  const path = stateFile(dir, note.record.id);
-  const bytes = existsSync(path) ? statSync(path).size : undefined;
-  if (bytes !== note.bytes)
-    return fail(
-      "data",
-      `Cannot restore {id}: ${path} ${bytes === undefined ? "is missing" : `has ${bytes} bytes, ${note.bytes} were saved`}`,
-      "mt-boot up boots it anew",
-    );
+  const { id } = note.record;
+  for (const [path, saved] of [
+    [stateFile(dir, id), note.bytes],
+    [diskFile(dir, id), note.disk_bytes],
+  ] as const) {
+    const bytes = existsSync(path) ? statSync(path).size : undefined;
+    if (bytes !== saved)
+      return fail(
+        "data",
+        `Cannot restore {id}: ${path} ${bytes === undefined ? "is missing" : `has ${bytes} bytes, ${saved ?? 0} were saved`}`,
+        "mt-boot up boots it anew",
+      );
+  }
   if (note.qemu !== qemu)
     return fail(
       "data",
       `Cannot restore {id}: it was saved by ${note.qemu}, here is ${qemu}`,
       "mt-boot up boots it anew",
     );
-  return ok(path);
+  return ok(stateFile(dir, id));
 }

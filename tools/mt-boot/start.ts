@@ -64,7 +64,7 @@ export class Starter {
         "Cannot fork {id}: its image has a disk",
         "mt-boot up without --boot fork boots it cold",
       );
-    const disk = await prepareDisk(boot);
+    const disk = await prepareDisk(boot, entry.saved?.disk);
     if (disk.isErr()) return err(disk.error);
     const accelerator = await this.#chooseAccelerator(entry, boot);
     if (accelerator.isErr()) return err(accelerator.error);
