@@ -15,7 +15,7 @@ import {
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
-import { lock } from "./lock.ts";
+import { clearDead, lock } from "./lock.ts";
 import { leaseDir } from "./names.ts";
 import { run } from "./process.ts";
 
@@ -173,8 +173,11 @@ export async function releaseLease(
     return ok(true);
   } finally {
     unlock.value();
-    // The directory goes with the last lease; another one's files keep it.
+    // The directory goes with the last lease; another one's files keep it, but for locks of the dead.
     try {
+      if (!readdirSync(leaseDir()).some((f) => f.endsWith(".json")))
+        for (const file of readdirSync(leaseDir()))
+          if (file.endsWith(".lock")) clearDead(join(leaseDir(), file));
       const { rmdirSync } = await import("node:fs");
       rmdirSync(leaseDir());
     } catch {}

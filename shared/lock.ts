@@ -108,20 +108,42 @@ function tryLock(path: string, mine: string): boolean {
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
   }
-  if (look(path) !== "dead") return false;
-  // Only who holds the breaker may take a dead one's lock away, and looks again first: else one that saw the
-  // dead holder could take away the lock of the one that came after it.
+  if (look(path) === "dead") breakDead(path, mine);
+  return false;
+}
+
+/** Takes away the lock of one that is dead, where it is of one; whoever comes then finds it free. */
+export function clearDead(path: string): void {
+  if (look(path) !== "dead") return;
+  const mine = `${path}.${process.pid}.${calls++}`;
+  noteHolder(mine, {
+    pid: process.pid,
+    started: startTime(process.pid) ?? "0",
+    since: new Date().toISOString(),
+    what: "clearing away",
+  });
+  try {
+    breakDead(path, mine);
+  } finally {
+    rmSync(mine, { force: true });
+  }
+}
+
+/**
+ * Only who holds the breaker may take a dead one's lock away, and looks again first: else one that saw the
+ * dead holder could take away the lock of the one that came after it.
+ */
+function breakDead(path: string, mine: string): void {
   const breaker = `${path}.break`;
   try {
     linkSync(mine, breaker);
   } catch {
     if (look(breaker) === "dead") rmSync(breaker, { force: true });
-    return false;
+    return;
   }
   try {
     if (look(path) === "dead") rmSync(path, { force: true });
   } finally {
     rmSync(breaker, { force: true });
   }
-  return false;
 }

@@ -1,37 +1,27 @@
 /**
- * mt-ksm down: gives this host's share in the settings back; at `end`, or at once with --experiment. Where the
- * kernel has no KSM nobody took any.
+ * mt-ksm down: gives back all that mt-ksm has of an experiment on this host; at `end`, or at once with
+ * --experiment. Where the kernel has no KSM nobody took a share in it.
  */
+import { ok, type Result } from "neverthrow";
+import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
-import { EXIT, mtError } from "../../shared/errors.ts";
+import { EXIT, fail, type MtError, mtError } from "../../shared/errors.ts";
+import { clearDead, readHolder } from "../../shared/lock.ts";
 import { leaseHolder } from "../../shared/names.ts";
-import { isId } from "./experiment.ts";
+import { endProcess } from "../../shared/process.ts";
+import { removeFiles, watchLog } from "./files.ts";
 import { has, whatIsMissing } from "./kernel.ts";
-import { giveBack } from "./settings.ts";
+import { giveBack, watchLock } from "./settings.ts";
 
 export const down: Run = async (invocation) => {
   const { tool } = invocation;
   const host = hostOf(invocation);
-  const nothing = !has("run");
-  const missing = nothing ? undefined : whatIsMissing(true);
   const given = invocation.args.experiment;
   if (typeof given === "string") {
-    if (!isId(given))
-      return complain(
-        tool,
-        mtError(
-          "usage",
-          `Cannot use --experiment ${JSON.stringify(given)}: it is no id`,
-          "letters, digits, . _ -, 40 at most",
-        ),
-      );
-    if (missing) return complain(tool, missing);
-    if (nothing) return EXIT.ok;
-    return (await giveBack(leaseHolder(host, given))).match(
-      () => EXIT.ok,
-      (error) => complain(tool, error),
-    );
+    const experiment = experimentArg(given);
+    const done = experiment.isErr() ? experiment : await endAll(host, experiment.value);
+    return done.isErr() ? complain(tool, done.error) : EXIT.ok;
   }
   if (process.stdin.isTTY)
     return complain(
@@ -51,14 +41,25 @@ export const down: Run = async (invocation) => {
       },
     },
     onEnd: async (context) => {
-      const error =
-        experiment === undefined
-          ? mtError("data", "Cannot give KSM back: no experiment record came")
-          : missing;
-      if (error) return context.note(error);
-      if (nothing) return;
-      const done = await giveBack(leaseHolder(host, experiment!));
+      if (experiment === undefined)
+        return context.note(mtError("data", "Cannot give KSM back: no experiment record came"));
+      const done = await endAll(host, experiment);
       if (done.isErr()) context.note(done.error);
     },
   });
 };
+
+/** Ends all that mt-ksm has of an experiment on this host. Twice is fine, and after a crash. */
+async function endAll(host: string, experiment: string): Promise<Result<unknown, MtError>> {
+  if (!has("run")) return ok(undefined);
+  const missing = whatIsMissing(true);
+  if (missing) return fail(missing.code, missing.message, missing.hint);
+  const holder = leaseHolder(host, experiment);
+  // Before the lease: it must not set anything after the settings have been put back.
+  const watch = readHolder(watchLock(holder));
+  if (watch !== undefined && !(await endProcess(watch.pid, "watch")))
+    return fail("failed", `Cannot end mt-ksm watch: pid ${watch.pid} is still there after SIGKILL`);
+  clearDead(watchLock(holder));
+  removeFiles(experiment, [watchLog(experiment)]);
+  return giveBack(holder);
+}

@@ -8,6 +8,7 @@ import { spec } from "./spec.ts";
 
 await start(spec, {
   settle: async () => (await import("./settle.ts")).settle,
+  watch: async () => (await import("./watch.ts")).watch,
   report: async () => (await import("./report.ts")).report,
   down: async () => (await import("./down.ts")).down,
 });

@@ -1,22 +1,28 @@
 /**
- * KSM's settings under two leases, one over the other: "ksm" holds merging on at a low rate for as long
- * as an experiment is up; "ksm-scan" holds the high rate while somebody settles. Who comes last out of the
- * second brings the low rate back, so several hosts can settle at once on one kernel. "ksm-off" sets nothing:
- * it is held where nothing may be set.
+ * KSM's settings under two leases, one over the other: "ksm" holds merging on for as long as an experiment is
+ * up, at a low rate; "ksm-scan" holds the rate that the controller sets.
+ * Who gives the second back brings the first's settings back. "ksm-off" sets nothing: it is held where
+ * nothing may be set.
  */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import type { MtError } from "../../shared/errors.ts";
 import { acquireLease, releaseLease, type Settings } from "../../shared/lease.ts";
+import { clearDead, readHolder } from "../../shared/lock.ts";
+import { leaseDir } from "../../shared/names.ts";
 import { counter, has, KSM, pageSize, toMib } from "./kernel.ts";
 
 const path = (name: string) => `${KSM}/${name}`;
 
-/** 1,000 pages (4 MiB) a second: what running guests write alike is found within minutes, for 1 % of a core. */
-const LOW = { pages_to_scan: "100", sleep_millisecs: "100" };
-/** As fast as one core goes. */
-const HIGH = { pages_to_scan: "5000", sleep_millisecs: "0" };
+/** Held by the one process of this machine that steers. */
+export const steeringLock = () => join(leaseDir(), "ksm-steer.lock");
+/** Held by the one `watch` of this holder; says its pid. */
+export const watchLock = (holder: string) => join(leaseDir(), `ksm-watch-${encodeURIComponent(holder)}.lock`);
+
+/** While nobody steers, 1,000 pages (4 MiB) a second: a thousandth of a core. */
+const SLOW = { pages_to_scan: "100", sleep_millisecs: "100" };
 
 function settings(values: Record<string, string>): Settings {
   const out: Settings = {};
@@ -24,19 +30,55 @@ function settings(values: Record<string, string>): Settings {
   return out;
 }
 
-/** Merging on. The advisor goes first: while it is on, it alone may set pages_to_scan. */
+/**
+ * Merging on, at the rate for when nobody steers. The advisor goes first: while it is on, it alone may set
+ * pages_to_scan.
+ */
 export const mergeSlowly = (holder: string) =>
-  acquireLease("ksm", holder, settings({ advisor_mode: "none", ...LOW, run: "1" }));
-export const scanHard = (holder: string) => acquireLease("ksm-scan", holder, settings(HIGH));
-export const scansHard = () => counter("pages_to_scan") === Number(HIGH.pages_to_scan);
-export const stopScanningHard = (holder: string) => releaseLease("ksm-scan", (h) => h === holder);
+  acquireLease("ksm", holder, settings({ advisor_mode: "none", ...SLOW, run: "1" }));
+
+let set: string | undefined;
+
+/** Sets the controller's rate, unless it is about that already. */
+export async function setRate(
+  holder: string,
+  rate: { pages_to_scan: number; sleep_millisecs: number },
+): Promise<Result<boolean, MtError>> {
+  const there = counter("pages_to_scan");
+  const near =
+    rate.sleep_millisecs === counter("sleep_millisecs") && Math.abs(there - rate.pages_to_scan) <= there / 8;
+  if (set === holder && near) return ok(false);
+  const taken = await acquireLease(
+    "ksm-scan",
+    holder,
+    settings({
+      sleep_millisecs: String(rate.sleep_millisecs),
+      pages_to_scan: String(rate.pages_to_scan),
+    }),
+  );
+  if (taken.isOk()) {
+    set = holder;
+    // Whoever steered before and died has no share in it any more.
+    return releaseLease("ksm-scan", (h) => h !== holder);
+  }
+  return taken;
+}
+
+/** Nobody steers any more. */
+export async function stopSetting(): Promise<Result<boolean, MtError>> {
+  set = undefined;
+  return releaseLease("ksm-scan", () => true);
+}
 
 /** Notes that merging cannot be set; true for the first on this machine, who says so for all. */
 export const noteOff = (holder: string) => acquireLease("ksm-off", holder, {});
 
 /** Gives all leases back. The last one takes merged pages apart where merging was off before. */
 export async function giveBack(holder: string): Promise<Result<boolean, MtError>> {
-  const scanning = await stopScanningHard(holder);
+  // One that died while it steered has left its rate behind.
+  clearDead(steeringLock());
+  const steered = readHolder(steeringLock()) !== undefined;
+  const scanning = await releaseLease("ksm-scan", (h) => !steered || h === holder);
   if (scanning.isErr()) return scanning;
   const off = await releaseLease("ksm-off", (h) => h === holder);
   if (off.isErr()) return off;

@@ -1,6 +1,13 @@
 /** mt-ksm: its commands, flags, kinds and examples. */
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 
+const gain = {
+  type: "string",
+  default: "1",
+  valueHint: "PERCENT",
+  description: "merging pays while a look at all memory adds more than this",
+} as const;
+
 export const spec: ToolSpec = {
   name: "mt-ksm",
   summary: "let the kernel merge equal pages of guests on this host",
@@ -9,7 +16,8 @@ export const spec: ToolSpec = {
     "settings under one lease, the first user saves them, the last one puts them back.",
   commands: {
     settle: {
-      summary: "merge hard until a whole scan gains nothing more, then go on slowly: a filter, acts at end",
+      summary:
+        "merge hard until a look at all memory gains nothing more, then go on slowly: a filter, acts at end",
       args: {
         ...filterArgs,
         timeout: {
@@ -18,15 +26,35 @@ export const spec: ToolSpec = {
           valueHint: "S",
           description: "stop after so many seconds, settled or not",
         },
-        gain: {
-          type: "string",
-          default: "1",
-          valueHint: "PERCENT",
-          description: "settled when two scans of all memory add less than this",
-        },
+        gain,
       },
       stdin: "records",
       reads: ["experiment", "guest"],
+      writes: ["sample"],
+    },
+    watch: {
+      summary: "steer merging for as long as guests run: hard while fresh pages come, else next to nothing",
+      args: {
+        ...filterArgs,
+        daemon: {
+          type: "boolean",
+          description: "leave it running and go on: a filter, acts when the experiment's name has come",
+        },
+        every: {
+          type: "string",
+          default: "10",
+          valueHint: "S",
+          description: "print a sample every so many seconds; 0: none",
+        },
+        gain,
+        experiment: {
+          type: "string",
+          valueHint: "ID",
+          description: "for this experiment; reads no plan (else the plan on stdin says)",
+        },
+      },
+      stdin: "optional",
+      reads: ["experiment"],
       writes: ["sample"],
     },
     report: {

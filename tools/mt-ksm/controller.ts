@@ -1,0 +1,162 @@
+/**
+ * The feedback controller of the kernel's merging thread, as a pure function: counters in, the next rate
+ * out. It looks at memory pass by pass ("a pass": all of it once), hard while fresh pages come in or passes
+ * still gain, then each fruitless pass twice as slowly as the last, down to next to nothing.
+ */
+
+/** One process whose memory may be merged, in pages. */
+export interface ProcessPages {
+  /** Resident memory of its own (merged or not; no files). */
+  anonymous: number;
+  /** Of it, what the kernel has merged. */
+  merging: number;
+}
+
+/** What the kernel says at one time. */
+export interface Reading {
+  /** Seconds on any clock that only goes on. */
+  time_s: number;
+  /** Pages saved. */
+  pages_sharing: number;
+  pages_shared: number;
+  /** Looked at, found alike with none. */
+  pages_unshared: number;
+  /** Changed between two looks, or looked at once. */
+  pages_volatile: number;
+  full_scans: number;
+  /** Pages looked at since boot; absent on old kernels. */
+  pages_scanned?: number;
+  /** What is saved less the bookkeeping, in pages; absent on old kernels. */
+  profit?: number;
+  /** CPU seconds of the kernel's thread since boot; absent where it cannot be seen. */
+  ksmd_cpu_s?: number;
+  /** By pid. */
+  processes: ReadonlyMap<number, ProcessPages>;
+}
+
+export interface Order {
+  /** How many seconds a look at all memory shall take. */
+  pass_s: number;
+  /** How many pages that is, as far as known. */
+  pages: number;
+}
+
+export type Rest = "settled" | "nothing to merge";
+
+export interface Control {
+  order: Order;
+  /** Fresh pages come in, or passes still gain. */
+  hard: boolean;
+  /** Set once the gain has stopped; gone when it begins again. */
+  rest?: Rest;
+  /** Pages that came since the last verdict. */
+  fresh: number;
+  /** Merged pages that went away with their processes since then. */
+  gone: number;
+  /** The counters at the last verdict. */
+  mark: Reading;
+  last: Reading;
+  /** When the thread was last seen to look at a page. */
+  looked_s: number;
+}
+
+/** A look at all memory takes so long while it pays: more often finds pages that are still being written. */
+export const HARD_PASS_S = 0.5;
+/** The first pass after a fruitless one, and the slowest of all. */
+export const EASY_PASS_S = 8;
+export const SLOWEST_PASS_S = 512;
+/** A page is merged at the second look at the earliest: the first notes its checksum. */
+const LOOKS = 2;
+/** Of a core; an easy pass takes as long as that needs, however much memory there is. */
+const EASY_CPU_SHARE = 0.01;
+/** 1 MiB: less is noise, however little there is in all. */
+const NOISE_PAGES = 256;
+/** Without a page looked at for so long, no process has memory that may be merged. */
+const IDLE_S = 3;
+const FASTER = 4;
+
+/** What a gain is measured against: 1 % of what is saved, or of what could be. */
+const worth = (gain: number, now: Reading) =>
+  Math.max(NOISE_PAGES, gain * Math.max(now.pages_sharing, known(now) / 2));
+
+/** Pages that a pass looks at, from the last one. */
+export const known = (r: Reading) => r.pages_sharing + r.pages_shared + r.pages_unshared + r.pages_volatile;
+const saved = (r: Reading) => r.profit ?? r.pages_sharing;
+const looked = (r: Reading) => r.pages_scanned ?? r.full_scans;
+
+/** The first step: scans hard. */
+export function begin(first: Reading): Control {
+  return {
+    order: { pass_s: HARD_PASS_S, pages: pagesOf(first) },
+    hard: true,
+    fresh: 0,
+    gone: 0,
+    mark: first,
+    last: first,
+    looked_s: first.time_s,
+  };
+}
+
+/**
+ * The next step.
+ * @param gain what a pass must add to go on, as a share of the pages saved
+ */
+export function step(was: Control, now: Reading, gain: number): Control {
+  const { fresh, gone } = moved(was.last, now);
+  const is: Control = { ...was, last: now, fresh: was.fresh + fresh, gone: was.gone + gone };
+  if (looked(now) !== looked(was.last)) is.looked_s = now.time_s;
+  if (is.fresh >= worth(gain, now)) return hard(is, now);
+  if (is.hard && now.time_s - is.looked_s >= IDLE_S)
+    return ease(is, now, EASY_PASS_S, now.pages_sharing === 0 ? "nothing to merge" : "settled");
+  if (now.full_scans < is.mark.full_scans + (is.hard ? LOOKS : 1)) return ordered(is, is.order.pass_s, now);
+  // What went with its processes was no loss of ours.
+  const won = saved(now) - saved(is.mark) + is.gone;
+  const enough = worth(gain, now);
+  if (is.hard) return won > enough ? hard(is, now) : ease(is, now, easyPass(is, now), "settled");
+  if (Math.abs(won) <= enough) return ease(is, now, is.order.pass_s * 2, is.rest);
+  // A loss is looked into, but never hard: memory that is written all the time cannot be won back for long.
+  const faster = is.order.pass_s / FASTER;
+  return won > 0 && faster < easyPass(is, now)
+    ? hard(is, now)
+    : ease(is, now, Math.max(easyPass(is, now), faster), is.rest);
+}
+
+const pagesOf = (now: Reading, fresh = 0) => known(now) + fresh;
+
+function ordered(is: Control, pass_s: number, now: Reading): Control {
+  return { ...is, order: { pass_s, pages: pagesOf(now, is.fresh) } };
+}
+
+function hard(is: Control, now: Reading): Control {
+  const pages = pagesOf(now, is.fresh);
+  return { ...verdict(is, now), hard: true, rest: undefined, order: { pass_s: HARD_PASS_S, pages } };
+}
+
+function ease(is: Control, now: Reading, pass_s: number, rest: Rest | undefined): Control {
+  const order = { pass_s: Math.min(pass_s, SLOWEST_PASS_S), pages: pagesOf(now) };
+  return { ...verdict(is, now), hard: false, rest, order };
+}
+
+const verdict = (is: Control, now: Reading): Control => ({ ...is, mark: now, fresh: 0, gone: 0 });
+
+/** How long the fastest easy pass takes: what one cost of late, spread so that it is a small share of a core. */
+function easyPass({ mark }: Control, now: Reading): number {
+  const passes = now.full_scans - mark.full_scans;
+  const cpu_s = (now.ksmd_cpu_s ?? 0) - (mark.ksmd_cpu_s ?? 0);
+  if (passes <= 0) return EASY_PASS_S;
+  return Math.min(SLOWEST_PASS_S, Math.max(EASY_PASS_S, cpu_s / passes / EASY_CPU_SHARE));
+}
+
+/** Pages that processes got since, and merged ones that left with theirs. */
+function moved(before: Reading, now: Reading): { fresh: number; gone: number } {
+  let fresh = 0;
+  let gone = 0;
+  for (const [pid, { anonymous }] of now.processes)
+    fresh += Math.max(0, anonymous - (before.processes.get(pid)?.anonymous ?? 0));
+  for (const [pid, { merging, anonymous }] of before.processes) {
+    const left = now.processes.get(pid);
+    if (left === undefined) gone += merging;
+    else if (left.anonymous < anonymous) gone += Math.max(0, merging - left.merging);
+  }
+  return { fresh, gone };
+}
