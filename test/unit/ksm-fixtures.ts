@@ -37,9 +37,9 @@ export async function mergeableMemory(mib = MIB): Promise<ChildProcess> {
 }
 
 /** An experiment of its own with a run directory of its own. */
-export function ksmLab(letter: string) {
+export function ksmLab() {
   if (!existsSync(BINARY)) throw new Error("dist/mt-ksm is missing: run `make build` first");
-  const id = `k${letter}${process.pid}`;
+  const id = `kt${process.pid}`;
   const dir = mkdtempSync(join(tmpdir(), "mtt-ksm-"));
   const env = { ...process.env, MT_RUN: dir };
   const guest = {
