@@ -100,6 +100,9 @@ export const treeDir = () => join(runDir(), "tree");
 export const treeFile = () => join(treeDir(), "tree.json");
 export const treeSocket = () => join(treeDir(), "head.sock");
 
+/** The memory cgroup of an experiment's guests on the host with this MT_RUN. */
+export const guestCgroup = (experiment: string) => `mt-${digest([runDir(), experiment], 10)}`;
+
 /** The store of files by digest on this host. */
 export const storeDir = () => join(stateDir(), "store");
 /** Where a file of the store is: `sha256:9c…` → …/store/sha256/9c…. */

@@ -25,6 +25,9 @@ export const guestSchema = Type.Object(
       ),
       { maxItems: 256, description: "eth0, eth1, … in order" },
     ),
+    priority: Type.Optional(
+      Type.Integer({ description: "who dies last when memory runs out: the higher; absent: 0" }),
+    ),
     state: state(
       GUEST_STATES,
       "what was last true: paused is stopped at the barrier in its boot, ready said so itself",

@@ -3,20 +3,11 @@
  * found alive; it does not end with us.
  */
 import { spawn } from "node:child_process";
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { socketPath, tapName } from "../../shared/names.ts";
+import { placeGuest, readOomPlan } from "../../shared/oom.ts";
 import { cleanEnv, findProgram, isAlive, waitFor } from "../../shared/process.ts";
 import { type Agent, openAgent } from "./agent.ts";
 import { type Boot, guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
@@ -24,8 +15,6 @@ import { type Calls, openCalls } from "./calls.ts";
 import { diskError, Stall } from "./disk.ts";
 import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 
-/** Guests die before the agents that look after them when memory runs out. */
-const OOM_SCORE = "500";
 const TAIL_CHARACTERS_MAX = 400;
 const TAIL_LINES_MAX = 5;
 /** Of a console's end: a panic stands above some KiB of registers. */
@@ -97,11 +86,7 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
     child.unref();
     if (child.pid === undefined) return fail("failed", "Cannot boot {id}: the kernel gave no process");
     awaitCommandLine(child.pid, boot.dir);
-    try {
-      writeFileSync(`/proc/${child.pid}/oom_score_adj`, OOM_SCORE);
-    } catch {
-      // It has ended already, or the host does not allow it: the guest is none the worse.
-    }
+    placeGuest(child.pid, readOomPlan(boot.experiment), boot.guest);
     return ok({ pid: child.pid, ended, complaint: () => complaint });
   } finally {
     closeSync(log);

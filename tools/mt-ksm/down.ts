@@ -9,7 +9,9 @@ import { complain, type Run } from "../../shared/cli/start.ts";
 import { EXIT, fail, type MtError, mtError } from "../../shared/errors.ts";
 import { clearDead, readHolder } from "../../shared/lock.ts";
 import { leaseHolder } from "../../shared/names.ts";
+import { oomFile } from "../../shared/oom.ts";
 import { endProcess } from "../../shared/process.ts";
+import { removeCgroup } from "./cgroup.ts";
 import { removeFiles, watchLog } from "./files.ts";
 import { has, whatIsMissing } from "./kernel.ts";
 import { giveBack, watchLock } from "./settings.ts";
@@ -51,6 +53,9 @@ export const down: Run = async (invocation) => {
 
 /** Ends all that mt-ksm has of an experiment on this host. Twice is fine, and after a crash. */
 async function endAll(host: string, experiment: string): Promise<Result<unknown, MtError>> {
+  removeFiles(experiment, [oomFile(experiment)]);
+  const group = await removeCgroup(experiment);
+  if (group) return fail(group.code, group.message);
   if (!has("run")) return ok(undefined);
   const missing = whatIsMissing(true);
   if (missing) return fail(missing.code, missing.message, missing.hint);

@@ -1,5 +1,5 @@
 /**
- * mt-ksm: merges equal pages of guests on this host.
+ * mt-ksm: merges equal pages of guests on this host, and decides who dies first when memory runs out.
  * Reads experiment and guest, changes no record, writes sample.
  * Exits as in shared/cli/spec.ts; 69 where the kernel has no KSM, 77 where not root.
  */
@@ -9,6 +9,7 @@ import { spec } from "./spec.ts";
 await start(spec, {
   settle: async () => (await import("./settle.ts")).settle,
   watch: async () => (await import("./watch.ts")).watch,
+  protect: async () => (await import("./protect.ts")).protect,
   report: async () => (await import("./report.ts")).report,
   down: async () => (await import("./down.ts")).down,
 });

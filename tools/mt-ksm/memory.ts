@@ -1,12 +1,12 @@
-/** What the QEMU processes of an experiment take on this host: found by their guest directory in argv. */
-import { readdirSync, readFileSync } from "node:fs";
-import { basename } from "node:path";
+/** What the QEMU processes of an experiment take on this host, each and in all. */
+import { readFileSync } from "node:fs";
 import { toMib } from "./kernel.ts";
+import { ksmStat } from "./processes.ts";
+import { guestQemus } from "./qemu.ts";
 
-export interface GuestMemory {
-  /** QEMU processes found. */
-  processes: number;
-  /** What their guests were given. */
+/** One guest's QEMU, VMM included, in MiB. */
+export interface QemuMemory {
+  /** What its guest was given. */
   nominal_mib: number;
   rss_mib: number;
   /** Each page divided by how many processes map it: these add up to what is really used. */
@@ -15,45 +15,56 @@ export interface GuestMemory {
   shared_mib: number;
   /** Resident pages that KSM has merged; absent on kernels that do not tell. */
   ksm_mib?: number;
+  /** What merging its pages saves, less the bookkeeping for them; absent on kernels that do not tell. */
+  profit_mib?: number;
 }
 
-/** @param dir the experiment's directory; every guest of it has a directory below */
-export function guestMemory(dir: string): GuestMemory {
-  const sum = { processes: 0, nominal: 0, rss: 0, pss: 0, shared: 0, ksm: 0 };
-  let tellsKsm = false;
-  for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    let words: string[];
-    let rollup: Record<string, number>;
+/** The guests' QEMUs, by name. @param experiment its id */
+export function guestMemory(experiment: string): Map<string, QemuMemory> {
+  const out = new Map<string, QemuMemory>();
+  for (const { pid, words, name } of guestQemus(experiment)) {
     try {
-      words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-      if (!basename(words[0] ?? "").startsWith("qemu-system") || !words.some((w) => w.includes(`${dir}/`)))
-        continue;
-      rollup = kibFields(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));
+      const rollup = kibFields(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));
+      const mib = (kib = 0) => toMib(kib * 1024);
+      const shared = (rollup.Shared_Clean ?? 0) + (rollup.Shared_Dirty ?? 0);
+      out.set(name, {
+        nominal_mib: nominalMib(words),
+        rss_mib: mib(rollup.Rss),
+        pss_mib: mib(rollup.Pss),
+        shared_mib: mib(shared),
+        ...(rollup.KSM === undefined ? {} : { ksm_mib: mib(rollup.KSM) }),
+        ...profit(pid),
+      });
     } catch {
       // It has ended meanwhile.
-      continue;
-    }
-    sum.processes++;
-    sum.nominal += nominalMib(words);
-    sum.rss += rollup.Rss ?? 0;
-    sum.pss += rollup.Pss ?? 0;
-    sum.shared += (rollup.Shared_Clean ?? 0) + (rollup.Shared_Dirty ?? 0);
-    if (rollup.KSM !== undefined) {
-      tellsKsm = true;
-      sum.ksm += rollup.KSM;
     }
   }
-  const { processes, nominal } = sum;
-  const mib = (kib: number) => toMib(kib * 1024);
-  return {
-    processes,
-    nominal_mib: nominal,
-    rss_mib: mib(sum.rss),
-    pss_mib: mib(sum.pss),
-    shared_mib: mib(sum.shared),
-    ...(tellsKsm ? { ksm_mib: mib(sum.ksm) } : {}),
-  };
+  return out;
+}
+
+function profit(pid: number): { profit_mib?: number } {
+  try {
+    return { profit_mib: toMib(ksmStat(readFileSync(`/proc/${pid}/ksm_stat`, "utf8")).profit) };
+  } catch {
+    return {};
+  }
+}
+
+const FIELDS = ["nominal_mib", "rss_mib", "pss_mib", "shared_mib", "ksm_mib", "profit_mib"] as const;
+
+/** In all, and a guest: the least, the median and the most. */
+export function inAll(guests: Iterable<QemuMemory>): Record<string, unknown> {
+  const all = [...guests];
+  const sums: Record<string, number> = {};
+  const spread: Record<string, { min: number; median: number; max: number }> = {};
+  for (const field of FIELDS) {
+    const values = all.flatMap((g) => g[field] ?? []).sort((a, b) => a - b);
+    if (values.length === 0 && all.length > 0) continue;
+    sums[field] = Math.round(values.reduce((a, b) => a + b, 0) * 10) / 10;
+    if (values.length > 0)
+      spread[field] = { min: values[0]!, median: values[values.length >> 1]!, max: values.at(-1)! };
+  }
+  return { processes: all.length, ...sums, ...(all.length > 0 ? { a_guest: spread } : {}) };
 }
 
 /** `Rss:   1234 kB` lines as numbers. */

@@ -1,26 +1,26 @@
-/** mt-ksm report: one `sample` of what merging saves on this machine and what the guests here take. */
+/**
+ * mt-ksm report: one `sample` of what merging saves on this machine and costs, and what the guests here take; with
+ * --each one a guest as well.
+ */
+import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
-import { EXIT, mtError } from "../../shared/errors.ts";
-import { experimentDir } from "../../shared/names.ts";
+import { EXIT } from "../../shared/errors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
-import { isId } from "./experiment.ts";
 import { ksmdCpuSeconds, savings, whatIsMissing } from "./kernel.ts";
-import { guestMemory } from "./memory.ts";
+import { guestMemory, inAll } from "./memory.ts";
 
 export const report: Run = async (invocation) => {
   const host = hostOf(invocation);
+  const each = invocation.args.each === true;
   const missing = whatIsMissing(false);
   const given = invocation.args.experiment;
-  if (typeof given === "string" && !isId(given))
-    return complain(
-      invocation.tool,
-      mtError("usage", `Cannot use --experiment ${JSON.stringify(given)}: it is no id`),
-    );
   if (typeof given === "string" || process.stdin.isTTY) {
+    const named = typeof given === "string" ? experimentArg(given) : undefined;
+    if (named?.isErr()) return complain(invocation.tool, named.error);
     if (missing) return complain(invocation.tool, missing);
     const writer = new LineWriter();
-    writer.line(JSON.stringify(sample(host, given as string | undefined)));
+    for (const sample of samples(host, named?.unwrapOr(""), each)) writer.line(JSON.stringify(sample));
     writer.flush();
     return EXIT.ok;
   }
@@ -36,21 +36,28 @@ export const report: Run = async (invocation) => {
     },
     afterEnd: (context) => {
       if (missing) return context.note(missing);
-      context.emit(sample(host, experiment));
+      for (const sample of samples(host, experiment, each)) context.emit(sample);
     },
   });
 };
 
-function sample(host: string, experiment: string | undefined) {
+function samples(host: string, experiment: string | undefined, each: boolean): object[] {
   const cpu = ksmdCpuSeconds();
-  return {
+  const base = {
     kind: "sample",
-    id: "ksm",
     host,
     time: new Date().toISOString(),
-    ...(experiment === undefined ? {} : { experiment }),
+    ...(experiment ? { experiment } : {}),
+  };
+  const guests = experiment === undefined ? undefined : guestMemory(experiment);
+  const all = {
+    ...base,
+    id: "ksm",
     ...savings(),
     ...(cpu === undefined ? {} : { ksmd_cpu_s: cpu }),
-    ...(experiment === undefined ? {} : guestMemory(experimentDir(experiment))),
+    ...(guests === undefined ? {} : inAll(guests.values())),
   };
+  if (!each || guests === undefined) return [all];
+  const one = [...guests].map(([guest, memory]) => ({ ...base, id: guest, guest, ...memory }));
+  return [...one.sort((a, b) => a.guest.localeCompare(b.guest, "en", { numeric: true })), all];
 }

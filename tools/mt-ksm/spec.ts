@@ -1,5 +1,6 @@
 /** mt-ksm: its commands, flags, kinds and examples. */
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+import { OOM_ORDERS } from "../../shared/oom.ts";
 
 const gain = {
   type: "string",
@@ -10,10 +11,11 @@ const gain = {
 
 export const spec: ToolSpec = {
   name: "mt-ksm",
-  summary: "let the kernel merge equal pages of guests on this host",
+  summary: "merge equal pages of guests on this host, and decide who dies first",
   description:
     "Drives the kernel's samepage merging (KSM), which a machine has only once: all its hosts share the " +
-    "settings under one lease, the first user saves them, the last one puts them back.",
+    "settings under one lease, the first user saves them, the last one puts them back. Decides who dies first " +
+    "when memory runs out all the same.",
   commands: {
     settle: {
       summary:
@@ -57,6 +59,27 @@ export const spec: ToolSpec = {
       reads: ["experiment"],
       writes: ["sample"],
     },
+    protect: {
+      summary: "decide who dies first when memory runs out: guests, in this order: a filter, acts at end",
+      args: {
+        ...filterArgs,
+        order: {
+          type: "enum",
+          options: [...OOM_ORDERS],
+          default: "newest",
+          description:
+            "newest: those of the highest index first; priority: those of the lowest priority first",
+        },
+        memory: {
+          type: "string",
+          valueHint: "MIB",
+          description: "put the guests into a memory cgroup of their own with this limit",
+        },
+      },
+      stdin: "records",
+      reads: ["experiment", "guest"],
+      writes: ["sample"],
+    },
     report: {
       summary: "print what merging saves, and what an experiment's guests take on this host",
       args: {
@@ -66,6 +89,7 @@ export const spec: ToolSpec = {
           valueHint: "ID",
           description: "whose guests; reads no plan (else the plan on stdin says)",
         },
+        each: { type: "boolean", description: "a sample for each guest as well" },
       },
       stdin: "optional",
       reads: ["experiment"],
