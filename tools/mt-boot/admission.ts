@@ -6,9 +6,10 @@
 import { availableParallelism } from "node:os";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
+import { readOomPlan } from "../../shared/oom.ts";
 import { waitFor } from "../../shared/process.ts";
 import type { Entry } from "./entry.ts";
-import { availableMib, cpuSeconds, memoryPressure, proportionalMib, swappedOut } from "./room.ts";
+import { availableMib, cpuSeconds, memoryPressure, proportionalMib, roomOf, swappedOut } from "./room.ts";
 import { forks } from "./start.ts";
 
 /** Percent of ten seconds in which the host waited for memory: above it nothing is started. */
@@ -35,6 +36,7 @@ const CLONE_SHARE = 0.25;
 export class Admission {
   /** What its guests leave free. */
   reserve_mib = 0;
+  readonly #experiment: string;
   readonly #entries: ReadonlyMap<string, Entry>;
   readonly #starting = new Set<Entry>();
   /** Mean of what guests took, by kind. */
@@ -42,7 +44,8 @@ export class Admission {
   #idle: { since: number; at: Map<number, number>; each: number | undefined } | undefined;
   #swapped = swappedOut();
 
-  constructor(entries: ReadonlyMap<string, Entry>) {
+  constructor(experiment: string, entries: ReadonlyMap<string, Entry>) {
+    this.#experiment = experiment;
     this.#entries = entries;
   }
 
@@ -59,7 +62,10 @@ export class Admission {
     }
     const need = this.#cost(entry);
     const promised = [...this.#starting].reduce((sum, other) => sum + this.#cost(other), 0);
-    const free = availableMib() - this.reserve_mib - promised - this.#pausedPromise();
+    // In the guests' own cgroup (mt-ksm protect) one too many would make an older one die.
+    const group = readOomPlan(this.#experiment)?.cgroup;
+    const limited = (group === undefined ? undefined : roomOf(group)) ?? Number.POSITIVE_INFINITY;
+    const free = Math.min(availableMib() - this.reserve_mib, limited) - promised - this.#pausedPromise();
     if (need > free)
       return fail(
         "busy",

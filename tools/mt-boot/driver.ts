@@ -46,7 +46,7 @@ export class Driver {
 
   constructor(experiment: string, entries: ReadonlyMap<string, Entry>, ledger: Ledger) {
     this.starter = new Starter(experiment);
-    this.admission = new Admission(entries);
+    this.admission = new Admission(experiment, entries);
     this.#ledger = ledger;
   }
 

@@ -44,17 +44,24 @@ function cgroupRoomMib(): number[] {
     const root = v2 ? v2Root() : "/sys/fs/cgroup/memory";
     for (let at = path; root !== undefined; at = join(at, "..")) {
       const dir = join(root, at);
-      const limit = Number(read(join(dir, v2 ? "memory.max" : "memory.limit_in_bytes")) || "NaN");
-      const usage = Number(read(join(dir, v2 ? "memory.current" : "memory.usage_in_bytes")));
-      const droppable = Number(
-        /^(?:total_)?inactive_file (\d+)$/m.exec(read(join(dir, "memory.stat")))?.[1] ?? 0,
-      );
-      // No limit is "max", or a number beyond all memory.
-      if (limit < 2 ** 60) rooms.push((limit - usage + droppable) / MIB);
+      const room = roomOf(dir);
+      if (room !== undefined) rooms.push(room);
       if (at === "/" || at === ".") break;
     }
   }
   return rooms;
+}
+
+/** MiB that a memory cgroup, v1 or v2, has left; undefined where it has no limit, or is not there. */
+export function roomOf(dir: string): number | undefined {
+  const first = (...names: string[]) => names.map((n) => read(join(dir, n))).find((text) => text !== "");
+  const limit = Number(first("memory.max", "memory.limit_in_bytes") ?? "NaN");
+  const usage = Number(first("memory.current", "memory.usage_in_bytes"));
+  const droppable = Number(
+    /^(?:total_)?inactive_file (\d+)$/m.exec(read(join(dir, "memory.stat")))?.[1] ?? 0,
+  );
+  // No limit is "max", or a number beyond all memory.
+  return limit < 2 ** 60 ? (limit - usage + droppable) / MIB : undefined;
 }
 
 const v2Root = () =>
