@@ -64,6 +64,8 @@ const FILTERS: FilterCase[] = [
   { tool: "mt-boot", words: ["log"], changes: false },
   { tool: "mt-boot", words: ["stats"], changes: false },
   { tool: "mt-ksm", words: ["settle"], changes: true, adds: "sample" },
+  { tool: "mt-ksm", words: ["watch", "--daemon"], changes: true, adds: "sample" },
+  { tool: "mt-ksm", words: ["protect"], changes: true, adds: "sample" },
   { tool: "mt-ksm", words: ["report"], changes: false, adds: "sample", open: true },
   { tool: "mt-ksm", words: ["down"], changes: true },
   { tool: "mt-route", words: ["up"], changes: true },
@@ -136,7 +138,7 @@ function environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
     MT_HOST: "mtt-here",
     MT_RUN: join(work, "run"),
     MT_STATE: join(work, "state"),
-    MT_LEASES: join(work, "leases"),
+    // Leases stay where all of this machine has them: two directories would put back each other's settings.
     NO_COLOR: "1",
     ...extra,
   };

@@ -111,6 +111,14 @@ export const spec: ToolSpec = {
       command: "mt-boot up --paused <abilene.plan | mt-ksm settle | mt-boot resume",
       does: "merge what guests have alike before they run",
     },
+    {
+      command: "mt-ksm watch --daemon <abilene.plan | mt-boot up",
+      does: "merge from the first guest on, for as long as they run",
+    },
+    {
+      command: "mt-ksm protect --order priority <abilene.plan",
+      does: "when memory runs out, guests of the lowest priority die first",
+    },
     { command: "mt-ksm report --experiment abilene", does: "see how much memory its guests take and share" },
     { command: "mt-ksm down --experiment abilene", does: "put the settings back, without a plan" },
   ],
