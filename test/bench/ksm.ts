@@ -67,6 +67,11 @@ async function follow(way: string): Promise<{ points: Point[]; ready_s: number }
     });
     while (seconds() < SECONDS) {
       await setTimeout(500);
+      if (
+        FIXED[way] &&
+        (counter("run") !== 1 || counter("sleep_millisecs") !== Number(FIXED[way].sleep_millisecs))
+      )
+        throw new Error("Cannot measure KSM: somebody else has set it meanwhile");
       points.push({
         seconds: seconds(),
         saved_mib: (counter("pages_sharing") * pageSize()) / MIB,

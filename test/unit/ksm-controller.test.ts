@@ -60,13 +60,39 @@ describe("scans hard", () => {
     expect(run(begin(first), ...Array(100).fill({}))).toMatchObject({ hard: true });
   });
 
-  it("while guests get fresh pages, however little the passes gain", () => {
+  it("while guests get fresh pages, though passes gain nothing yet", () => {
     let c = begin(first);
-    for (let n = 1; n <= 20; n++)
+    for (let n = 1; n <= 11; n++)
       c = run(c, {
         full_scans: 10 + n,
         processes: processes({ anonymous: 50_000 + n * 5000, merging: 10_000 }),
       });
+    expect(c.hard).toBe(true);
+  });
+
+  it("not for long for fresh pages that are alike with none, and each time for them later", () => {
+    let c = begin(first);
+    let n = 0;
+    const hard: number[] = [];
+    for (; n < 1200; n++) {
+      const guest = processes({ anonymous: 50_000 + n * 5000, merging: 10_000 });
+      c = run(c, { full_scans: 10 + n, pages_sharing: 100_000, processes: guest });
+      if (c.hard) hard.push(n);
+    }
+    expect(hard.length).toBeLessThan(150);
+    expect(Math.max(...hard)).toBeGreaterThan(900);
+    // A gain is listened to at once.
+    while (c.hard) c = run(c, { full_scans: 10 + n++ });
+    c = run(
+      c,
+      { full_scans: 10 + n++, pages_sharing: 200_000 },
+      { full_scans: 10 + n++, pages_sharing: 300_000 },
+    );
+    c = run(
+      c,
+      { full_scans: 10 + n++, pages_sharing: 400_000 },
+      { full_scans: 10 + n, pages_sharing: 500_000 },
+    );
     expect(c.hard).toBe(true);
   });
 

@@ -58,6 +58,11 @@ export interface Control {
   last: Reading;
   /** When the thread was last seen to look at a page. */
   looked_s: number;
+  /** The counters when a gain was last seen while it scanned hard. */
+  gained: Reading;
+  /** How often in a row fresh pages turned out to be alike with none, and until when they are not listened to. */
+  vain: number;
+  deaf_until_s: number;
 }
 
 /** A look at all memory takes so long while it pays: more often finds pages that are still being written. */
@@ -74,6 +79,10 @@ const NOISE_PAGES = 256;
 /** Without a page looked at for so long, no process has memory that may be merged. */
 const IDLE_S = 3;
 const FASTER = 4;
+/** Fresh pages that bring no gain for so long are alike with none: they are not listened to for a while. */
+const VAIN_S = 6;
+const DEAF_S = 8;
+const DEAF_MOST_S = 128;
 
 /** What a gain is measured against: 1 % of what is saved, or of what could be. */
 const worth = (gain: number, now: Reading) =>
@@ -94,6 +103,9 @@ export function begin(first: Reading): Control {
     mark: first,
     last: first,
     looked_s: first.time_s,
+    gained: first,
+    vain: 0,
+    deaf_until_s: 0,
   };
 }
 
@@ -105,13 +117,26 @@ export function step(was: Control, now: Reading, gain: number): Control {
   const { fresh, gone } = moved(was.last, now);
   const is: Control = { ...was, last: now, fresh: was.fresh + fresh, gone: was.gone + gone };
   if (looked(now) !== looked(was.last)) is.looked_s = now.time_s;
-  if (is.fresh >= worth(gain, now)) return hard(is, now);
+  const enough = worth(gain, now);
+  if (is.hard && saved(now) - saved(is.gained) > enough) {
+    is.gained = now;
+    is.vain = 0;
+  }
+  if (is.fresh >= enough && now.time_s >= is.deaf_until_s) {
+    if (!is.hard || !inVain(is, now)) return hard(is, now);
+    const deaf_s = Math.min(DEAF_MOST_S, DEAF_S * 2 ** is.vain);
+    return ease(
+      { ...is, vain: is.vain + 1, deaf_until_s: now.time_s + deaf_s },
+      now,
+      easyPass(is, now),
+      "settled",
+    );
+  }
   if (is.hard && now.time_s - is.looked_s >= IDLE_S)
     return ease(is, now, EASY_PASS_S, now.pages_sharing === 0 ? "nothing to merge" : "settled");
   if (now.full_scans < is.mark.full_scans + (is.hard ? LOOKS : 1)) return ordered(is, is.order.pass_s, now);
   // What went with its processes was no loss of ours.
   const won = saved(now) - saved(is.mark) + is.gone;
-  const enough = worth(gain, now);
   if (is.hard) return won > enough ? hard(is, now) : ease(is, now, easyPass(is, now), "settled");
   if (Math.abs(won) <= enough) return ease(is, now, is.order.pass_s * 2, is.rest);
   // A loss is looked into, but never hard: memory that is written all the time cannot be won back for long.
@@ -127,9 +152,14 @@ function ordered(is: Control, pass_s: number, now: Reading): Control {
   return { ...is, order: { pass_s, pages: pagesOf(now, is.fresh) } };
 }
 
+/** Hard for a while and for whole passes, and nothing gained. */
+const inVain = ({ gained }: Control, now: Reading) =>
+  now.time_s - gained.time_s >= VAIN_S && now.full_scans >= gained.full_scans + 2 * LOOKS;
+
 function hard(is: Control, now: Reading): Control {
   const pages = pagesOf(now, is.fresh);
-  return { ...verdict(is, now), hard: true, rest: undefined, order: { pass_s: HARD_PASS_S, pages } };
+  const gained = is.hard ? is.gained : now;
+  return { ...verdict(is, now), gained, hard: true, rest: undefined, order: { pass_s: HARD_PASS_S, pages } };
 }
 
 function ease(is: Control, now: Reading, pass_s: number, rest: Rest | undefined): Control {
