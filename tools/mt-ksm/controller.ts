@@ -66,7 +66,7 @@ export interface Control {
 }
 
 /** A look at all memory takes so long while it pays: more often finds pages that are still being written. */
-export const HARD_PASS_S = 0.25;
+export const HARD_PASS_S = 0.1;
 /** The first pass after a fruitless one, and the slowest of all. */
 export const EASY_PASS_S = 8;
 export const SLOWEST_PASS_S = 512;
