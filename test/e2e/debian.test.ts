@@ -23,7 +23,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
   beforeAll(() => {
     lab = new Lab();
     lab.env.MT_HOST = "te1";
-    lab.sh(`mkdir -p ${disks()}`);
+    lab.sh(`mkdir -p ${disks()} small`);
     const built = lab.sh(`mt-image build debian --cache ${CACHE}`, BUILD_S);
     expect(built.stderr).toBe("");
     expect(built.code).toBe(0);
@@ -68,7 +68,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
   test(
     "the same packages give the same bytes: elsewhere, without a network, on another file system",
     () => {
-      const line = `mkdir small && mount -t tmpfs -o size=400m tmpfs small && umask 077 &&
+      const line = `mount -t tmpfs -o size=400m tmpfs small && umask 077 &&
         TZ=Pacific/Kiritimati LC_ALL=C MT_STATE=$PWD/small unshare --net mt-image build debian --cache ${CACHE}`;
       const again = lab.sh(line, BUILD_S);
       expect(again.stderr).toBe("");
