@@ -31,12 +31,14 @@ interface Driver {
   close(): void;
 }
 
+const BUSY_MS = 5000;
+
 /** Opens (and makes) a database file; its directory is 0700. Waits up to 5 s for another writer. */
 export async function openDatabase(path: string): Promise<Database> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const driver = await open(path);
-  // The time-out first: going over to WAL needs the lock too.
-  driver.exec("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
+  driver.exec(`PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA synchronous = NORMAL;`);
+  await goOverToWal(driver);
   const statements = new Map<string, Statement>();
   const prepare = (sql: string) => {
     let statement = statements.get(sql);
@@ -54,6 +56,20 @@ export async function openDatabase(path: string): Promise<Database> {
       driver.close();
     },
   };
+}
+
+/** Two that go over to WAL at one instant would wait for each other: SQLite tells one of them at once, time-out or not. */
+async function goOverToWal(driver: Driver): Promise<void> {
+  const end = Date.now() + BUSY_MS;
+  for (;;) {
+    try {
+      return void driver.exec("PRAGMA journal_mode = WAL;");
+    } catch (thrown) {
+      const busy = /^SQLITE_BUSY|database is locked/.test(`${(thrown as { code?: string }).code ?? thrown}`);
+      if (!busy || Date.now() > end) throw thrown;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
 }
 
 async function open(path: string): Promise<Driver> {

@@ -156,7 +156,7 @@ describe("on this kernel", { timeout: 120_000 }, () => {
   it("watch merges, says so every few seconds, and leaves the rate to the kernel when it is told to stop", async () => {
     const watch = start(HOSTS[0], ["watch", "--experiment", EXP, "--every", "0.5"]);
     expect(await until(() => merged(memory.pid!) > PAGES * 0.95)).toBe(true);
-    expect(await until(() => /"settled":true/.test(watch.text()))).toBe(true);
+    expect(await until(() => (watch.text().match(/"settled":true/g)?.length ?? 0) > 1)).toBe(true);
     watch.child.kill("SIGTERM");
     expect(await watch.ended).toBe(143);
     const samples = expectRecords(watch.text());
