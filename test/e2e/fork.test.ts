@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { Lab, type Rec, records, until } from "./lab.ts";
 
-const HOST = "tefork1";
+/** A name of its own a run: its supervisors are told by it. */
+const HOST = `tef${process.pid}`;
 const lab = new Lab();
 const cache = join(lab.dir, "cache");
 lab.env.MT_CACHE = cache;
