@@ -8,7 +8,9 @@ import { randomFillSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { routerNamespace } from "../../shared/names.ts";
-import { guestLab, PORTS_MAX, TIMED, type Up } from "./guests.ts";
+import type { Guest } from "../../shared/records/index.ts";
+import { guestMembers } from "../../shared/records/members.ts";
+import { guestLab, lansOf, TIMED, type Up } from "./guests.ts";
 import { report } from "./measure.ts";
 import { availableMib, cpuSeconds, qemusOf } from "./processes.ts";
 
@@ -75,7 +77,9 @@ const parts: Record<string, () => Promise<void>> = {
   },
 
   async curve() {
-    for (const n of [N / 4, N / 2, N, 2 * N, 4 * N].map(Math.round)) {
+    for (const n of (process.env.BENCH_CURVE?.split(",").map(Number) ?? [N / 4, N / 2, N, 2 * N, 4 * N]).map(
+      Math.round,
+    )) {
       lay(n);
       const before_mib = availableMib();
       const all = up("--boot fork");
@@ -139,62 +143,49 @@ const parts: Record<string, () => Promise<void>> = {
   },
 
   async merge() {
-    lay(N);
     // What all read: random, so that no two of its pages are alike, served by the router's namespace.
     const bytes = Buffer.alloc(READ_MIB * 2 ** 20);
     for (let at = 0; at < bytes.length; at += 2 ** 20) randomFillSync(bytes, at, 2 ** 20);
     writeFileSync(join(dir, "data"), bytes);
+    // What one holds that shares nothing: booted cold, nothing merged.
+    const alone = 4;
+    lay(alone, 1);
+    allReady(alone, up("--boot cold"));
+    await readAll(alone, bytes.length);
+    const alone_mib = ksmReport().rss_mib! / alone;
+    report(
+      `a guest that shares nothing, having read ${READ_MIB} MiB: holds (RSS, VMM included)`,
+      alone_mib,
+      "MiB",
+    );
+    down();
+
+    lay(N, 1);
     const before_mib = availableMib();
     allReady(N, up("--boot fork"));
-    const namespace = routerNamespace(HOST, "bench", "r0");
-    const program = `const data = require("fs").readFileSync(${JSON.stringify(join(dir, "data"))});
-      const serve = (socket) => socket.on("error", () => {}).end(data);
-      require("net").createServer({ allowHalfOpen: true }, serve).listen(80, "10.1.0.1");`;
-    const server = spawn("ip", ["netns", "exec", namespace, process.execPath, "-e", program], {
-      stdio: "ignore",
-    });
-    try {
-      sh(
-        `until ip netns exec '${namespace}' bash -c '</dev/tcp/10.1.0.1/80'; do sleep 0.1; done 2>/dev/null`,
-        20,
-      );
-      const fetch =
-        "mkdir /d && mount -t tmpfs -o size=48m none /d && nc 10.1.0.1 80 </dev/null >/d/data; wc -c </d/data";
-      sh(
-        `mt-tree map -- mt-boot exec --only --jobs 4 --timeout 280 -- sh -c '${fetch}' <laid >read || true`,
-        1800,
-      );
-    } finally {
-      server.kill();
-    }
-    const told = lines("read").filter((r) => r.kind === "exit");
-    const wrong = told.filter((r) => String(r.stdout).trim() !== String(bytes.length));
-    const read = told.length - wrong.length;
-    if (wrong.length > 0) process.stdout.write(`– one that did not: ${JSON.stringify(wrong[0])}\n`);
-    report(`${N} guests, each reads the same ${READ_MIB} MiB: did`, read, "guests", { atLeast: N });
-    const apart = ksmReport();
-    report("– take together before merging (PSS)", apart.pss_mib!, "MiB");
+    await readAll(N, bytes.length);
+    report("– take together before merging (PSS)", ksmReport().pss_mib!, "MiB");
     sh("mt-tree map -- mt-ksm settle --timeout 300 <laid >settled", 360);
     const { rss_mib, pss_mib } = ksmReport() as { rss_mib: number; pss_mib: number };
     const less_mib = before_mib - availableMib();
-    // Each page that a QEMU has in its memory, counted for each of them, as if nobody shared: less than a guest
-    // alone would hold, for what a clone never touched of its template is not in it.
-    report("– hold without sharing (sum of RSS)", rss_mib, "MiB");
     report("– take together (sum of PSS)", pss_mib, "MiB");
     report("– take together, as the machine has less of it", less_mib, "MiB");
     // The larger of the two: PSS does not know the kernel's own share, the machine's does not count file pages.
+    const taken_mib = Math.max(pss_mib, less_mib);
     report(
       "– held without sharing, over taken",
-      rss_mib / Math.max(pss_mib, less_mib),
+      (alone_mib * N) / taken_mib,
       "×",
       promised({ atLeast: 3.75 }),
     );
+    // Without what a clone never touched of its template, which is in no RSS.
+    report("– the clones' own RSS, over taken", rss_mib / taken_mib, "×");
     sh("mt-tree map -- mt-ksm down <laid >/dev/null", 300);
     down();
   },
 
   async limit() {
-    const n = Math.min(10 * N, PORTS_MAX);
+    const n = 10 * N;
     lay(n);
     const { sample, seconds } = up("--boot fork --until-full", 2400);
     report(`${n} asked of this machine: ready`, sample.ready!, "guests");
@@ -208,10 +199,50 @@ const parts: Record<string, () => Promise<void>> = {
 };
 
 /** Every guest runs a command that reaches the next one, all in one sweep. */
+/** Every guest fetches the same bytes from its router and keeps them. */
+async function readAll(n: number, length: number): Promise<void> {
+  const namespace = routerNamespace(HOST, "bench", "r0");
+  const program = `const data = require("fs").readFileSync(${JSON.stringify(join(dir, "data"))});
+    const serve = (socket) => socket.on("error", () => {}).end(data);
+    require("net").createServer({ allowHalfOpen: true }, serve).listen(80, "10.1.0.1");`;
+  const server = spawn("ip", ["netns", "exec", namespace, process.execPath, "-e", program], {
+    stdio: "ignore",
+  });
+  try {
+    const listens = `ip netns exec '${namespace}' bash -c '</dev/tcp/10.1.0.1/80'`;
+    sh(`until ${listens}; do sleep 0.1; done 2>/dev/null`, 20);
+    const fetch =
+      "mkdir /d && mount -t tmpfs -o size=48m none /d && nc 10.1.0.1 80 </dev/null >/d/data; wc -c </d/data";
+    sh(
+      `mt-tree map -- mt-boot exec --only --jobs 4 --timeout 280 -- sh -c '${fetch}' <laid >read || true`,
+      1800,
+    );
+  } finally {
+    server.kill();
+  }
+  const told = lines("read").filter((r) => r.kind === "exit");
+  const wrong = told.filter((r) => String(r.stdout).trim() !== String(length));
+  if (wrong.length > 0) process.stdout.write(`– one that did not: ${JSON.stringify(wrong[0])}\n`);
+  report(`${n} guests, each reads the same ${READ_MIB} MiB: did`, told.length - wrong.length, "guests", {
+    atLeast: n,
+  });
+}
+
 function sweep(n: number): void {
-  const next = `x=$(( ($1 + 1) % ${n} + 10 )); exec ping -c 1 -W 10 10.1.$((x / 256)).$((x % 256))`;
+  // Each guest a record with the address of the next on its LAN.
+  const size = n / lansOf(n);
+  const stream = lines("laid").flatMap((record) => {
+    if (record.kind !== "guest") return [record];
+    return guestMembers(record as unknown as Guest)
+      ._unsafeUnwrap()
+      .map((guest) => {
+        const [lan, place] = [Math.floor(guest.index / size), guest.index % size];
+        return { ...guest, next: `10.${lan + 1}.0.${10 + ((place + 1) % size)}` };
+      });
+  });
+  writeFileSync(join(dir, "pairs"), stream.map((record) => `${JSON.stringify(record)}\n`).join(""));
   const began = performance.now();
-  sh(`mt-tree map -- mt-boot exec --only -- sh -c '${next}' sh '{index}' <laid >swept || true`, 600);
+  sh("mt-tree map -- mt-boot exec --only -- ping -c 1 -W 10 '{next}' <pairs >swept || true", 600);
   const seconds = (performance.now() - began) / 1000;
   const good = lines("swept").filter((r) => r.kind === "exit" && r.code === 0).length;
   report(

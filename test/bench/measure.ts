@@ -31,7 +31,8 @@ export function report(
   unit: string,
   promise?: { atLeast?: number; atMost?: number },
 ): void {
-  const text = value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
+  const text =
+    value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(value !== 0 && value < 1 ? 3 : 1);
   const kept =
     (promise?.atLeast === undefined || value >= promise.atLeast) &&
     (promise?.atMost === undefined || value <= promise.atMost);

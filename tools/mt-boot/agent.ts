@@ -12,6 +12,7 @@ import { openLines } from "./lines.ts";
 const SYNC_AGAIN_MS = 15_000;
 /** While an answer is awaited, a sync behind the request shows that the agent that had the request is gone. */
 const PROBE_MS = 3_000;
+/** Each question costs a guest under translation some milliseconds of processor time. */
 const POLL_MS_MIN = 20;
 const POLL_MS_MAX = 500;
 
@@ -223,7 +224,7 @@ export async function runInGuest(
       .map(() => undefined as never)
       .mapErr((e) => (e.code === "failed" ? { ...e, message: `Cannot run ${argv[0]}: ${e.message}` } : e));
   const { pid } = started.value as { pid: number };
-  for (let pause_ms = POLL_MS_MIN; ; pause_ms = Math.min(pause_ms * 1.5, POLL_MS_MAX)) {
+  for (let pause_ms = POLL_MS_MIN; ; pause_ms = Math.min(pause_ms * 2.5, POLL_MS_MAX)) {
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause_ms, left_s() * 1000)));
     const asked = await agent.call("guest-exec-status", { pid }, Math.max(left_s(), 5));
     if (asked.isErr()) return asked.map(() => undefined as never).mapErr((e) => unheard(argv[0]!, e));

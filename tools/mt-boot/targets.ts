@@ -60,10 +60,42 @@ async function overSet(invocation: Invocation, { set, work, finish }: OverGuests
   return code;
 }
 
+/**
+ * One request at a time: what comes meanwhile is asked for together, after it. Else --jobs would hold for each
+ * record, and a plan of many records would have all of its guests at work at once.
+ */
+function oneAtATime() {
+  type Work = (targets: Target[]) => Promise<number>;
+  let waiting: { targets: Target[]; done: (code: number) => void; failed: (thrown: unknown) => void }[] = [];
+  let busy = false;
+  const workOff = async (work: Work) => {
+    busy = true;
+    while (waiting.length > 0) {
+      // Records that stand in one chunk of the stream come one after the other.
+      await new Promise((resolve) => setImmediate(resolve));
+      const now = waiting;
+      waiting = [];
+      try {
+        const code = await work(now.flatMap(({ targets }) => targets));
+        for (const { done } of now) done(code);
+      } catch (thrown) {
+        for (const { failed } of now) failed(thrown);
+      }
+    }
+    busy = false;
+  };
+  return (targets: Target[], work: Work): Promise<number> =>
+    new Promise((done, failed) => {
+      waiting.push({ targets, done, failed });
+      if (!busy) void workOff(work);
+    });
+}
+
 async function overStream(invocation: Invocation, what: OverGuests): Promise<number> {
   const { args } = invocation;
   let experiment = (args.experiment as string | undefined) || undefined;
   let worst: number = EXIT.ok;
+  const together = oneAtATime();
   const onGuest = async (record: Guest, { host, signal, emit }: FilterContext): Promise<undefined> => {
     const named = await theExperiment(experiment);
     const members = guestMembers(record);
@@ -74,10 +106,8 @@ async function overStream(invocation: Invocation, what: OverGuests): Promise<num
       return;
     }
     const targets = members._unsafeUnwrap().map((member) => ({ id: member.id, record: member }));
-    worst = Math.max(
-      worst,
-      await what.work({ experiment: named._unsafeUnwrap(), host, signal, targets, emit }),
-    );
+    const group = { experiment: named._unsafeUnwrap(), host, signal, emit };
+    worst = Math.max(worst, await together(targets, (all) => what.work({ ...group, targets: all })));
   };
   const code = await runFilterCommand(invocation, {
     changes: what.changes,
