@@ -30,6 +30,9 @@ const IMAGES: Readonly<
   debian: { fork: false, build: buildDebian },
 };
 
+/** Another number: what this mt-image puts into guests has changed, so an image that is there is built anew. */
+const RECIPE_VERSION = 2;
+
 export async function build({ args, signal }: Invocation): Promise<number> {
   const name = String(args.image);
   const recipe = Object.hasOwn(IMAGES, name) ? IMAGES[name] : undefined;
@@ -46,8 +49,9 @@ export async function build({ args, signal }: Invocation): Promise<number> {
   const unlock = orThrow(await lock(join(stateDir(), "images", ".lock"), `mt-image build ${name}`, 600));
   try {
     const known = readImage(name);
-    if (args.missing === true && known && Object.values(known.files ?? {}).every((d) => storeHas(String(d))))
-      return print([known]);
+    const whole =
+      known?.recipe === RECIPE_VERSION && Object.values(known.files ?? {}).every((d) => storeHas(String(d)));
+    if (args.missing === true && known && whole) return print([known]);
     const cache_dir = args.cache === undefined ? join(stateDir(), "cache", "packages") : String(args.cache);
     mkdirSync(storeDir(), { recursive: true, mode: 0o700 });
     // What a build left that was killed: nobody else builds now.
@@ -62,6 +66,7 @@ export async function build({ args, signal }: Invocation): Promise<number> {
       const image = {
         kind: "image" as const,
         id: name,
+        recipe: RECIPE_VERSION,
         os: "linux" as const,
         fork: recipe.fork,
         files: {
