@@ -13,7 +13,7 @@ import type { Accelerator, Boot } from "./argv.ts";
 import { overlayOf, prepareDisk } from "./disk.ts";
 import type { Entry } from "./entry.ts";
 import { preflight, type Spawned, spawnQemu } from "./machine.ts";
-import { qemuVersion, type Template, templateFor, unchanged } from "./template.ts";
+import { qemuVersion, type Template, templateFor, templateKey, unchanged } from "./template.ts";
 
 /** So often its template may fail a guest before it is booted cold. */
 const FORKS_MAX = 2;
@@ -22,7 +22,7 @@ export class Starter {
   readonly #experiment: string;
   #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
   #qemu: Promise<Result<string, MtError>> | undefined;
-  /** By what must be the same: the template, or why there is none. */
+  /** By its key: the template, or why there is none. */
   readonly #templates = new Map<string, Promise<Result<Template, MtError>>>();
 
   constructor(experiment: string) {
@@ -104,28 +104,29 @@ export class Starter {
     this.#qemu ??= qemuVersion();
     const qemu = await this.#qemu;
     if (qemu.isErr()) return err(qemu.error);
-    const { image, cores, mem_mib, interfaces } = boot.guest;
-    const alike = JSON.stringify([boot.kernel, boot.initrd, boot.cmdline, cores, mem_mib, interfaces.length]);
-    const asked = this.#templates.get(alike);
+    const key = templateKey(boot, qemu.value);
+    const asked = this.#templates.get(key);
     if (asked) {
       const template = await asked;
       // It may have been removed or changed since.
       if (template.isErr() || unchanged(template.value)) return template;
-      if (this.#templates.get(alike) === asked) this.#templates.delete(alike);
+      if (this.#templates.get(key) === asked) this.#templates.delete(key);
       return this.#template(boot, timeout_s);
     }
     const made = templateFor(boot, qemu.value, timeout_s);
-    this.#templates.set(alike, made);
+    this.#templates.set(key, made);
     const template = await made;
     if (template.isErr())
-      inform(`${image}: ${template.error.message.replace(" for {id}", "")}: its guests are not forked`);
+      inform(
+        `${boot.guest.image}: ${template.error.message.replace(" for {id}", "")}: its guests are not forked`,
+      );
     return template;
   }
 
   /** Somebody asks anew: what could not be made before is tried again. */
   async forgetFailures(): Promise<void> {
-    for (const [alike, asked] of [...this.#templates])
-      if ((await asked).isErr() && this.#templates.get(alike) === asked) this.#templates.delete(alike);
+    for (const [key, asked] of [...this.#templates])
+      if ((await asked).isErr() && this.#templates.get(key) === asked) this.#templates.delete(key);
   }
 
   #chooseAccelerator(entry: Entry, boot: Boot): Promise<Result<Accelerator, MtError>> {

@@ -61,7 +61,7 @@ interface Note {
   state: { bytes: number; sha256: string };
 }
 
-export const templatesDir = () => join(cacheDir(), "templates");
+const templatesDir = () => join(cacheDir(), "templates");
 /** Throws where one is missing. */
 function filesOf(key: string): Template {
   const [ram, state] = ["ram", "state"].map((name) => join(templatesDir(), key, name)) as [string, string];
@@ -177,15 +177,14 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   const prototype = prototypeOf(boot, key, dir);
   const began = Date.now();
   let pid: number | undefined;
+  let ram_fd: number | undefined;
   // spawnQemu empties the directory: the memory is put there by its hand.
   const ram_path = join(dir, "ram");
   const state_path = join(dir, "state");
-  const open: number[] = [];
   try {
     const spawned = spawnQemu(prototype, () => {
-      const ram = openSync(ram_path, "wx", 0o600);
-      ftruncateSync(ram, mem_mib * MIB);
-      open.push(ram);
+      ram_fd = openSync(ram_path, "wx", 0o600);
+      ftruncateSync(ram_fd, mem_mib * MIB);
       return undefined;
     });
     if (spawned.isErr()) throw new MtFailure(spawned.error);
@@ -200,7 +199,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     }
     await endGuests([{ pid, dir }]);
     pid = undefined;
-    for (const fd of open) fsyncSync(fd);
+    fsyncSync(ram_fd!);
     const ram = statSync(ram_path, { bigint: true });
     const state = readFileSync(state_path);
     const note: Note = {
@@ -223,7 +222,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     return filesOf(key);
   } finally {
     if (pid !== undefined) await endGuests([{ pid, dir }]);
-    for (const fd of open) closeSync(fd);
+    if (ram_fd !== undefined) closeSync(ram_fd);
     rmSync(dir, { recursive: true, force: true });
   }
 }
