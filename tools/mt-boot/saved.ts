@@ -32,7 +32,6 @@ export interface SavedGuest {
 export const diskFile = (dir: string, id: string) => join(dir, `${shortName(id)}.qcow2`);
 export const stateFile = (dir: string, id: string) => join(dir, `${shortName(id)}.state`);
 const noteFile = (dir: string, id: string) => join(dir, `${shortName(id)}.json`);
-export const isSaved = (dir: string, id: string) => existsSync(noteFile(dir, id));
 
 export function writeNote(dir: string, note: Omit<SavedGuest, "format">): void {
   const path = noteFile(dir, note.record.id);

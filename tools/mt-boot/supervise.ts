@@ -13,21 +13,21 @@ import { exitCodeOf, MtFailure, mtError, orThrow } from "../../shared/errors.ts"
 import { type Handler, serveUnix } from "../../shared/http.ts";
 import { lock } from "../../shared/lock.ts";
 import { socketPath, supervisorSocket } from "../../shared/names.ts";
+import type { Exit } from "../../shared/records/index.ts";
 import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
-import { copyWith, execIn } from "./guest-exec.ts";
+import { type Asked, copyWith, execIn } from "./guest-exec.ts";
 import { saveGuests } from "./guest-save.ts";
 import { openLedger } from "./ledger.ts";
 import { meanMemory } from "./memory.ts";
 import {
   type ConfirmRequest,
-  type CopyRequest,
   type DownRequest,
-  type ExecRequest,
   type PauseRequest,
   type ReplyLine,
   type ResumeRequest,
   type SaveRequest,
+  type Target,
   TICK_MS,
   type UpRequest,
 } from "./protocol.ts";
@@ -98,6 +98,18 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
     };
   };
 
+  /** Work in each of the request's guests, so many at a time: an `exit` record of each. */
+  const inEach = <R extends { targets: Target[]; jobs: number }>(
+    work: (here: Asked, target: Target, request: R) => Promise<Exit>,
+  ): Handler =>
+    answering(async (request: R, send, gone) => {
+      const slots = new Slots(request.jobs);
+      const here = { entries: supervisor.entries, host, gone };
+      await Promise.all(
+        request.targets.map((target) => slots.take(async () => send(await work(here, target, request)))),
+      );
+    });
+
   const server = await serveUnix(path, {
     ping: answering(async () => {}),
     up: answering(async (request: UpRequest, send, gone) => supervisor.up(request, send, gone)),
@@ -136,26 +148,8 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
         supervisor_cpu_s: (used.user + used.system) / 1e6,
       });
     }),
-    exec: answering(async (request: ExecRequest, send, gone) => {
-      const slots = new Slots(request.jobs);
-      await Promise.all(
-        request.targets.map((target) =>
-          slots.take(async () =>
-            send(await execIn({ entries: supervisor.entries, host, gone }, target, request)),
-          ),
-        ),
-      );
-    }),
-    copy: answering(async (request: CopyRequest, send, gone) => {
-      const slots = new Slots(request.jobs);
-      await Promise.all(
-        request.targets.map((target) =>
-          slots.take(async () =>
-            send(await copyWith({ entries: supervisor.entries, host, gone }, target, request)),
-          ),
-        ),
-      );
-    }),
+    exec: inEach(execIn),
+    copy: inEach(copyWith),
     save: answering(async (request: SaveRequest, send) =>
       saveGuests({ entries: supervisor.entries, experiment, host }, request, send),
     ),
