@@ -79,7 +79,7 @@ export class Supervisor {
       if (entry.wanted) this.#driver.drive(entry);
       return;
     }
-    const { status: now } = status.value as { status: string };
+    const { status: now, running } = status.value as { status: string; running: boolean };
     // A clone whose state was not given to it: nobody else will.
     if (now === "inmigrate") {
       await this.#driver.discard(entry);
@@ -87,7 +87,8 @@ export class Supervisor {
       return;
     }
     const was = entry.state;
-    entry.state = now === "paused" || now === "prelaunch" ? "paused" : "running";
+    // Stopped is stopped, also in the middle of being saved; by its disk it is not ours to resume at once.
+    entry.state = running || now === "io-error" ? "running" : "paused";
     entry.begun = true;
     entry.forked = living.forked === true;
     if (now === "io-error") entry.machine?.stall.begin(STOPPED_BY_DISK);
@@ -164,10 +165,11 @@ export class Supervisor {
       );
     if (there?.pid !== undefined && saved !== undefined)
       return fail("failed", "Cannot restore {id}: it runs already", "mt-boot down, then restore");
-    const row: LedgerRow = { record, image, accel, way, ready_timeout_s, wanted, state: "planned" };
+    const wish = { record, image, accel, way, ready_timeout_s };
+    const row: LedgerRow = { ...wish, wanted, state: "planned" };
     const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
     this.entries.set(record.id, entry);
-    Object.assign(entry, { record, image, accel, way, ready_timeout_s, until_full });
+    Object.assign(entry, wish, { until_full });
     if (saved !== undefined) entry.saved = saved;
     // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
     if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
