@@ -3,7 +3,7 @@
  * makes its ssh host keys. Its agent and the program that takes its identity are those of tux.
  * Reads, writes: nothing; the scripts say what they do inside the guest.
  */
-import { AGENT_PORT, guestFiles, IDENTITY_PORT } from "./guest.ts";
+import { AGENT_PORT, IDENTITY_PORT, PORT, SILENT, SLEEPS_WHEN_IDLE } from "./guest.ts";
 import { syscallsProgram } from "./syscalls.ts";
 
 /** A file that is put on the disk. */
@@ -19,10 +19,7 @@ export PATH=/sbin:/bin
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
 mount -t devtmpfs -o nosuid,mode=0755 devtmpfs /dev
-# Guests stay silent until told otherwise: no router solicitations, no neighbour discovery.
-echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
-modprobe -a virtio_pci virtio_blk virtio_console virtio_net virtio_rng virtio_balloon
+${SILENT}modprobe -a virtio_pci virtio_blk virtio_console virtio_net virtio_rng virtio_balloon
 tries=0
 until [ -b /dev/vda ]; do
   tries=$((tries + 1))
@@ -58,14 +55,7 @@ mount -t devpts -o nosuid,noexec,gid=5,mode=620 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev tmpfs /dev/shm
 hostname -F /etc/hostname
 ip link set dev lo up
-# An idle guest sleeps, as in tux.
-echo 0 >/proc/sys/vm/compaction_proactiveness
-echo 3600 >/proc/sys/vm/stat_interval
-echo 0 >/proc/sys/kernel/hung_task_timeout_secs
-for file in /proc/sys/net/ipv[46]/neigh/*/interval_probe_time_ms; do
-  echo 86400000 >"$file"
-done
-`;
+${SLEEPS_WHEN_IDLE}`;
 
 const OWN = `#!/bin/sh
 # mt-own   When this guest has its identity: ssh host keys of its own, new where its machine id is, and sshd.
@@ -92,14 +82,12 @@ const SSHD = `HostKey /etc/ssh/ssh_host_ed25519_key
 HostKey /etc/ssh/ssh_host_ecdsa_key
 `;
 
-const shared = (path: string) => guestFiles("").find((file) => file.path === path)!.text;
-
 export const debianInit = INIT;
 
 /** The files that are put on the disk beside those of its packages; what it is to make itself is not there. */
 export const debianFiles = (): DiskFile[] => [
   { path: "/sbin/mt-sysinit", mode: 0o755, data: SYSINIT },
-  { path: "/sbin/mt-port", mode: 0o755, data: shared("/sbin/mt-port") },
+  { path: "/sbin/mt-port", mode: 0o755, data: PORT },
   { path: "/sbin/mt-syscalls", mode: 0o755, data: syscallsProgram() },
   { path: "/sbin/mt-own", mode: 0o755, data: OWN },
   { path: "/etc/inittab", mode: 0o644, data: INITTAB },

@@ -15,14 +15,27 @@ export const AGENT_PORT = "org.qemu.guest_agent.0";
 export const IDENTITY_PORT = "org.megatux.identity.0";
 
 /** Runs once as process 1, then becomes busybox init, which reaps and respawns. */
+/** Guests stay silent until told otherwise. */
+export const SILENT = `# No router solicitations, no neighbour discovery.
+echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+`;
+
+/** Hundreds of guests share a core, and each wake-up is translated code. */
+export const SLEEPS_WHEN_IDLE = `# Statistics by the hour, no compaction ahead of need, no probing of managed neighbours.
+echo 0 >/proc/sys/vm/compaction_proactiveness
+echo 3600 >/proc/sys/vm/stat_interval
+echo 0 >/proc/sys/kernel/hung_task_timeout_secs
+for file in /proc/sys/net/ipv[46]/neigh/*/interval_probe_time_ms; do
+  echo 86400000 >"$file"
+done
+`;
+
 const INIT = `#!/bin/sh
 # Mounts, loads the modules of the devices that are there, then becomes busybox init.
 export PATH=/sbin:/bin
 mount -a
-# Guests stay silent until told otherwise: no router solicitations, no neighbour discovery.
-echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
-modprobe virtio_pci
+${SILENT}modprobe virtio_pci
 modules=
 for id in /sys/bus/virtio/devices/*/device; do
   read -r type <"$id" || continue
@@ -42,15 +55,8 @@ ip link set dev lo up
 for device in /sys/class/net/eth*; do
   [ ! -e "$device" ] || ip link set dev "\${device##*/}" up
 done
-# An idle guest sleeps: hundreds share a core, and each wake-up is translated code. Statistics by the
-# hour, no compaction ahead of need, no write-back (there is no disk), no probing of managed neighbours.
-echo 0 >/proc/sys/vm/compaction_proactiveness
-echo 3600 >/proc/sys/vm/stat_interval
+${SLEEPS_WHEN_IDLE}# There is no disk to write back to.
 echo 0 >/proc/sys/vm/dirty_writeback_centisecs
-echo 0 >/proc/sys/kernel/hung_task_timeout_secs
-for file in /proc/sys/net/ipv[46]/neigh/*/interval_probe_time_ms; do
-  echo 86400000 >"$file"
-done
 exec /sbin/init
 `;
 
@@ -67,7 +73,7 @@ devtmpfs /dev devtmpfs nosuid,mode=0755 0 0
 `;
 
 /** The host announces the ports' names a moment after the driver has loaded: so it waits for them. */
-const PORT = `#!/bin/sh
+export const PORT = `#!/bin/sh
 # mt-port NAME PROGRAM [ARG]...   Waits for the virtio-serial port NAME, links it as
 # /dev/virtio-ports/NAME, as udev would, and becomes PROGRAM ARG... PORT.
 name=$1
