@@ -1,6 +1,6 @@
 /** `image`: what guests boot from, its files named by digest. */
 import { type Static, Type } from "@sinclair/typebox";
-import { failure, hosts, id, open, sha256, text } from "./fields.ts";
+import { count, failure, hosts, id, open, sha256, text } from "./fields.ts";
 
 export const imageSchema = Type.Object(
   {
@@ -26,6 +26,7 @@ export const imageSchema = Type.Object(
       ),
     ),
     cmdline: Type.Optional(text("kernel command line")),
+    recipe: Type.Optional(count("which version of mt-image's recipe it was built by")),
     ...failure,
   },
   { ...open, description: "what guests boot from: files by digest, os, whether it can be forked" },

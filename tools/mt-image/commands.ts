@@ -50,9 +50,8 @@ export async function build({ args, signal }: Invocation): Promise<number> {
   try {
     const known = readImage(name);
     const whole =
-      (known as { recipe?: number } | undefined)?.recipe === RECIPE_VERSION &&
-      Object.values(known?.files ?? {}).every((d) => storeHas(String(d)));
-    if (args.missing === true && known && whole) return print([known]);
+      known?.recipe === RECIPE_VERSION && Object.values(known.files ?? {}).every((d) => storeHas(String(d)));
+    if (args.missing === true && whole) return print([known]);
     const cache_dir = args.cache === undefined ? join(stateDir(), "cache", "packages") : String(args.cache);
     mkdirSync(storeDir(), { recursive: true, mode: 0o700 });
     // What a build left that was killed: nobody else builds now.
