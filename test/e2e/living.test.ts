@@ -84,6 +84,24 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       expect(sh("mt-boot exec --stdin -- cat <plan").code).toBe(64);
     });
 
+    test("exec on a stream: --jobs holds for all of it, however many records it is", () => {
+      const [head, guests, end] = ["experiment", "guest", "end"].map((kind) =>
+        records(readFileSync(join(lab.dir, "plan"), "utf8")).find((r) => r.kind === kind),
+      );
+      const singles = [0, 1, 2].map((n) => ({ ...guests, id: `g${n}`, index: Number(guests!.index) + n }));
+      const lines = [head, ...singles, end].map((line) => `${JSON.stringify(line)}\n`).join("");
+      writeFileSync(join(lab.dir, "singles"), lines);
+      // One after the other they sleep three seconds, at once they would one.
+      const began = performance.now();
+      const told = good("mt-boot exec --only --jobs 1 -- sleep 1 <singles").filter((r) => r.kind === "exit");
+      expect(performance.now() - began).toBeGreaterThan(3000);
+      expect(told.map((r) => [r.id, r.code])).toEqual([
+        ["g0", 0],
+        ["g1", 0],
+        ["g2", 0],
+      ]);
+    });
+
     test("exec, interrupted: what runs is ended in the guest, what waits for its turn never begins", async () => {
       const { child, done } = lab.start("mt-boot", [
         "exec",
