@@ -1,4 +1,4 @@
-/** The main job's time, and what a guest takes of memory once it is up and merged (TCG, cold boots). */
+/** The main job's time, and what a guest takes of memory once it is up and merged (TCG). */
 import { benchLab, report } from "./measure.ts";
 
 const GUESTS = 32;
@@ -16,7 +16,11 @@ try {
   lab.sh("mt-topo gen ring --routers 2 --id bench >bench.jsonl", 10);
   const up = performance.now();
   lab.sh(`mt-launch up bench.jsonl --hosts mb1 --guests ${GUESTS}`);
-  report(`${GUESTS} cold guests on one host, mt-launch up to verdict`, (performance.now() - up) / 1000, "s");
+  report(
+    `${GUESTS} guests on one host, their template made meanwhile, mt-launch up to verdict`,
+    (performance.now() - up) / 1000,
+    "s",
+  );
   const told = JSON.parse(lab.sh("mt-tree exec mb1 -- mt-ksm report --experiment bench", 60)).stdout;
   const sample = JSON.parse(told.split("\n")[0]);
   report("a guest of 128 MiB: resident, VMM included", sample.rss_mib / GUESTS, "MiB");
