@@ -5,8 +5,8 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT, orThrow } from "../../shared/errors.ts";
 import { runDir, stateDir, treeDir } from "../../shared/names.ts";
 import { endProcess } from "../../shared/process.ts";
-import { removeHosts } from "./local.ts";
 import { lockTree, readTree } from "./tree-file.ts";
+import { wayOf } from "./via.ts";
 
 export async function down(_invocation: Invocation): Promise<number> {
   if (!existsSync(treeDir())) return EXIT.ok;
@@ -16,7 +16,7 @@ export async function down(_invocation: Invocation): Promise<number> {
     const pidFile = join(treeDir(), "head.pid");
     if (existsSync(pidFile))
       await endProcess(Number(readFileSync(pidFile, "utf8")), join(treeDir(), "head.json"));
-    if (tree) orThrow(await removeHosts(tree.hosts));
+    if (tree) orThrow(await (await wayOf(tree.via)).remove(tree));
     rmSync(treeDir(), { recursive: true, force: true });
   } finally {
     unlock();

@@ -1,4 +1,5 @@
 import type { ToolSpec } from "../../shared/cli/spec.ts";
+import { WAYS } from "./via.ts";
 
 export const spec: ToolSpec = {
   name: "mt-tree",
@@ -18,7 +19,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         },
         via: {
           type: "enum",
-          options: ["local"],
+          options: [...WAYS],
           default: "local",
           description: "how hosts are reached: network namespaces of this machine",
         },

@@ -8,6 +8,7 @@ import { fail, type MtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { treeDir, treeFile } from "../../shared/names.ts";
 import type { Authority } from "./authority.ts";
+import type { WayName } from "./via.ts";
 
 export interface TreeHost {
   id: string;
@@ -17,7 +18,7 @@ export interface TreeHost {
 }
 
 export interface TreeFile {
-  via: "local";
+  via: WayName;
   fanout: number;
   port: number;
   head: { name: string; addr: string };

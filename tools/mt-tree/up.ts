@@ -2,32 +2,24 @@
  * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
  * is left alone, what is missing or dead is made: the same command heals.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { complain } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
-import {
-  clusterNamespace,
-  hostNamespace,
-  localRunDir,
-  localStateDir,
-  socketPath,
-  treeDir,
-  treeSocket,
-} from "../../shared/names.ts";
-import { cleanEnv, isAlive, startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
+import { clusterNamespace, socketPath, treeDir, treeSocket } from "../../shared/names.ts";
+import { cleanEnv, waitFor } from "../../shared/process.ts";
 import { expandSet } from "../../shared/ranges.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, makeAuthority } from "./authority.ts";
 import { TreeClient } from "./client.ts";
-import { HEAD_ADDR, hostEnvironment, makeHosts, mayMakeHosts, shareOut } from "./local.ts";
 import type { HostStatus } from "./messages.ts";
-import type { NodeConfig, Place } from "./node.ts";
-import { ancestorsOf, lockTree, readTree, type TreeFile, type TreeHost, writeTree } from "./tree-file.ts";
+import type { Place } from "./node.ts";
+import { ancestorsOf, lockTree, readTree, type TreeFile, writeTree } from "./tree-file.ts";
+import { type Way, type WayName, wayOf } from "./via.ts";
+import { nodeRuns, startNode } from "./via-local.ts";
 
 const HEAD = "head";
 
@@ -49,14 +41,16 @@ export async function up(invocation: Invocation): Promise<number> {
         ),
       );
     const names = args.hosts === undefined ? [] : orThrow(expandSet(String(args.hosts)));
-    const hosts = orThrow(shareOut(names, earlier?.hosts ?? []));
+    const via = earlier?.via ?? (String(args.via) as WayName);
+    const way = await wayOf(via);
+    const { hosts, head, failed = new Map() } = orThrow(await way.hosts(names, earlier));
     const tree: TreeFile = earlier
       ? { ...earlier, hosts }
       : {
-          via: "local",
+          via,
           fanout,
           port,
-          head: { name: HEAD, addr: HEAD_ADDR },
+          head: { name: HEAD, addr: head },
           authority: await makeAuthority(clusterNamespace()),
           hosts,
         };
@@ -66,14 +60,19 @@ export async function up(invocation: Invocation): Promise<number> {
       );
     orThrow(socketPath(treeSocket()));
     // A tree file with another tree's hosts would make our `down` take them away.
-    orThrow(await mayMakeHosts(tree.hosts, earlier?.hosts ?? []));
+    orThrow(await way.may(tree, earlier));
     // Before anything is made: down must find it, whatever happens now.
     writeTree(tree);
-    orThrow(await makeHosts(tree.hosts));
-    orThrow(await startHead(tree));
-    for (const [k, host] of tree.hosts.entries()) orThrow(await startAgent(tree, host, k));
-    const status = orThrow(await waitForHosts(tree, timeout_s, invocation.signal));
-    return printHosts(tree, status, timeout_s);
+    orThrow(await way.make(tree));
+    orThrow(await startHead(tree, way));
+    const client = orThrow(await reachHead(tree, timeout_s, invocation.signal));
+    const present = new Set(orThrow(await client.list()).flatMap((h) => (h.present ? [h.host] : [])));
+    const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) ? [] : [k]));
+    const starts = await Promise.all(missing.map((k) => agentStart(tree, k)));
+    for (const [host, error] of await way.start(tree, starts, invocation.signal)) failed.set(host, error);
+    const status = orThrow(await waitForHosts(client, failed, timeout_s, invocation.signal));
+    client.close();
+    return printHosts(tree, way, status, failed, timeout_s);
   } finally {
     unlock();
   }
@@ -82,92 +81,52 @@ export async function up(invocation: Invocation): Promise<number> {
 const places = (tree: TreeFile): Place[] =>
   tree.hosts.map((h) => ({ name: h.id, addr: h.addr, port: tree.port }));
 
-function readPid(path: string): number | undefined {
-  return existsSync(path) ? Number(readFileSync(path, "utf8")) || undefined : undefined;
-}
-
-async function startHead(tree: TreeFile): Promise<Result<void, MtError>> {
+async function startHead(tree: TreeFile, way: Way): Promise<Result<void, MtError>> {
   const config = join(treeDir(), "head.json");
-  const pid = readPid(join(treeDir(), "head.pid"));
-  if (pid !== undefined && isAlive(pid, config)) return ok(undefined);
+  if (nodeRuns(config)) return ok(undefined);
   const { name, addr } = tree.head;
-  const node: NodeConfig = {
-    self: { name, addr, port: tree.port },
-    identity: await issue(tree.authority, name),
-    ancestors: [],
-    socket: treeSocket(),
-    hosts: places(tree),
-  };
-  return startNode(config, node, clusterNamespace(), cleanEnv());
-}
-
-async function startAgent(tree: TreeFile, host: TreeHost, k: number): Promise<Result<void, MtError>> {
-  const dir = join(localRunDir(host.id), "tree");
-  const config = join(dir, "agent.json");
-  const pid = readPid(join(dir, "agent.pid"));
-  if (pid !== undefined && isAlive(pid, config)) return ok(undefined);
-  const all = places(tree);
-  const node: NodeConfig = {
-    self: all[k]!,
-    identity: await issue(tree.authority, host.id),
-    ancestors: [...ancestorsOf(k, tree.fanout).map((a) => all[a]!), { ...tree.head, port: tree.port }],
-  };
-  mkdirSync(localStateDir(host.id), { recursive: true, mode: 0o700 });
-  const [binary = ""] = toolCommand("mt-tree");
   return startNode(
     config,
-    node,
-    hostNamespace(host.id),
-    cleanEnv({ ...hostEnvironment(host.id, binary.includes("/") ? dirname(binary) : undefined) }),
+    {
+      self: { name, addr, port: tree.port },
+      identity: await issue(tree.authority, name),
+      ancestors: [],
+      socket: treeSocket(),
+      hosts: places(tree),
+    },
+    way.headNamespace,
+    cleanEnv(),
   );
 }
 
-function startNode(
-  config: string,
-  node: NodeConfig,
-  netns: string,
-  env: NodeJS.ProcessEnv,
-): Result<void, MtError> {
-  mkdirSync(dirname(config), { recursive: true, mode: 0o700 });
-  writeFileSync(config, JSON.stringify(node), { mode: 0o600 });
-  const [file = "", ...words] = toolCommand("mt-tree");
-  return startDaemon(file, [...words, "agent", "--config", config], {
-    log: join(dirname(config), "node.log"),
-    netns,
-    env,
-  }).map(() => undefined);
+/** What the k-th host's agent is told. */
+async function agentStart(tree: TreeFile, k: number) {
+  const all = places(tree);
+  const host = tree.hosts[k]!;
+  return {
+    host,
+    config: {
+      self: all[k]!,
+      identity: await issue(tree.authority, host.id),
+      ancestors: [...ancestorsOf(k, tree.fanout).map((a) => all[a]!), { ...tree.head, port: tree.port }],
+    },
+  };
 }
 
-/** Waits until every host has joined, or the time is up: what is then missing is in the answer. */
-async function waitForHosts(
+/** The head, once it answers, told of the hosts that it shall expect. */
+async function reachHead(
   tree: TreeFile,
   timeout_s: number,
   signal: AbortSignal,
-): Promise<Result<HostStatus[], MtError>> {
-  let client: TreeClient | undefined;
-  let last: HostStatus[] | undefined;
-  await waitFor(
-    async () => {
-      if (!client) {
-        const connected = await TreeClient.connect();
-        if (connected.isErr()) return undefined;
-        client = connected.value;
-        client.expect(places(tree));
-      }
-      const listed = await client.list();
-      if (listed.isErr()) {
-        client = undefined;
-        return undefined;
-      }
-      last = listed.value;
-      return last.every((h) => h.present) ? true : undefined;
-    },
+): Promise<Result<TreeClient, MtError>> {
+  const client = await waitFor(
+    async () => (await TreeClient.connect()).unwrapOr(undefined),
     timeout_s,
     30,
     signal,
   );
-  client?.close();
-  if (last) return ok(last);
+  client?.expect(places(tree));
+  if (client) return ok(client);
   return fail(
     "timeout",
     `Cannot bring up the tree: its head did not answer in ${timeout_s} s`,
@@ -175,24 +134,68 @@ async function waitForHosts(
   );
 }
 
-function printHosts(tree: TreeFile, status: HostStatus[], timeout_s: number): number {
+/** Waits until every host has joined that can, or the time is up: what is then missing is in the answer. */
+async function waitForHosts(
+  client: TreeClient,
+  failed: ReadonlyMap<string, MtError>,
+  timeout_s: number,
+  signal: AbortSignal,
+): Promise<Result<HostStatus[], MtError>> {
+  let last = await client.list();
+  const whole = (hosts: HostStatus[]) => hosts.every((h) => h.present || failed.has(h.host));
+  await waitFor(
+    async () => {
+      if (last.isErr() || whole(last.value)) return true;
+      last = await client.list();
+      return undefined;
+    },
+    timeout_s,
+    30,
+    signal,
+  );
+  return last;
+}
+
+function printHosts(
+  tree: TreeFile,
+  way: Way,
+  status: HostStatus[],
+  failed: ReadonlyMap<string, MtError>,
+  timeout_s: number,
+): number {
   const writer = new LineWriter();
   let code: number = EXIT.ok;
+  const present = new Set(status.flatMap((s) => (s.present ? [s.host] : [])));
+  const known = new Set(tree.hosts.map((h) => h.id));
   for (const h of tree.hosts) {
     const record = { kind: "host", id: h.id, addr: h.addr, cores: h.cores, mem_mib: h.mem_mib };
-    if (status.find((s) => s.host === h.id)?.present) writer.line(JSON.stringify({ ...record, state: "up" }));
+    if (present.has(h.id)) writer.line(JSON.stringify({ ...record, state: "up" }));
     else {
       code = EXIT.failed;
-      const error = {
-        by: "mt-tree",
-        ...mtError(
+      const why =
+        failed.get(h.id) ??
+        mtError(
           "timeout",
           `Cannot join host ${h.id}: its agent did not come in ${timeout_s} s`,
-          `what it said last is in ${join(localRunDir(h.id), "tree", "node.log")}`,
-        ),
-      };
-      writer.line(JSON.stringify({ ...record, state: "failed", error }));
+          `what it said last is in ${way.logOf(h.id)}`,
+        );
+      writer.line(JSON.stringify({ ...record, state: "failed", error: { by: "mt-tree", ...why } }));
     }
+  }
+  // Those that could not even be found are in no tree, and still were asked for.
+  for (const [id, error] of failed) {
+    if (known.has(id)) continue;
+    code = EXIT.failed;
+    writer.line(
+      JSON.stringify({
+        kind: "host",
+        id,
+        cores: 0,
+        mem_mib: 0,
+        state: "failed",
+        error: { by: "mt-tree", ...error },
+      }),
+    );
   }
   writer.flush();
   return code;

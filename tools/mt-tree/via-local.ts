@@ -1,0 +1,68 @@
+/** `--via local`: hosts are network namespaces of this machine, agents are processes in them. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import type { MtError } from "../../shared/errors.ts";
+import { clusterNamespace, hostNamespace, localRunDir, localStateDir } from "../../shared/names.ts";
+import { cleanEnv, isAlive, startDaemon, toolCommand } from "../../shared/process.ts";
+import { HEAD_ADDR, hostEnvironment, makeHosts, mayMakeHosts, removeHosts, shareOut } from "./local-hosts.ts";
+import type { NodeConfig } from "./node.ts";
+import type { AgentStart, Way } from "./via.ts";
+
+export const local: Way = {
+  async hosts(names, earlier) {
+    return shareOut(names, earlier?.hosts ?? []).map((hosts) => ({ hosts, head: HEAD_ADDR }));
+  },
+  may: (tree, earlier) => mayMakeHosts(tree.hosts, earlier?.hosts ?? []),
+  make: (tree) => makeHosts(tree.hosts),
+  get headNamespace() {
+    return clusterNamespace();
+  },
+  async start(_tree, agents) {
+    const failed = new Map<string, MtError>();
+    for (const agent of agents) {
+      const started = startAgent(agent);
+      if (started.isErr()) failed.set(agent.host.id, started.error);
+    }
+    return failed;
+  },
+  remove: (tree) => removeHosts(tree.hosts),
+  logOf: (host) => join(localRunDir(host), "tree", "node.log"),
+};
+
+function startAgent({ host, config }: AgentStart): Result<void, MtError> {
+  const file = join(localRunDir(host.id), "tree", "agent.json");
+  if (nodeRuns(file)) return ok(undefined);
+  mkdirSync(localStateDir(host.id), { recursive: true, mode: 0o700 });
+  const [binary = ""] = toolCommand("mt-tree");
+  return startNode(
+    file,
+    config,
+    hostNamespace(host.id),
+    cleanEnv({ ...hostEnvironment(host.id, binary.includes("/") ? dirname(binary) : undefined) }),
+  );
+}
+
+/** Whether the node of this configuration file runs on this machine. */
+export function nodeRuns(config: string): boolean {
+  const pidFile = config.replace(/\.json$/, ".pid");
+  const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, "utf8")) : 0;
+  return pid > 0 && isAlive(pid, config);
+}
+
+/** Starts a node of the tree on this machine; it outlives us. */
+export function startNode(
+  file: string,
+  config: NodeConfig,
+  netns: string | undefined,
+  env: NodeJS.ProcessEnv,
+): Result<void, MtError> {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+  const [program = "", ...words] = toolCommand("mt-tree");
+  return startDaemon(program, [...words, "agent", "--config", file], {
+    log: join(dirname(file), "node.log"),
+    netns,
+    env,
+  }).map(() => undefined);
+}
