@@ -141,8 +141,8 @@ try {
     report(`${what}: all ready after`, ready_s, "s");
     report(`${what}: saved at the end`, end, "MiB", promised ? { atLeast: Math.ceil(goal) } : undefined);
     report(
-      `${what}: 95 % of the reference's saving after`,
-      reaches(points, goal),
+      `${what}: 95 % of ${Number.isNaN(goal) ? "its own saving" : "the reference's saving"} after`,
+      reaches(points, Number.isNaN(goal) ? 0.95 * end : goal),
       "s",
       promised ? { atMost: Math.round(ref!.at_s * 10) / 10 } : undefined,
     );
