@@ -1,16 +1,10 @@
-/**
- * KSM's settings under two leases, one over the other: "ksm" holds merging on for as long as an experiment is
- * up, at a low rate; "ksm-scan" holds the rate that the controller sets.
- * Who gives the second back brings the first's settings back. "ksm-off" sets nothing: it is held where
- * nothing may be set.
- */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import type { MtError } from "../../shared/errors.ts";
 import { acquireLease, releaseLease, type Settings } from "../../shared/lease.ts";
 import { clearDead, readHolder } from "../../shared/lock.ts";
+import { availableMib } from "../../shared/memory.ts";
 import { leaseDir } from "../../shared/names.ts";
 import { counter, has, KSM, pageSize, toMib } from "./kernel.ts";
 
@@ -95,8 +89,7 @@ export async function giveBack(holder: string): Promise<Result<boolean, MtError>
 /** Every merged page becomes several again: for that there must be memory, or the machine would choke on it. */
 async function unmerge(): Promise<Result<void, MtError>> {
   const bytes = counter("pages_sharing") * pageSize();
-  const available =
-    Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1] ?? 0) * 1024;
+  const available = availableMib() * 2 ** 20;
   if (bytes > available * 0.9) {
     inform(
       `${toMib(bytes)} MiB stay merged: ${toMib(available)} MiB are free; they go apart as their processes write or end`,

@@ -2,12 +2,14 @@
  * `mt-status able`, before a launch: what this host can do and what it lacks, on the host's own record, as
  * the machine shows it: programs, kernel features, memory, limits, disk. `mt-status hosts` shows it.
  */
+
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
 import { release } from "node:os";
 import { dirname } from "node:path";
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { mtError } from "../../shared/errors.ts";
+import { availableMib } from "../../shared/memory.ts";
 import { stateDir } from "../../shared/names.ts";
 import { findProgram, run } from "../../shared/process.ts";
 import type { Host } from "../../shared/records/index.ts";
@@ -59,7 +61,7 @@ export async function abilitiesHere(): Promise<Abilities> {
   // Without it guests take more memory; they boot all the same.
   out.ksm = { found: canOpen("/sys/kernel/mm/ksm/run") ? "yes" : "no: guests' memory is not merged" };
   out.kvm = { found: canOpen("/dev/kvm") ? "/dev/kvm opens" : "no: guests are translated" };
-  out.memory = atLeast(memoryAvailableMib(), MEMORY_MIB_MIN, "MiB", "free some memory");
+  out.memory = atLeast(availableMib(), MEMORY_MIB_MIN, "MiB", "free some memory");
   out.disk = atLeast(diskMib(), DISK_MIB_MIN, "MiB", `free some disk at ${stateDir()}`);
   out.files = atLeast(limit("Max open files"), FILES_MIN, "", `ulimit -n ${FILES_MIN}`);
   out.processes = atLeast(limit("Max processes"), PROCESSES_MIN, "", `ulimit -u ${PROCESSES_MIN}`);
@@ -96,10 +98,6 @@ function atLeast(value: number, least: number, unit: string, mend: string): Abil
   const found =
     value === Number.POSITIVE_INFINITY ? "unlimited" : `${Math.floor(value)}${unit && ` ${unit}`}`;
   return value >= least ? { found } : { found: `${found}, less than ${least}`, mend };
-}
-
-function memoryAvailableMib(): number {
-  return Number(/^MemAvailable:\s+(\d+)/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1] ?? 0) / 1024;
 }
 
 /** Where the state directory is, or will be. */

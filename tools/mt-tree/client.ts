@@ -10,8 +10,17 @@ import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { treeFile, treeSocket } from "../../shared/names.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { Link } from "./link.ts";
-import { type DownMessage, type HostStatus, type Message, WINDOW_BYTES } from "./messages.ts";
+import {
+  type Command,
+  type DownMessage,
+  type HostStatus,
+  type Message,
+  type UpMessage,
+  type Vitals,
+  WINDOW_BYTES,
+} from "./messages.ts";
 import type { Place } from "./node.ts";
+import { socketWire, type Wire } from "./wire.ts";
 
 /** How a command ended on one host. */
 export interface HostExit {
@@ -25,6 +34,16 @@ export interface SessionEvents {
   exit(host: string, how: HostExit): void;
   /** There is room for more stdin. */
   drain?(): void;
+  /** A part of what a reduction at a host put out. */
+  piece?(message: Extract<UpMessage, { t: "piece" }>, payload: Buffer): void;
+  /** A host came by another way, or is gone: also one whose command has ended. */
+  moved?(host: string, gone: boolean): void;
+}
+
+export interface Probed {
+  vitals: Vitals;
+  /** Round trips of the links to its children, in ms. */
+  links: Record<string, number>;
 }
 
 interface Piece {
@@ -35,6 +54,7 @@ interface Piece {
 /** One host's pair of streams. Offsets count bytes from the start of each stream. */
 interface Channel {
   host: string;
+  /** Of its agent: another one knows nothing of us. */
   epoch: string | undefined;
   queue: Buffer[];
   queued: number;
@@ -57,12 +77,15 @@ export function environmentForHosts(): Record<string, string> {
 export class TreeClient {
   readonly #link: Link;
   readonly #sessions = new Map<string, Session>();
+  /** Epochs of the hosts, as the last list said. */
+  readonly #epochs = new Map<string, string>();
   #listed: ((hosts: HostStatus[]) => void)[] = [];
   #closed: ((why: string) => void)[] = [];
 
-  private constructor(socket: ReturnType<typeof connect>) {
+  /** @param wire to the head */
+  constructor(wire: Wire) {
     this.#link = new Link(
-      socket,
+      wire,
       {
         message: (message, payload) => this.#message(message, payload),
         close: (why) => {
@@ -71,7 +94,7 @@ export class TreeClient {
           for (const closed of this.#closed.splice(0)) closed(why);
         },
       },
-      false,
+      "none",
     );
   }
 
@@ -93,7 +116,7 @@ export class TreeClient {
       });
       socket.once("connect", () => {
         socket.removeAllListeners("error");
-        resolve(ok(new TreeClient(socket)));
+        resolve(ok(new TreeClient(socketWire(socket))));
       });
     });
   }
@@ -105,22 +128,48 @@ export class TreeClient {
         () => resolve(fail("timeout", "Cannot list the hosts: the head of the tree did not answer in 5 s")),
         5_000,
       );
-      this.#closed.push((why) => resolve(fail("lost", `Cannot list the hosts: ${why}`)));
+      this.#closed.push((why) => {
+        clearTimeout(late);
+        resolve(fail("lost", `Cannot list the hosts: ${why}`));
+      });
       this.#listed.push((hosts) => {
         clearTimeout(late);
+        for (const h of hosts) if (h.epoch !== undefined) this.#epochs.set(h.host, h.epoch);
         resolve(ok(hosts));
       });
       this.#link.send({ t: "list" });
     });
   }
 
+  /** Asks hosts how they are; gives those that have answered when all have, or the time is up. */
+  probe(hosts: string[], timeout_ms: number): Promise<Map<string, Probed>> {
+    return new Promise((resolve) => {
+      const probed = new Map<string, Probed>();
+      const s = newSession();
+      const done = () => {
+        clearTimeout(late);
+        this.#probes.delete(s);
+        this.#link.send({ t: "close", s, hs: [] });
+        resolve(probed);
+      };
+      const late = setTimeout(done, timeout_ms);
+      this.#probes.set(s, (host, answer) => {
+        probed.set(host, answer);
+        if (probed.size === hosts.length) done();
+      });
+      if (hosts.length === 0) return done();
+      this.#link.send({ t: "probe", s, hs: hosts });
+    });
+  }
+  readonly #probes = new Map<string, (host: string, probed: Probed) => void>();
+
   /** Tells the head of hosts that it shall expect. */
   expect(hosts: Place[]): void {
     this.#link.send({ t: "expect", hosts });
   }
 
-  session(argv: string[], env: Record<string, string>, stdin: boolean, events: SessionEvents): Session {
-    const session = new Session(randomBytes(8).toString("hex"), this.#link, { argv, env, stdin }, events);
+  session(command: Command, events: SessionEvents): Session {
+    const session = new Session(newSession(), this.#link, this.#epochs, command, events);
     this.#sessions.set(session.s, session);
     return session;
   }
@@ -133,31 +182,41 @@ export class TreeClient {
     if (message.t === "listed") for (const listed of this.#listed.splice(0)) listed(message.hosts);
     else if (message.t === "joined" || message.t === "lost")
       for (const session of this.#sessions.values()) session.route(message);
-    else if ("s" in message) this.#sessions.get(message.s)?.take(message, payload);
+    else if (message.t === "vitals") {
+      const { h, vitals, links } = message;
+      this.#probes.get(message.s)?.(h, { vitals, links });
+    } else if ("s" in message) this.#sessions.get(message.s)?.take(message, payload);
   }
 }
+
+const newSession = () => randomBytes(8).toString("hex");
 
 /** One command on many hosts. stdin is written a host at a time, or once to all of them (`broadcast`). */
 export class Session {
   readonly s: string;
   readonly #link: Link;
-  readonly #what: { argv: string[]; env: Record<string, string>; stdin: boolean };
+  readonly #epochs: ReadonlyMap<string, string>;
+  readonly #command: Command;
   readonly #events: SessionEvents;
   readonly #channels = new Map<string, Channel>();
   /** What was broadcast and is not yet with every host: the same bytes at the same offsets for all. */
   #cast: Piece[] = [];
   #castSent = 0;
   #broadcasting = false;
+  /** The last signal sent: said again to a host that comes by another way. */
+  #signal: NodeJS.Signals | undefined;
 
   constructor(
     s: string,
     link: Link,
-    what: { argv: string[]; env: Record<string, string>; stdin: boolean },
+    epochs: ReadonlyMap<string, string>,
+    command: Command,
     events: SessionEvents,
   ) {
     this.s = s;
     this.#link = link;
-    this.#what = what;
+    this.#epochs = epochs;
+    this.#command = command;
     this.#events = events;
   }
 
@@ -174,7 +233,7 @@ export class Session {
     for (const host of hosts)
       this.#channels.set(host, {
         host,
-        epoch: undefined,
+        epoch: this.#epochs.get(host),
         queue: [],
         queued: 0,
         unacked: [],
@@ -186,7 +245,7 @@ export class Session {
         exit: undefined,
         done: false,
       });
-    if (hosts.length > 0) this.#send({ t: "start", s: this.s, hs: hosts, ...this.#what });
+    if (hosts.length > 0) this.#send({ t: "start", s: this.s, hs: hosts, ...this.#command });
   }
 
   /** Queues stdin for one host. */
@@ -237,7 +296,9 @@ export class Session {
     }
   }
 
+  /** Signals the command's process group on every host where it has not ended. */
   kill(signal: NodeJS.Signals): void {
+    this.#signal = signal;
     const hs = this.running;
     if (hs.length > 0) this.#send({ t: "kill", s: this.s, hs, signal });
   }
@@ -253,8 +314,9 @@ export class Session {
   }
 
   /** A host came by another way, or is gone for good. */
-  route(message: { t: "joined"; h: string; epoch: string } | { t: "lost"; h: string; since: string }): void {
+  route(message: Extract<Message, { t: "joined" | "lost" }>): void {
     const c = this.#channels.get(message.h);
+    this.#events.moved?.(message.h, message.t === "lost" || (c !== undefined && c.epoch !== message.epoch));
     if (!c || c.done) return;
     if (message.t === "lost")
       return this.#finish(c, {
@@ -272,6 +334,7 @@ export class Session {
   }
 
   take(message: Message, payload: Buffer): void {
+    if (message.t === "piece") return this.#events.piece?.(message, payload);
     const c = "h" in message ? this.#channels.get(message.h) : undefined;
     if (!c || c.done) return;
     switch (message.t) {
@@ -322,12 +385,13 @@ export class Session {
   }
 
   #synced(c: Channel, known: boolean, o: number): void {
-    if (!known) this.#send({ t: "start", s: this.s, hs: [c.host], ...this.#what });
+    if (!known) this.#send({ t: "start", s: this.s, hs: [c.host], ...this.#command });
     else this.#credit(c, o);
     for (const piece of this.#broadcasting ? this.#cast : c.unacked)
       if (piece.o + piece.bytes.length > o)
         this.#send({ t: "in", s: this.s, hs: [c.host], o: piece.o }, piece.bytes);
     if (c.eof === "sent") this.#send({ t: "eof", s: this.s, hs: [c.host], o: c.sent });
+    if (this.#signal) this.#send({ t: "kill", s: this.s, hs: [c.host], signal: this.#signal });
   }
 
   #pump(c: Channel): void {
@@ -365,9 +429,20 @@ export class Session {
     c.queue = [];
     c.unacked = [];
     c.queued = 0;
-    this.#send({ t: "close", s: this.s, hs: [c.host] });
+    // What it holds for a reduction is still wanted.
+    if (!this.#command.hold || how.code !== 0) this.#send({ t: "close", s: this.s, hs: [c.host] });
     this.#events.exit(c.host, how);
     this.#events.drain?.();
+  }
+
+  /** Nothing of it is wanted any more, on these hosts. */
+  close(hosts: string[]): void {
+    this.#send({ t: "close", s: this.s, hs: hosts });
+  }
+
+  /** Sends what a reduction needs; see reduce.ts. */
+  send(message: Extract<DownMessage, { t: "reduce" | "pull" }>): void {
+    this.#send(message);
   }
 
   #send(message: DownMessage, payload?: Buffer): void {

@@ -96,26 +96,29 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
         reject(thrown);
       }
     };
-    const session: Session = client.session(rest, environmentForHosts(), args.stdin === true, {
-      output(host, fd, bytes) {
-        const o = outputs.get(host)!;
-        if (human) {
-          guarded(() => {
-            for (const line of wholeLines(o.bytes[fd], bytes)) writer.line(`${host}: ${line}`);
-            writer.flush();
-          });
-          return;
-        }
-        const left = OUTPUT_BYTES_MAX - o.size[fd];
-        if (left > 0) o.bytes[fd].push(Buffer.from(bytes.subarray(0, left)));
-        o.size[fd] += bytes.length;
+    const session: Session = client.session(
+      { argv: rest, env: environmentForHosts(), stdin: args.stdin === true },
+      {
+        output(host, fd, bytes) {
+          const o = outputs.get(host)!;
+          if (human) {
+            guarded(() => {
+              for (const line of wholeLines(o.bytes[fd], bytes)) writer.line(`${host}: ${line}`);
+              writer.flush();
+            });
+            return;
+          }
+          const left = OUTPUT_BYTES_MAX - o.size[fd];
+          if (left > 0) o.bytes[fd].push(Buffer.from(bytes.subarray(0, left)));
+          o.size[fd] += bytes.length;
+        },
+        exit(host, how) {
+          guarded(() => tell(host, how));
+          if (session.running.length === 0) resolve();
+        },
+        drain: () => room?.(),
       },
-      exit(host, how) {
-        guarded(() => tell(host, how));
-        if (session.running.length === 0) resolve();
-      },
-      drain: () => room?.(),
-    });
+    );
     for (const host of living) outputs.set(host, noOutput());
     session.start(living);
     if (living.length === 0) return resolve();

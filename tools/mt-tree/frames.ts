@@ -15,7 +15,6 @@ export interface Header {
 
 export function encodeFrame(header: Header, payload?: Uint8Array): Buffer {
   const head = Buffer.from(JSON.stringify(header));
-  if (head.length > 0xffff_ffff) throw new RangeError("header too long");
   const body = payload?.length ?? 0;
   const frame = Buffer.allocUnsafe(8 + head.length + body);
   frame.writeUInt32BE(4 + head.length + body, 0);
@@ -25,7 +24,8 @@ export function encodeFrame(header: Header, payload?: Uint8Array): Buffer {
   return frame;
 }
 
-export type FrameHandler = (header: Header & Record<string, unknown>, payload: Buffer) => void;
+/** `frame` is the whole of it, length and all: what can be sent on as it is. */
+export type FrameHandler = (header: Header & Record<string, unknown>, payload: Buffer, frame: Buffer) => void;
 
 /** Cuts what comes from a socket into frames. Throws on a length or a header that cannot be. */
 export class FrameReader {
@@ -51,7 +51,7 @@ export class FrameReader {
       const header = JSON.parse(frame.toString("utf8", 8, 8 + headLength));
       if (typeof header !== "object" || header === null || typeof header.t !== "string")
         throw new RangeError("a header without a type");
-      this.#handle(header, frame.subarray(8 + headLength));
+      this.#handle(header, frame.subarray(8 + headLength), frame);
     }
   }
 

@@ -1,75 +1,149 @@
 /**
- * One connection between two nodes, or between a client and the head: frames both ways, and a heartbeat
- * on a silent link, which alone finds a peer that is frozen or cut off.
+ * One connection between two nodes, or between a client and the head: frames both ways, and a heartbeat,
+ * which alone finds a peer that is frozen or cut off. The parent's end asks, the child's answers, so that
+ * an idle agent wakes as seldom as can be.
  */
-import type { Socket } from "node:net";
-import { encodeFrame, FrameReader } from "./frames.ts";
+import { encodeFrame, type FrameHandler, FrameReader } from "./frames.ts";
 import type { Message } from "./messages.ts";
+import type { Wire } from "./wire.ts";
 
-/** A silent link is asked after this long, and given up after three times as long. */
-export const HEARTBEAT_MS = Number(process.env.MT_HEARTBEAT_MS) || 1000;
+/** A peer that has said nothing for this long is given up. */
+export const SILENCE_MS = Number(process.env.MT_SILENCE_MS) || 2_000;
+/** How often a parent asks its children; one ticker for all links of a process. */
+const TICK_MS = SILENCE_MS / 2.5;
+/** Frames up to this size are put together, so that many small ones are one write. */
+const SMALL_BYTES = 16 * 1024;
+const WRITE_BYTES = 64 * 1024;
 
 export interface LinkEvents {
-  message(message: Message, payload: Buffer): void;
-  /** Once, whatever ended it. */
+  /** `frame` is the whole of it, as it can be sent on. */
+  message(message: Message, payload: Buffer, frame: Buffer): void;
+  /** Once, whatever ended it; not where we closed it ourselves. */
   close(why: string): void;
 }
 
+/** Whose task the heartbeat is: the parent asks, the child watches, between a client and the head nobody does. */
+export type Heartbeat = "asks" | "watches" | "none";
+
+const ticking = new Set<Link>();
+let ticker: NodeJS.Timeout | undefined;
+let lastTick = 0;
+
+function tick(): void {
+  const now = Date.now();
+  // A process that was itself stopped for a while has heard nothing, and it is not the peers' fault.
+  const slept = now - lastTick > TICK_MS + SILENCE_MS / 4;
+  lastTick = now;
+  for (const link of ticking) link.tick(now, slept);
+}
+
 export class Link {
-  readonly #socket: Socket;
+  readonly #wire: Wire;
+  readonly #events: LinkEvents;
+  readonly #heartbeat: Heartbeat;
   #heard = Date.now();
   #closed = false;
-  #timer: NodeJS.Timeout;
-  /** Last round trip, in ms. */
+  #queue: Buffer[] = [];
+  #queued = 0;
+  #scheduled = false;
+  /** Last round trip, in ms; known where this end asks. */
   rtt_ms: number | undefined;
 
-  constructor(socket: Socket, events: LinkEvents, heartbeat = true) {
-    this.#socket = socket;
-    socket.setNoDelay?.(true);
-    const reader = new FrameReader((header, payload) => {
+  constructor(wire: Wire, events: LinkEvents, heartbeat: Heartbeat) {
+    this.#wire = wire;
+    this.#events = events;
+    this.#heartbeat = heartbeat;
+    const handle: FrameHandler = (header, payload, frame) => {
+      if (this.#closed) return;
       const message = header as unknown as Message;
       if (message.t === "ping") this.send({ t: "pong", at: message.at });
       else if (message.t === "pong") this.rtt_ms = performance.now() - message.at;
-      else events.message(message, payload);
-    });
-    const end = (why: string) => {
-      if (this.#closed) return;
-      this.#closed = true;
-      clearInterval(this.#timer);
-      socket.destroy();
-      events.close(why);
+      else events.message(message, payload, frame);
     };
-    socket.on("data", (chunk: Buffer) => {
-      this.#heard = Date.now();
-      try {
-        reader.push(chunk);
-      } catch (thrown) {
-        end(`it sent what is no frame: ${(thrown as Error).message}`);
-      }
-    });
-    socket.on("error", (e) => end(e.message));
-    socket.on("end", () => end("it closed the connection"));
-    socket.on("close", () => end("the connection closed"));
-    let asked = Date.now();
-    this.#timer = setInterval(() => {
-      const now = Date.now();
-      // A node that was itself stopped for a while has heard nothing, and it is not the peer's fault.
-      const slept = now - asked > 2 * HEARTBEAT_MS;
-      asked = now;
-      if (slept) this.#heard = now;
-      const silent = now - this.#heard;
-      if (silent >= 3 * HEARTBEAT_MS) end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
-      else if (silent >= 0.9 * HEARTBEAT_MS) this.send({ t: "ping", at: performance.now() });
-    }, HEARTBEAT_MS);
-    if (!heartbeat) clearInterval(this.#timer);
+    const reader = new FrameReader(handle);
+    wire.listen(
+      (chunk) => {
+        this.#heard = Date.now();
+        try {
+          reader.push(chunk);
+        } catch (thrown) {
+          this.#end(`it sent what is no frame: ${(thrown as Error).message}`);
+        }
+      },
+      (why) => this.#end(why),
+    );
+    if (heartbeat === "none") return;
+    ticking.add(this);
+    if (!ticker) {
+      lastTick = Date.now();
+      ticker = setInterval(tick, TICK_MS);
+    }
+  }
+
+  /** Called by the ticker. */
+  tick(now: number, slept: boolean): void {
+    if (slept) this.#heard = now;
+    const silent = now - this.#heard;
+    if (silent >= SILENCE_MS) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
+    else if (this.#heartbeat === "asks") this.send({ t: "ping", at: performance.now() });
   }
 
   /** Queues a frame. What is under way is bounded by the windows of the sessions, not here. */
   send(message: Message, payload?: Uint8Array): void {
-    if (!this.#closed) this.#socket.write(encodeFrame(message, payload));
+    this.forward(encodeFrame(message, payload));
   }
 
+  /** Queues a frame as it came from another link. */
+  forward(frame: Buffer): void {
+    if (this.#closed) return;
+    this.#queue.push(frame);
+    this.#queued += frame.length;
+    if (this.#queued >= WRITE_BYTES) this.#flush();
+    else if (!this.#scheduled) {
+      this.#scheduled = true;
+      setImmediate(() => {
+        this.#scheduled = false;
+        this.#flush();
+      });
+    }
+  }
+
+  #flush(): void {
+    if (this.#queue.length === 0 || this.#closed) return;
+    const frames = this.#queue;
+    this.#queue = [];
+    this.#queued = 0;
+    let small: Buffer[] = [];
+    const write = () => {
+      if (small.length > 0) this.#wire.write(small.length === 1 ? small[0]! : Buffer.concat(small));
+      small = [];
+    };
+    for (const frame of frames)
+      if (frame.length <= SMALL_BYTES) small.push(frame);
+      else {
+        write();
+        this.#wire.write(frame);
+      }
+    write();
+  }
+
+  /** Ends it, as though the peer had. */
+  #end(why: string): void {
+    if (this.#closed) return;
+    this.close();
+    this.#events.close(why);
+  }
+
+  /** Sends what is queued, then ends it; `close` of the events is not called. */
   close(): void {
-    this.#socket.destroy();
+    if (this.#closed) return;
+    this.#flush();
+    this.#closed = true;
+    ticking.delete(this);
+    if (ticking.size === 0) {
+      clearInterval(ticker);
+      ticker = undefined;
+    }
+    this.#wire.close();
   }
 }

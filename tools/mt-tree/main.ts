@@ -11,5 +11,5 @@ await start(spec, {
   map: async () => (await import("./map.ts")).map,
   exec: async () => (await import("./exec.ts")).exec,
   status: async () => (await import("./status.ts")).status,
-  agent: async () => (await import("./node.ts")).agent,
+  agent: async () => (await import("./agent.ts")).agent,
 });

@@ -89,11 +89,14 @@ class MapRun {
     this.#invocation = invocation;
     this.#status = new Map(status.map((h) => [h.host, h]));
     this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
-    this.#session = client.session(invocation.rest, environmentForHosts(), true, {
-      output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
-      exit: (host, how) => this.#guard(() => this.#exit(host, how)),
-      drain: () => this.#room?.(),
-    });
+    this.#session = client.session(
+      { argv: invocation.rest, env: environmentForHosts(), stdin: true },
+      {
+        output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
+        exit: (host, how) => this.#guard(() => this.#exit(host, how)),
+        drain: () => this.#room?.(),
+      },
+    );
   }
 
   async run(): Promise<number> {

@@ -1,12 +1,12 @@
 /**
- * What travels on the links of the tree. Down: to hosts, routed by `h` or `hs`. Up: from a host to the
+ * What travels on the links of the tree. Down: to hosts, routed by `hs`. Up: from a host `h` to the
  * client of a session `s`. A session on a host is a pair of numbered byte streams, end to end between the
  * client and the agent: the nodes between only route, so that any of them may die.
  */
 import type { MtError } from "../../shared/errors.ts";
 
 /** Raised when links cannot talk to each other any more. */
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 /** Bytes of a stream that may be under way unacknowledged: what a slow host can hold back. */
 export const WINDOW_BYTES = 512 * 1024;
 
@@ -16,33 +16,72 @@ export interface Presence {
   epoch: string;
   join: number;
   parent: string;
+  release: string;
+}
+
+/** Of a host, what changes. */
+export interface Vitals {
+  /** Load over a minute, memory that is free for use, seconds since the agent started. */
+  load: number;
+  mem_available_mib: number;
+  up_s: number;
+  /** Memory that the agent itself has resident. */
+  rss_mib: number;
+  /** Commands that run on the host for clients of the tree. */
+  sessions: number;
 }
 
 export type LinkMessage =
   | { t: "hello"; protocol: number; release: string; presences: Presence[] }
   | { t: "welcome"; name: string }
   | { t: "refused"; error: MtError }
-  | { t: "routes"; add: Presence[]; gone: Presence[] }
+  /** `ended`: hosts whose own link to us ended; the others in `gone` stood below those and may come elsewhere. */
+  | { t: "routes"; add: Presence[]; gone: Presence[]; ended: string[] }
   | { t: "ping"; at: number }
   | { t: "pong"; at: number };
 
+/** What a client wants run. */
+export interface Command {
+  argv: string[];
+  env: Record<string, string>;
+  cwd?: string;
+  stdin: boolean;
+  /** Its stdout stays on the host until it is reduced (reduce.ts). */
+  hold?: boolean;
+}
+
+/** A reduction: a host, and those whose outputs it takes in. */
+export interface ReducePlan {
+  h: string;
+  /** Whether the host's own output is part of it. */
+  own: boolean;
+  kids: ReducePlan[];
+}
+
 /** From a client down to agents. `o` is the offset of the payload's first byte in the stream. */
 export type DownMessage =
-  | {
-      t: "start";
-      s: string;
-      hs: string[];
-      argv: string[];
-      env: Record<string, string>;
-      cwd?: string;
-      stdin: boolean;
-    }
+  | ({ t: "start"; s: string; hs: string[] } & Command)
   | { t: "in"; s: string; hs: string[]; o: number }
   | { t: "eof"; s: string; hs: string[]; o: number }
   | { t: "ack"; s: string; hs: string[]; o: number }
   | { t: "sync"; s: string; hs: string[]; o: number }
   | { t: "kill"; s: string; hs: string[]; signal: NodeJS.Signals }
-  | { t: "close"; s: string; hs: string[] };
+  | { t: "close"; s: string; hs: string[] }
+  /** To a host that came back: the sessions that its clients still know. All others end. */
+  | { t: "alive"; hs: string[]; sessions: string[] }
+  | { t: "probe"; s: string; hs: string[] }
+  /** Begins a reduction of what session `s` holds; a later generation `g` takes the place of an earlier. */
+  | {
+      t: "reduce";
+      s: string;
+      hs: string[];
+      g: number;
+      argv: string[];
+      env: Record<string, string>;
+      plan: ReducePlan;
+    }
+  /** Asks for what a reduction put out, from `o` on; answered to `to`, a host, or the client where it is "". */
+  | { t: "pull"; s: string; hs: string[]; g: number; o: number; to: string };
 
 /** From an agent up to the client. */
 export type UpMessage =
@@ -51,14 +90,16 @@ export type UpMessage =
   | { t: "credit"; s: string; h: string; o: number }
   | { t: "exit"; s: string; h: string; o: number; code?: number; signal?: string; error?: MtError }
   /** The answer to `sync`: how far stdin has come here; `known: false` where the command never started. */
-  | { t: "synced"; s: string; h: string; known: boolean; o: number };
+  | { t: "synced"; s: string; h: string; known: boolean; o: number }
+  | { t: "vitals"; s: string; h: string; vitals: Vitals; links: Record<string, number> }
+  | { t: "piece"; s: string; h: string; g: number; o: number; to: string; last: boolean; error?: MtError };
 
 /** Between a client and the head. */
 export type HeadMessage =
   | { t: "list" }
   | { t: "expect"; hosts: { name: string; addr: string; port: number }[] }
   | { t: "listed"; hosts: HostStatus[] }
-  | { t: "joined"; h: string; epoch: string }
+  | { t: "joined"; h: string; epoch: string; parent: string }
   | { t: "lost"; h: string; since: string };
 
 export interface HostStatus {
@@ -67,13 +108,28 @@ export interface HostStatus {
   present: boolean;
   /** Since when it is there, or missing (UTC, RFC 3339). */
   since: string;
+  epoch?: string;
+  release?: string;
   parent?: string;
   depth?: number;
+  /** Of the link to its parent, where that is the head. */
   rtt_ms?: number;
 }
 
 export type Message = LinkMessage | DownMessage | UpMessage | HeadMessage;
-const DOWN = new Set(["start", "in", "eof", "ack", "sync", "kill", "close"]);
-const UP = new Set(["started", "out", "credit", "exit", "synced"]);
+const DOWN = new Set([
+  "start",
+  "in",
+  "eof",
+  "ack",
+  "sync",
+  "kill",
+  "close",
+  "alive",
+  "probe",
+  "reduce",
+  "pull",
+]);
+const UP = new Set(["started", "out", "credit", "exit", "synced", "vitals", "piece"]);
 export const isDown = (m: Message): m is DownMessage => DOWN.has(m.t);
 export const isUp = (m: Message): m is UpMessage => UP.has(m.t);

@@ -3,24 +3,26 @@
  * agent of a host. It routes by host name, joins its nearest living ancestor, and runs what is for itself.
  */
 import { randomBytes } from "node:crypto";
-import { chmodSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer as createUnixServer, type Socket } from "node:net";
-import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from "node:tls";
-import type { Invocation } from "../../shared/cli/start.ts";
-import { EXIT } from "../../shared/errors.ts";
+import { loadavg } from "node:os";
+import type { MtError } from "../../shared/errors.ts";
+import { availableMib } from "../../shared/memory.ts";
 import { VERSION } from "../../shared/version.ts";
-import { dnsName, type Identity } from "./authority.ts";
+import type { Identity } from "./authority.ts";
+import type { Launch } from "./command.ts";
 import { Link } from "./link.ts";
 import {
   type DownMessage,
   type HostStatus,
   isDown,
   isUp,
+  type Message,
   PROTOCOL,
   type Presence,
   type UpMessage,
+  type Vitals,
 } from "./messages.ts";
 import { Sessions } from "./sessions.ts";
+import type { Transport, Wire } from "./wire.ts";
 
 export interface Place {
   name: string;
@@ -39,37 +41,59 @@ export interface NodeConfig {
   hosts?: Place[];
 }
 
-/** How long a host that is gone may take to come back by another way before its work counts as lost. */
-export const REJOIN_MS = Number(process.env.MT_REJOIN_MS) || 3_000;
+/** How long a host may take to come back by another way, where a node above it died, before its work is lost. */
+export const REJOIN_MS = Number(process.env.MT_REJOIN_MS) || 2_500;
+/** The same where its own link ended: only its own death does that, or a network that is cut. */
+const ENDED_MS = Math.min(700, REJOIN_MS);
 /** How long an agent that finds nobody goes on trying; its commands end sooner. */
 const ORPHAN_END_MS = 60_000;
 const ORPHAN_KILL_MS = 10_000;
 const DIAL_MS = 2_000;
 /** At the start all nodes start at once: the nearest ancestor gets this long to be there. */
 const FIRST_DIAL_MS = 1_500;
+/** How often one that had to join a further ancestor looks whether a nearer is back. */
+const NEARER_MS = 10_000;
 
 interface Route {
   presence: Presence;
   link: Link;
 }
 
+/** A link to a parent, and how it will have ended. */
+interface Joined {
+  link: Link;
+  /** The ancestor's place among ours. */
+  at: number;
+  lost: Promise<{ silent: boolean }>;
+}
+
 export class TreeNode {
   readonly #config: NodeConfig;
+  readonly #transport: Transport;
   readonly #epoch = randomBytes(8).toString("hex");
   readonly #routes = new Map<string, Route>();
   readonly #sessions: Sessions;
   readonly #clients = new Map<string, { link: Link; hosts: Set<string> }>();
   readonly #clientLinks = new Set<Link>();
-  /** The head's: since when a host is there or missing. */
+  /** The head's: since when a host is there, or is to be; and since when it is missing. */
   readonly #since = new Map<string, string>();
+  readonly #missing = new Map<string, string>();
+  /** Those that did not come by another way in time. */
+  readonly #lost = new Set<string>();
   readonly #lostTimers = new Map<string, NodeJS.Timeout>();
+  readonly #began = Date.now();
   #parent: Link | undefined;
   #joins = 0;
 
-  constructor(config: NodeConfig) {
+  constructor(config: NodeConfig, transport: Transport, launch: Launch) {
     this.#config = config;
-    this.#sessions = new Sessions(config.self.name, this.#epoch, (message, payload) =>
-      this.#up(message, payload),
+    this.#transport = transport;
+    this.#sessions = new Sessions(
+      config.self.name,
+      this.#epoch,
+      launch,
+      (message, payload) => this.#up(message, payload),
+      (message, payload) => this.#down(message, payload),
     );
     for (const h of config.hosts ?? []) this.#since.set(h.name, new Date().toISOString());
   }
@@ -78,63 +102,55 @@ export class TreeNode {
     return this.#config.ancestors.length === 0;
   }
 
-  /** Listens, and joins; goes on until the process ends. */
+  /** Takes children, and joins; returns when it has found nobody to join for long. */
   async run(): Promise<void> {
-    await this.#listen();
-    if (this.#config.socket) await this.#listenForClients(this.#config.socket);
+    await this.#transport.listen(this.#config.self, (wire, name) => this.#accept(wire, name));
     if (!this.#isHead) await this.#stayJoined();
     else await new Promise(() => {});
   }
 
   // ---- links to children ----
 
-  async #listen(): Promise<void> {
-    const { ca, cert, key } = this.#config.identity;
-    const server = createTlsServer(
-      { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" },
-      (socket) => this.#accept(socket),
-    );
-    server.on("tlsClientError", () => {});
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(this.#config.self.port, this.#config.self.addr, resolve);
-    });
-  }
-
-  #accept(socket: TLSSocket): void {
-    const name = socket.getPeerCertificate()?.subject?.CN as unknown as string | undefined;
+  #accept(wire: Wire, name: string): void {
     let joined = false;
-    const link: Link = new Link(socket, {
-      message: (message, payload) => {
-        if (!joined) {
-          if (message.t !== "hello" || message.presences[0]?.host !== name) return link.close();
-          if (message.protocol !== PROTOCOL) {
-            link.send({
-              t: "refused",
-              error: {
-                code: "data",
-                message: `Cannot join ${this.#config.self.name}: agent of release ${message.release}, this one is ${VERSION}`,
-              },
-            });
+    const link: Link = new Link(
+      wire,
+      {
+        message: (message, payload, frame) => {
+          if (!joined) {
+            const refused = this.#refuses(message, name);
+            if (refused === "stranger") return link.close();
+            if (refused) return link.send({ t: "refused", error: refused });
+            joined = true;
+            link.send({ t: "welcome", name: this.#config.self.name });
+            if (message.t === "hello") this.#addRoutes(message.presences, link);
             return;
           }
-          joined = true;
-          link.send({ t: "welcome", name: this.#config.self.name });
-          this.#addRoutes(message.presences, link);
-          return;
-        }
-        if (message.t === "routes") {
-          this.#dropRoutes(message.gone, link);
-          this.#addRoutes(message.add, link);
-        } else if (isUp(message)) this.#up(message, payload);
+          if (message.t === "routes") {
+            this.#dropRoutes(message.gone, new Set(message.ended), link);
+            this.#addRoutes(message.add, link);
+          } else if (isUp(message)) this.#up(message, payload, frame);
+        },
+        close: () => {
+          const gone = [...this.#routes.values()].filter((r) => r.link === link).map((r) => r.presence);
+          this.#dropRoutes(gone, new Set([name]), link);
+        },
       },
-      close: () => {
-        const gone = [...this.#routes.values()].filter((r) => r.link === link).map((r) => r.presence);
-        this.#dropRoutes(gone, link);
-      },
-    });
+      "asks",
+    );
     // Somebody with a certificate who says nothing is nobody.
     setTimeout(() => !joined && link.close(), 5_000).unref();
+  }
+
+  /** Why what a new child says first is not good enough. */
+  #refuses(message: Message, name: string): MtError | "stranger" | undefined {
+    if (message.t !== "hello" || !Array.isArray(message.presences)) return "stranger";
+    if (message.protocol !== PROTOCOL)
+      return {
+        code: "data",
+        message: `Cannot join ${this.#config.self.name}: agent of release ${message.release}, this one is ${VERSION}`,
+      };
+    return message.presences[0]?.host === name ? undefined : "stranger";
   }
 
   #addRoutes(presences: Presence[], link: Link): void {
@@ -147,10 +163,10 @@ export class TreeNode {
       add.push(p);
       if (this.#isHead) this.#joined(p, known);
     }
-    if (add.length > 0) this.#parent?.send({ t: "routes", add, gone: [] });
+    if (add.length > 0) this.#parent?.send({ t: "routes", add, gone: [], ended: [] });
   }
 
-  #dropRoutes(presences: Presence[], link: Link): void {
+  #dropRoutes(presences: Presence[], ended: ReadonlySet<string>, link: Link): void {
     const gone: Presence[] = [];
     for (const p of presences) {
       const route = this.#routes.get(p.host);
@@ -158,88 +174,115 @@ export class TreeNode {
         continue;
       this.#routes.delete(p.host);
       gone.push(p);
-      if (this.#isHead) this.#gone(p);
+      if (this.#isHead) this.#gone(p, ended.has(p.host) ? ENDED_MS : REJOIN_MS);
     }
-    if (gone.length > 0) this.#parent?.send({ t: "routes", add: [], gone });
+    if (gone.length > 0)
+      this.#parent?.send({
+        t: "routes",
+        add: [],
+        gone,
+        ended: gone.flatMap((p) => (ended.has(p.host) ? [p.host] : [])),
+      });
   }
 
   // ---- the link to the parent ----
 
   async #stayJoined(): Promise<void> {
     const began = Date.now();
+    const ancestors = this.#config.ancestors.length;
     let orphanedAt = Date.now();
+    let first = 0;
     for (;;) {
-      let joined: { lost: Promise<void> } | undefined;
-      for (const [i, ancestor] of this.#config.ancestors.entries()) {
-        do joined = await this.#join(ancestor);
-        while (!joined && i === 0 && Date.now() - began < FIRST_DIAL_MS && (await pause(50)));
-        if (joined) break;
+      let joined: Joined | undefined;
+      for (let i = 0; i < ancestors && !joined; i++) {
+        const at = (first + i) % ancestors;
+        do joined = await this.#join(at);
+        while (!joined && at === 0 && Date.now() - began < FIRST_DIAL_MS && (await pause(50)));
       }
       if (joined) {
-        await joined.lost;
+        const last = await this.#whileJoined(joined);
+        // One that is frozen takes connections and says nothing: the others are asked before it.
+        first = last.silent ? last.at + 1 : 0;
         orphanedAt = Date.now();
         continue;
       }
+      first = 0;
       if (Date.now() - orphanedAt > ORPHAN_KILL_MS) this.#sessions.endAll();
       if (Date.now() - orphanedAt > ORPHAN_END_MS) return;
       await pause(250);
     }
   }
 
-  /** Joins an ancestor; gives a promise that resolves when the link is lost, or nothing where nobody is there. */
-  #join(ancestor: Place): Promise<{ lost: Promise<void> } | undefined> {
+  /** Until the link is lost; meanwhile goes to a nearer ancestor where one is back, the new link before the old ends. */
+  async #whileJoined(joined: Joined): Promise<{ at: number; silent: boolean }> {
+    for (;;) {
+      const { at, link } = joined;
+      if (at === 0) return { at, ...(await joined.lost) };
+      const lost = await Promise.race([joined.lost, pause(NEARER_MS)]);
+      if (lost !== true) return { at, ...lost };
+      for (let nearer = 0; nearer < at; nearer++) {
+        const better = await this.#join(nearer);
+        if (!better) continue;
+        link.close();
+        joined = better;
+        break;
+      }
+    }
+  }
+
+  /** Joins an ancestor, by its place among ours; gives nothing where nobody is there. */
+  async #join(at: number): Promise<Joined | undefined> {
+    const ancestor = this.#config.ancestors[at]!;
+    const wire = await this.#transport.dial(ancestor, DIAL_MS);
+    if (!wire) return undefined;
     return new Promise((resolve) => {
-      const { ca, cert, key } = this.#config.identity;
-      let done = false;
-      let onLost: () => void = () => {};
-      const lost = new Promise<void>((r) => {
+      let onLost: (how: { silent: boolean }) => void = () => {};
+      const lost = new Promise<{ silent: boolean }>((r) => {
         onLost = r;
       });
-      const socket = connectTls({
-        host: ancestor.addr,
-        port: ancestor.port,
-        ca,
-        cert,
-        key,
-        servername: dnsName(ancestor.name),
-        minVersion: "TLSv1.3",
-      });
-      const link: Link = new Link(socket, {
-        message: (message, payload) => {
-          if (message.t === "welcome") {
-            clearTimeout(late);
-            done = true;
-            this.#parent = link;
-            resolve({ lost });
-            // What came to us meanwhile, between hello and welcome, is told again: it costs little.
-            link.send({ t: "routes", add: [...this.#routes.values()].map((r) => r.presence), gone: [] });
-          } else if (message.t === "refused") {
-            process.stderr.write(`mt-tree: ${message.error.message}\n`);
-            link.close();
-          } else if (isDown(message)) this.#down(message, payload);
+      const link: Link = new Link(
+        wire,
+        {
+          message: (message, payload, frame) => {
+            if (message.t === "welcome") {
+              clearTimeout(late);
+              this.#parent = link;
+              resolve({ link, at, lost });
+              // What came to us meanwhile, between hello and welcome, is told again: it costs little.
+              const add = [...this.#routes.values()].map((r) => r.presence);
+              if (add.length > 0) link.send({ t: "routes", add, gone: [], ended: [] });
+            } else if (message.t === "refused") {
+              process.stderr.write(`mt-tree: ${message.error.message}\n`);
+              give();
+            } else if (isDown(message)) this.#down(message, payload, frame);
+          },
+          close: (why) => {
+            if (this.#parent === link) this.#parent = undefined;
+            give();
+            onLost({ silent: why.startsWith("it was silent") });
+          },
         },
-        close: () => {
-          clearTimeout(late);
-          if (this.#parent === link) this.#parent = undefined;
-          if (!done) resolve(undefined);
-          onLost();
-        },
-      });
-      const late = setTimeout(() => link.close(), DIAL_MS);
-      socket.once("secureConnect", () => {
-        this.#joins++;
-        const self: Presence = {
-          host: this.#config.self.name,
-          epoch: this.#epoch,
-          join: this.#joins,
-          parent: ancestor.name,
-        };
-        link.send({
-          t: "hello",
-          protocol: PROTOCOL,
-          release: VERSION,
-          presences: [self, ...[...this.#routes.values()].map((r) => r.presence)],
-        });
+        "watches",
+      );
+      const give = () => {
+        clearTimeout(late);
+        resolve(undefined);
+        if (this.#parent !== link) link.close();
+      };
+      const late = setTimeout(give, DIAL_MS);
+      this.#joins++;
+      const self: Presence = {
+        host: this.#config.self.name,
+        epoch: this.#epoch,
+        join: this.#joins,
+        parent: ancestor.name,
+        release: VERSION,
+      };
+      link.send({
+        t: "hello",
+        protocol: PROTOCOL,
+        release: VERSION,
+        presences: [self, ...[...this.#routes.values()].map((r) => r.presence)],
       });
     });
   }
@@ -247,16 +290,13 @@ export class TreeNode {
   // ---- routing ----
 
   /** Towards the hosts: split by the link that leads to each; what is for this host stays. */
-  #down(message: DownMessage, payload: Buffer): void {
-    const first = message.hs[0];
-    if (message.hs.length === 1 && first !== this.#config.self.name) {
-      if (first !== undefined) this.#routes.get(first)?.link.send(message, payload);
-      return;
-    }
+  #down(message: DownMessage, payload: Buffer, frame?: Buffer): void {
+    const { name } = this.#config.self;
     const byLink = new Map<Link, string[]>();
+    let here = false;
     for (const h of message.hs) {
-      if (h === this.#config.self.name) {
-        this.#sessions.handle(message, payload);
+      if (h === name) {
+        here = true;
         continue;
       }
       const link = this.#routes.get(h)?.link;
@@ -265,35 +305,54 @@ export class TreeNode {
       if (hs) hs.push(h);
       else byLink.set(link, [h]);
     }
-    for (const [link, hs] of byLink) link.send({ ...message, hs }, payload);
+    for (const [link, hs] of byLink)
+      if (frame && hs.length === message.hs.length) link.forward(frame);
+      else link.send({ ...message, hs }, payload);
+    if (!here) return;
+    if (message.t === "probe")
+      this.#up({ t: "vitals", s: message.s, h: name, vitals: this.#vitals(), links: this.#roundTrips() });
+    else this.#sessions.handle(message, payload);
   }
 
   /** Towards the client. Without a way up it is dropped: it is numbered, and asked for again by `sync`. */
-  #up(message: UpMessage, payload?: Uint8Array): void {
-    if (this.#isHead) this.#clients.get(message.s)?.link.send(message, payload);
-    else this.#parent?.send(message, payload);
+  #up(message: UpMessage, payload?: Buffer, frame?: Buffer): void {
+    if (message.t === "piece" && message.to === this.#config.self.name)
+      return this.#sessions.piece(message, payload ?? EMPTY);
+    const link = this.#isHead ? this.#clients.get(message.s)?.link : this.#parent;
+    if (frame) link?.forward(frame);
+    else link?.send(message, payload);
+  }
+
+  #vitals(): Vitals {
+    return {
+      load: loadavg()[0]!,
+      mem_available_mib: availableMib(),
+      up_s: Math.round((Date.now() - this.#began) / 1000),
+      rss_mib: Math.round(process.memoryUsage.rss() / 2 ** 20),
+      sessions: this.#sessions.size,
+    };
+  }
+
+  /** Of the links to our children, in ms. */
+  #roundTrips(): Record<string, number> {
+    const out: Record<string, number> = {};
+    for (const { presence, link } of this.#routes.values())
+      if (presence.parent === this.#config.self.name && link.rtt_ms !== undefined)
+        out[presence.host] = link.rtt_ms;
+    return out;
   }
 
   // ---- the head: clients, who is there, who is missing ----
 
-  async #listenForClients(path: string): Promise<void> {
-    rmSync(path, { force: true });
-    const server = createUnixServer((socket) => this.#client(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(path, resolve);
-    });
-    chmodSync(path, 0o600);
-  }
-
-  #client(socket: Socket): void {
+  /** Takes a client of the head. */
+  client(wire: Wire): void {
     const link: Link = new Link(
-      socket,
+      wire,
       {
-        message: (message, payload) => {
+        message: (message, payload, frame) => {
           if (message.t === "list") link.send({ t: "listed", hosts: this.#list() });
           else if (message.t === "expect") this.#expect(message.hosts);
-          else if (isDown(message)) this.#fromClient(link, message, payload);
+          else if (isDown(message)) this.#fromClient(link, message, payload, frame);
         },
         close: () => {
           this.#clientLinks.delete(link);
@@ -305,35 +364,46 @@ export class TreeNode {
           }
         },
       },
-      false,
+      "none",
     );
     this.#clientLinks.add(link);
   }
 
-  #fromClient(link: Link, message: DownMessage, payload: Buffer): void {
+  #fromClient(link: Link, message: DownMessage, payload: Buffer, frame: Buffer): void {
+    if (message.t === "alive") return;
     let client = this.#clients.get(message.s);
     if (!client) this.#clients.set(message.s, (client = { link, hosts: new Set() }));
     if (message.t === "start") for (const h of message.hs) client.hosts.add(h);
-    this.#down(message, payload);
+    this.#down(message, payload, frame);
     if (message.t === "close") for (const h of message.hs) client.hosts.delete(h);
   }
 
-  #joined(p: Presence, known: Presence | undefined): void {
+  #joined(p: Presence, _known: Presence | undefined): void {
     clearTimeout(this.#lostTimers.get(p.host));
     this.#lostTimers.delete(p.host);
-    if (!known) this.#since.set(p.host, new Date().toISOString());
-    for (const link of this.#clientLinks) link.send({ t: "joined", h: p.host, epoch: p.epoch });
+    // One that came by another way was there all the time.
+    if (this.#lost.delete(p.host) || p.join === 1) this.#since.set(p.host, new Date().toISOString());
+    this.#missing.delete(p.host);
+    // Its clients may have given it up meanwhile: nothing runs on that nobody waits for.
+    if (p.join > 1) {
+      const sessions = [...this.#clients].flatMap(([s, c]) => (c.hosts.has(p.host) ? [s] : []));
+      this.#down({ t: "alive", hs: [p.host], sessions }, EMPTY);
+    }
+    for (const link of this.#clientLinks)
+      link.send({ t: "joined", h: p.host, epoch: p.epoch, parent: p.parent });
   }
 
-  #gone(p: Presence): void {
+  #gone(p: Presence, grace_ms: number): void {
     const since = new Date().toISOString();
-    this.#since.set(p.host, since);
+    this.#missing.set(p.host, since);
     clearTimeout(this.#lostTimers.get(p.host));
     this.#lostTimers.set(
       p.host,
       setTimeout(() => {
+        this.#lostTimers.delete(p.host);
+        this.#lost.add(p.host);
         for (const link of this.#clientLinks) link.send({ t: "lost", h: p.host, since });
-      }, REJOIN_MS),
+      }, grace_ms),
     );
   }
 
@@ -343,26 +413,27 @@ export class TreeNode {
   }
 
   #list(): HostStatus[] {
-    const depth = (host: string): number => {
-      let n = 1;
-      for (
-        let parent = this.#routes.get(host)?.presence.parent;
-        parent && parent !== this.#config.self.name && n < 64;
-        n++
-      )
-        parent = this.#routes.get(parent)?.presence.parent;
+    const depths = new Map<string, number>([[this.#config.self.name, 0]]);
+    const depth = (host: string, left = 64): number => {
+      const known = depths.get(host);
+      if (known !== undefined) return known;
+      const parent = this.#routes.get(host)?.presence.parent;
+      const n = parent === undefined || left === 0 ? 1 : depth(parent, left - 1) + 1;
+      depths.set(host, n);
       return n;
     };
     return (this.#config.hosts ?? []).map((h) => {
       const route = this.#routes.get(h.name);
-      const since = this.#since.get(h.name) ?? "";
+      const since = (route ? undefined : this.#missing.get(h.name)) ?? this.#since.get(h.name) ?? "";
       if (!route) return { host: h.name, addr: h.addr, present: false, since };
-      const { parent } = route.presence;
+      const { parent, epoch, release } = route.presence;
       return {
         host: h.name,
         addr: h.addr,
         present: true,
         since,
+        epoch,
+        release,
         parent,
         depth: depth(h.name),
         rtt_ms: parent === this.#config.self.name ? route.link.rtt_ms : undefined,
@@ -378,19 +449,3 @@ export class TreeNode {
 
 const EMPTY = Buffer.alloc(0);
 const pause = (ms: number) => new Promise<true>((resolve) => setTimeout(() => resolve(true), ms));
-
-/** The hidden command: a node from its configuration file, until it is ended. */
-export async function agent({ args, signal }: Invocation): Promise<number> {
-  const path = String(args.config);
-  const config = JSON.parse(readFileSync(path, "utf8")) as NodeConfig;
-  const pidFile = path.replace(/\.json$/, ".pid");
-  writeFileSync(pidFile, String(process.pid), { mode: 0o600 });
-  const ended = new Promise<void>((resolve) =>
-    signal.addEventListener("abort", () => resolve(), { once: true }),
-  );
-  const node = new TreeNode(config);
-  await Promise.race([node.run(), ended]);
-  node.endSessions();
-  rmSync(pidFile, { force: true });
-  return EXIT.ok;
-}

@@ -1,0 +1,162 @@
+/**
+ * A command as a session runs it: a process in a group of its own. What is left of one whose agent was
+ * killed is ended by the next agent, which finds its group in a file.
+ */
+import { spawn } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type MtError, mtError } from "../../shared/errors.ts";
+import { startTime } from "../../shared/lock.ts";
+import { cleanEnv, toolCommand } from "../../shared/process.ts";
+import type { Command } from "./messages.ts";
+
+export interface CommandEnd {
+  code?: number;
+  signal?: string;
+  error?: MtError;
+}
+
+export interface CommandEvents {
+  output(fd: 1 | 2, bytes: Buffer): void;
+  /** Whether what it puts out still has to wait: then its end waits too. */
+  heldBack(): boolean;
+  end(how: CommandEnd): void;
+}
+
+export interface Running {
+  /** `taken` is called when the command has the bytes, or will never have them. */
+  write(bytes: Buffer, taken: () => void): void;
+  endInput(): void;
+  pause(): void;
+  resume(): void;
+  /** To its whole process group. */
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** Starts a command; an error is told to `end`, never thrown. */
+export type Launch = (command: Command, events: CommandEvents) => Running | undefined;
+
+/** After a command has ended, how long what it left behind may still hold its output open. */
+const OUTPUT_GRACE_MS = 500;
+
+/** @param groupsDir where the groups of running commands are written down: a file a group, its pid and start time */
+export function launcher(groupsDir?: string): Launch {
+  if (groupsDir) mkdirSync(groupsDir, { recursive: true, mode: 0o700 });
+  // Once: copying the environment for every command is most of what starting one costs here.
+  const base = cleanEnv();
+  return (command, events) => {
+    const { argv, env, cwd, stdin } = command;
+    const [first = "", ...rest] = argv;
+    // Our own tools are those of this agent's release, wherever PATH points.
+    const words = /^mt-[a-z]+$/.test(first) ? [...toolCommand(first), ...rest] : argv;
+    let over = false;
+    const end = (how: CommandEnd) => {
+      if (over) return;
+      over = true;
+      if (mark) rmSync(mark, { force: true });
+      events.end(how);
+    };
+    let mark: string | undefined;
+    let child: ReturnType<typeof spawn>;
+    try {
+      child = spawn(words[0]!, words.slice(1), {
+        cwd: cwd ?? "/",
+        env: { ...base, ...env },
+        stdio: [stdin ? "pipe" : "ignore", "pipe", "pipe"],
+        detached: true,
+      });
+    } catch (thrown) {
+      end({ error: cannotRun(first, cwd, thrown as NodeJS.ErrnoException) });
+      return undefined;
+    }
+    const { pid } = child;
+    if (pid !== undefined && groupsDir) {
+      mark = join(groupsDir, String(pid));
+      writeFileSync(mark, String(startTime(pid)), { mode: 0o600 });
+    }
+    child.on("error", (e: NodeJS.ErrnoException) => {
+      if (pid === undefined) end({ error: cannotRun(first, cwd, e) });
+    });
+    child.stdin?.on("error", () => {
+      // It closed its stdin: what still comes for it is taken and thrown away.
+    });
+    for (const [stream, fd] of [
+      [child.stdout, 1],
+      [child.stderr, 2],
+    ] as const)
+      stream?.on("data", (bytes: Buffer) => {
+        if (!over) events.output(fd, bytes);
+      });
+    child.on("exit", (code, signal) => {
+      const done = () => {
+        clearInterval(grace);
+        end({ code: code ?? undefined, signal: signal ?? undefined });
+      };
+      const grace = setInterval(() => {
+        // Held back is not held open: the client has to take what is there first.
+        if (!events.heldBack()) done();
+      }, OUTPUT_GRACE_MS);
+      child.on("close", done);
+    });
+    return {
+      write(bytes, taken) {
+        const input = child.stdin;
+        if (!input || input.destroyed || !input.writable) taken();
+        else input.write(bytes, () => taken());
+      },
+      endInput: () => child.stdin?.end(),
+      pause() {
+        child.stdout?.pause();
+        child.stderr?.pause();
+      },
+      resume() {
+        child.stdout?.resume();
+        child.stderr?.resume();
+      },
+      kill(signal) {
+        if (pid === undefined) return;
+        try {
+          process.kill(-pid, signal);
+        } catch {}
+      },
+    };
+  };
+}
+
+/** Ends the groups that an agent before this one left running: nobody hears from them any more. */
+export function endLeftGroups(groupsDir: string): void {
+  let files: string[];
+  try {
+    files = readdirSync(groupsDir);
+  } catch {
+    return;
+  }
+  for (const file of files) {
+    const path = join(groupsDir, file);
+    try {
+      const began = readFileSync(path, "utf8");
+      const pid = Number(file);
+      if (pid > 1 && String(startTime(pid)) === began) process.kill(-pid, "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+    rmSync(path, { force: true });
+  }
+}
+
+function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoException): MtError {
+  if (e.code === "ENOENT" && cwd !== undefined)
+    return mtError(
+      "unavailable",
+      `Cannot run ${file} in ${cwd}: one of them is not on this host`,
+      "install it there, or give its whole path; the directory must be there",
+    );
+  if (e.code === "ENOENT")
+    return mtError(
+      "unavailable",
+      `Cannot run ${file}: it is not on this host`,
+      "install it there, or give its whole path",
+    );
+  if (e.code === "EACCES") return mtError("permission", `Cannot run ${file}: it may not be executed`);
+  return mtError("failed", `Cannot run ${file}: ${e.message}`);
+}

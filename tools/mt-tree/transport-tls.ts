@@ -1,0 +1,51 @@
+/** Wires between hosts: TLS 1.3 on one port, both ends with a certificate of the tree's own authority. */
+import { connect, createServer, type TLSSocket } from "node:tls";
+import { dnsName, type Identity } from "./authority.ts";
+import type { Place } from "./node.ts";
+import { socketWire, type Transport, type Wire } from "./wire.ts";
+
+export function tlsTransport({ ca, cert, key }: Identity): Transport {
+  return {
+    async listen(self, accept) {
+      const server = createServer(
+        { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" },
+        (socket) => accept(socketWire(socket), peerName(socket)),
+      );
+      server.on("tlsClientError", () => {});
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        server.listen(self.port, self.addr, resolve);
+      });
+    },
+
+    dial(to: Place, timeout_ms: number): Promise<Wire | undefined> {
+      return new Promise((resolve) => {
+        const socket = connect({
+          host: to.addr,
+          port: to.port,
+          ca,
+          cert,
+          key,
+          servername: dnsName(to.name),
+          minVersion: "TLSv1.3",
+        });
+        const give = (wire: Wire | undefined) => {
+          clearTimeout(late);
+          socket.removeListener("error", nobody);
+          if (!wire) socket.on("error", () => {}).destroy();
+          resolve(wire);
+        };
+        const nobody = () => give(undefined);
+        const late = setTimeout(nobody, timeout_ms);
+        socket.once("error", nobody);
+        socket.once("secureConnect", () => give(socketWire(socket)));
+      });
+    },
+  };
+}
+
+/** The name in a peer's certificate; "" is nobody's. */
+function peerName(socket: TLSSocket): string {
+  const name: unknown = socket.getPeerCertificate()?.subject?.CN;
+  return typeof name === "string" ? name : "";
+}

@@ -1,0 +1,45 @@
+/**
+ * What a link runs over: bytes both ways between two nodes that know who the other is. TLS between hosts
+ * (transport-tls.ts), a unix socket between a client and the head, a process's stdio inside ssh; the benches
+ * and tests join thousands of nodes in one process over wires that are memory and a delay.
+ */
+import type { Duplex } from "node:stream";
+import type { Place } from "./node.ts";
+
+export interface Wire {
+  write(bytes: Uint8Array): void;
+  /** Sets who hears what comes, and, once, that it is over and why. */
+  listen(data: (chunk: Buffer) => void, close: (why: string) => void): void;
+  /** Ends it at once; what was written may be lost. */
+  close(): void;
+}
+
+/** How a node reaches others and is reached; every wire has been authenticated when it is handed over. */
+export interface Transport {
+  /** Takes wires to this place; `name` is who the other has proved to be. */
+  listen(self: Place, accept: (wire: Wire, name: string) => void): Promise<void>;
+  /** Gives nothing where nobody is there, or the other cannot prove to be `to`, within `timeout_ms`. */
+  dial(to: Place, timeout_ms: number): Promise<Wire | undefined>;
+}
+
+/** A socket as a wire. */
+export function socketWire(socket: Duplex & { setNoDelay?(on: boolean): void }): Wire {
+  socket.setNoDelay?.(true);
+  return {
+    write: (bytes) => void socket.write(bytes),
+    listen(data, close) {
+      let over = false;
+      const end = (why: string) => {
+        if (over) return;
+        over = true;
+        socket.destroy();
+        close(why);
+      };
+      socket.on("data", data);
+      socket.on("error", (e) => end(e.message));
+      socket.on("end", () => end("it closed the connection"));
+      socket.on("close", () => end("the connection closed"));
+    },
+    close: () => void socket.destroy(),
+  };
+}
