@@ -108,10 +108,11 @@ export const KINDS: {
   error: { schema: errorSchema, travel: "report", madeBy: "any", examples: reportExamples.error },
 };
 
-export const isKind = (kind: string): kind is Kind => Object.hasOwn(KINDS, kind);
+const kinds: ReadonlySet<string> = new Set(Object.keys(KINDS));
+export const isKind = (kind: string): kind is Kind => kinds.has(kind);
 
 /** How a line travels; an unknown kind with a `host` goes there and comes back, without one it is context. */
-export function travelOf(line: Line): Travel {
+export function travelOf(line: { kind: string; host?: unknown }): Travel {
   if (isKind(line.kind)) {
     const travel = KINDS[line.kind].travel;
     return travel === "host" && line.host === undefined ? "context" : travel;

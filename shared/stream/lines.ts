@@ -17,27 +17,30 @@ export interface RawLine {
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Cuts chunks into lines. One a stream. */
-export class LineSplitter {
+/** A block: the bytes of whole lines, newlines and all (the last of a stream may lack its own); or a line that is too long, cut. */
+export type Block = Buffer | RawLine;
+
+/** Cuts chunks into blocks of whole lines. One a stream. */
+export class BlockSplitter {
   /** Pieces of a line that has not ended yet. */
   #tail: Buffer[] = [];
   #tailBytes = 0;
   #overlong = 0;
 
   /** The lines that this chunk ends. */
-  push(chunk: Buffer): RawLine[] {
+  push(chunk: Buffer): Block[] {
     const last = chunk.lastIndexOf(10);
     if (last < 0) {
       this.#keep(chunk);
       return [];
     }
-    const whole = this.#join(chunk.subarray(0, last));
+    const whole = this.#join(chunk.subarray(0, last + 1));
     if (last + 1 < chunk.length) this.#keep(chunk.subarray(last + 1));
     return whole;
   }
 
   /** The last line where the stream ended without a newline. */
-  end(): RawLine[] {
+  end(): Block[] {
     return this.#tailBytes === 0 && this.#overlong === 0 ? [] : this.#join(Buffer.alloc(0));
   }
 
@@ -58,7 +61,7 @@ export class LineSplitter {
     this.#tailBytes += piece.length;
   }
 
-  #join(rest: Buffer): RawLine[] {
+  #join(rest: Buffer): Block[] {
     const overlong = this.#overlong;
     const tail = this.#tail;
     const tailBytes = this.#tailBytes;
@@ -72,10 +75,36 @@ export class LineSplitter {
         text: headOf(tail).toString(),
         bad: `${length} bytes, more than ${LINE_BYTES_MAX}`,
       };
-      return newline < 0 ? [head] : [head, ...decode(rest.subarray(newline + 1))];
+      return newline < 0 || newline + 1 === rest.length ? [head] : [head, rest.subarray(newline + 1)];
     }
-    return decode(tailBytes === 0 ? rest : Buffer.concat([...tail, rest], tailBytes + rest.length));
+    if (tailBytes === 0) return [rest];
+    // Only the line that was cut is copied.
+    const newline = rest.indexOf(10) + 1;
+    const cut = newline === 0 ? rest : rest.subarray(0, newline);
+    const joined = Buffer.concat([...tail, cut], tailBytes + cut.length);
+    return cut.length === rest.length ? [joined] : [joined, rest.subarray(newline)];
   }
+}
+
+/** Cuts chunks into lines. One a stream. */
+export class LineSplitter {
+  readonly #blocks = new BlockSplitter();
+
+  /** The lines that this chunk ends. */
+  push(chunk: Buffer): RawLine[] {
+    return this.#blocks.push(chunk).flatMap(linesOf);
+  }
+
+  /** The last line where the stream ended without a newline. */
+  end(): RawLine[] {
+    return this.#blocks.end().flatMap(linesOf);
+  }
+}
+
+/** The lines of a block. */
+export function linesOf(block: Block): RawLine[] {
+  if (!Buffer.isBuffer(block)) return [block];
+  return decode(block.at(-1) === 10 ? block.subarray(0, -1) : block);
 }
 
 function headOf(pieces: readonly Buffer[]): Buffer {

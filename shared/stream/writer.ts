@@ -6,6 +6,7 @@ import { writeSync } from "node:fs";
 import { MtFailure, mtError } from "../errors.ts";
 
 const BATCH_CHARACTERS = 64 * 1024;
+const LARGE_BYTES = 16 * 1024;
 
 /** Nobody reads stdout any more. */
 export class StdoutClosed extends Error {}
@@ -13,6 +14,8 @@ export class StdoutClosed extends Error {}
 export class LineWriter {
   readonly #fd: number;
   #batch: string[] = [];
+  /** Whole lines as bytes that come before what is in the batch. */
+  #bytes: Uint8Array[] = [];
   #size = 0;
 
   constructor(fd = 1) {
@@ -26,13 +29,39 @@ export class LineWriter {
     if (this.#size >= BATCH_CHARACTERS) this.flush();
   }
 
+  /** Queues lines as they are, newlines and all. The bytes must not change before they are written. */
+  lines(bytes: Uint8Array): void {
+    if (this.#batch.length > 0) this.#settle();
+    this.#bytes.push(bytes);
+    this.#size += bytes.length;
+    if (this.#size >= BATCH_CHARACTERS) this.flush();
+  }
+
+  #settle(): void {
+    this.#bytes.push(Buffer.from(`${this.#batch.join("\n")}\n`));
+    this.#batch = [];
+  }
+
   /** Writes what is queued. Throws StdoutClosed where the reader has gone, MtFailure where the disk is full. */
   flush(): void {
-    if (this.#batch.length === 0) return;
-    const bytes = Buffer.from(`${this.#batch.join("\n")}\n`);
-    this.#batch = [];
+    if (this.#batch.length > 0) this.#settle();
+    const pieces = this.#bytes;
+    if (pieces.length === 0) return;
+    this.#bytes = [];
     this.#size = 0;
-    writeAll(this.#fd, bytes);
+    // Small pieces are put together; a large one is not worth a copy.
+    let small: Uint8Array[] = [];
+    const write = () => {
+      if (small.length > 0) writeAll(this.#fd, small.length === 1 ? small[0]! : Buffer.concat(small));
+      small = [];
+    };
+    for (const piece of pieces)
+      if (piece.length < LARGE_BYTES) small.push(piece);
+      else {
+        write();
+        writeAll(this.#fd, piece);
+      }
+    write();
   }
 }
 

@@ -36,7 +36,7 @@ export class Accounts {
   readonly #ranges = new Map<string, Set<string>>();
 
   /** A record went out to the host. */
-  sent(line: Line, text: string): void {
+  sent(line: Pick<Line, "kind" | "id">, text: string): void {
     const key = keyOf(line.kind, line.id);
     this.#open.set(key, { text, kind: line.kind });
     const at = bracket(line.id);
@@ -48,12 +48,17 @@ export class Accounts {
     else this.#ranges.set(family, new Set([key]));
   }
 
-  /** A record came back, whole or as a part of a range. */
-  came(line: Line): void {
-    if (this.#open.delete(keyOf(line.kind, line.id))) return;
-    if (this.#ranges.size === 0) return;
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** A record came back, whole or as a part of a range; false where it is none of those that are open. */
+  came(line: Pick<Line, "kind" | "id">): boolean {
+    if (this.#open.delete(keyOf(line.kind, line.id))) return true;
+    if (this.#ranges.size === 0) return false;
     const part = parseRange(line.id);
-    if (part.isErr()) return;
+    if (part.isErr()) return false;
+    let settled = false;
     const at = bracket(line.id);
     // `g7` may be of `g[0-9]`: its own number is what follows the letters of the family.
     const prefixes = at >= 0 ? [line.id.slice(0, at)] : prefixesOf(line.id);
@@ -61,16 +66,23 @@ export class Accounts {
       for (const key of this.#ranges.get(keyOf(line.kind, prefix)) ?? []) {
         const entry = this.#open.get(key);
         if (!entry) this.#ranges.get(keyOf(line.kind, prefix))?.delete(key);
-        else this.#settle(key, entry, part.value, line.id);
+        else if (this.#settle(key, entry, part.value, line.id)) settled = true;
       }
+    return settled;
   }
 
-  #settle(key: string, entry: Entry, part: Range, partId: string): void {
+  #settle(key: string, entry: Entry, part: Range, partId: string): boolean {
     const range = (entry.range ??= parseRange(JSON.parse(entry.text).id)._unsafeUnwrap());
     let gaps = (entry.gaps ??= [{ from: 0, to: rangeCount(range) - 1 }]);
-    for (const span of spansOf(part, partId, range)) gaps = subtract(gaps, positions(range, span));
+    let settled = false;
+    for (const span of spansOf(part, partId, range)) {
+      const taken = positions(range, span);
+      settled ||= taken.length > 0;
+      gaps = subtract(gaps, taken);
+    }
     entry.gaps = gaps;
     if (gaps.length === 0) this.#open.delete(key);
+    return settled;
   }
 
   /** What did not come back, as the records that it was (ranges cut to what is missing). */

@@ -257,11 +257,15 @@ export class Session {
     this.#pump(c);
   }
 
-  /** Bytes queued for the host that is furthest behind. */
-  get backlog(): number {
+  /** Bytes queued for the host that is furthest behind, and for all of them. */
+  get backlog(): { most: number; all: number } {
     let most = 0;
-    for (const c of this.#channels.values()) if (!c.done) most = Math.max(most, c.queued);
-    return most;
+    let all = 0;
+    for (const c of this.#channels.values()) {
+      most = Math.max(most, c.queued);
+      all += c.queued;
+    }
+    return { most, all };
   }
 
   /** Sends stdin to all hosts at once, down the tree; false where it is time to wait for `drain`. */
@@ -407,17 +411,22 @@ export class Session {
     }
   }
 
-  /** Small writes joined, large ones cut. */
+  /** Small writes joined, large ones cut; none is copied that is large enough to go alone. */
   #nextChunk(c: Channel): Buffer {
+    const first = c.queue[0]!;
+    if (first.length >= CHUNK_BYTES / 2 || c.queue.length === 1) {
+      const bytes = first.subarray(0, CHUNK_BYTES);
+      if (bytes.length === first.length) c.queue.shift();
+      else c.queue[0] = first.subarray(bytes.length);
+      c.queued -= bytes.length;
+      return bytes;
+    }
     const pieces: Buffer[] = [];
     let size = 0;
-    while (c.queue.length > 0 && size < CHUNK_BYTES) {
-      const first = c.queue[0]!;
-      const take = Math.min(first.length, CHUNK_BYTES - size);
-      pieces.push(first.subarray(0, take));
-      size += take;
-      if (take === first.length) c.queue.shift();
-      else c.queue[0] = first.subarray(take);
+    while (c.queue.length > 0 && size + c.queue[0]!.length <= CHUNK_BYTES) {
+      const piece = c.queue.shift()!;
+      pieces.push(piece);
+      size += piece.length;
     }
     c.queued -= size;
     return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces, size);

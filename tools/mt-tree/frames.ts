@@ -14,23 +14,32 @@ export interface Header {
 }
 
 export function encodeFrame(header: Header, payload?: Uint8Array): Buffer {
-  const head = Buffer.from(JSON.stringify(header));
-  const body = payload?.length ?? 0;
-  const frame = Buffer.allocUnsafe(8 + head.length + body);
-  frame.writeUInt32BE(4 + head.length + body, 0);
-  frame.writeUInt32BE(head.length, 4);
-  head.copy(frame, 8);
-  if (payload) frame.set(payload, 8 + head.length);
+  const head = encodeHeader(header, payload?.length ?? 0);
+  return payload === undefined || payload.length === 0 ? head : Buffer.concat([head, payload]);
+}
+
+/** All of a frame but its payload, which has to follow. */
+export function encodeHeader(header: Header, payloadLength: number): Buffer {
+  const head = JSON.stringify(header);
+  const length = Buffer.byteLength(head);
+  const frame = Buffer.allocUnsafe(8 + length);
+  frame.writeUInt32BE(4 + length + payloadLength, 0);
+  frame.writeUInt32BE(length, 4);
+  frame.write(head, 8);
   return frame;
 }
 
-/** `frame` is the whole of it, length and all: what can be sent on as it is. */
+/** `frame` is the whole of it but for the first four bytes, its length: what can be sent on as it is. */
 export type FrameHandler = (header: Header & Record<string, unknown>, payload: Buffer, frame: Buffer) => void;
 
 /** Cuts what comes from a socket into frames. Throws on a length or a header that cannot be. */
 export class FrameReader {
-  #pieces: Buffer[] = [];
+  /** What has come and is not read: chunks, the first of them from #at on. */
+  #chunks: Buffer[] = [];
+  #at = 0;
   #bytes = 0;
+  /** Length of the frame that is coming, its four bytes of length included; 0 where that is not known yet. */
+  #need = 0;
   readonly #handle: FrameHandler;
 
   constructor(handle: FrameHandler) {
@@ -38,36 +47,52 @@ export class FrameReader {
   }
 
   push(chunk: Buffer): void {
-    this.#pieces.push(chunk);
+    this.#chunks.push(chunk);
     this.#bytes += chunk.length;
-    while (this.#bytes >= 8) {
-      const length = this.#peek(8).readUInt32BE(0);
-      if (length < 4 || length > FRAME_BYTES_MAX) throw new RangeError(`a frame of ${length} bytes`);
-      if (this.#bytes < 4 + length) return;
-      const frame = this.#take(4 + length);
-      const headLength = frame.readUInt32BE(4);
-      if (headLength > length - 4)
-        throw new RangeError(`a header of ${headLength} bytes in a frame of ${length}`);
-      const header = JSON.parse(frame.toString("utf8", 8, 8 + headLength));
+    for (;;) {
+      if (this.#need === 0) {
+        if (this.#bytes < 4) return;
+        const length = this.#take(4).readUInt32BE(0);
+        if (length < 4 || length > FRAME_BYTES_MAX) throw new RangeError(`a frame of ${length} bytes`);
+        this.#need = length;
+      }
+      if (this.#bytes < this.#need) return;
+      const frame = this.#take(this.#need);
+      this.#need = 0;
+      const headLength = frame.readUInt32BE(0);
+      if (headLength > frame.length - 4)
+        throw new RangeError(`a header of ${headLength} bytes in a frame of ${frame.length}`);
+      const header = JSON.parse(frame.toString("utf8", 4, 4 + headLength));
       if (typeof header !== "object" || header === null || typeof header.t !== "string")
         throw new RangeError("a header without a type");
-      this.#handle(header, frame.subarray(8 + headLength), frame);
+      this.#handle(header, frame.subarray(4 + headLength), frame);
     }
   }
 
-  /** The first `n` bytes in one piece, left where they are. */
-  #peek(n: number): Buffer {
-    if (this.#pieces[0]!.length < n) this.#pieces = [Buffer.concat(this.#pieces)];
-    return this.#pieces[0]!;
-  }
-
+  /** The next `n` bytes in one piece: a view of their chunk, a copy where they lie in several. */
   #take(n: number): Buffer {
-    if (this.#pieces[0]!.length < n) this.#pieces = [Buffer.concat(this.#pieces)];
-    const first = this.#pieces[0]!;
-    const taken = first.subarray(0, n);
-    if (first.length === n) this.#pieces.shift();
-    else this.#pieces[0] = first.subarray(n);
     this.#bytes -= n;
-    return taken;
+    const first = this.#chunks[0]!;
+    if (first.length - this.#at >= n) {
+      const view = first.subarray(this.#at, this.#at + n);
+      this.#at += n;
+      if (this.#at === first.length) {
+        this.#chunks.shift();
+        this.#at = 0;
+      }
+      return view;
+    }
+    const out = Buffer.allocUnsafe(n);
+    for (let filled = 0; filled < n; ) {
+      const chunk = this.#chunks[0]!;
+      const copied = chunk.copy(out, filled, this.#at, this.#at + n - filled);
+      filled += copied;
+      this.#at += copied;
+      if (this.#at === chunk.length) {
+        this.#chunks.shift();
+        this.#at = 0;
+      }
+    }
+    return out;
   }
 }

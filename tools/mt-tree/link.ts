@@ -3,7 +3,7 @@
  * which alone finds a peer that is frozen or cut off. The parent's end asks, the child's answers, so that
  * an idle agent wakes as seldom as can be.
  */
-import { encodeFrame, type FrameHandler, FrameReader } from "./frames.ts";
+import { encodeFrame, encodeHeader, type FrameHandler, FrameReader } from "./frames.ts";
 import type { Message } from "./messages.ts";
 import type { Wire } from "./wire.ts";
 
@@ -43,7 +43,7 @@ export class Link {
   readonly #heartbeat: Heartbeat;
   #heard = Date.now();
   #closed = false;
-  #queue: Buffer[] = [];
+  #queue: Uint8Array[] = [];
   #queued = 0;
   #scheduled = false;
   /** Last round trip, in ms; known where this end asks. */
@@ -90,11 +90,23 @@ export class Link {
 
   /** Queues a frame. What is under way is bounded by the windows of the sessions, not here. */
   send(message: Message, payload?: Uint8Array): void {
-    this.forward(encodeFrame(message, payload));
+    if (payload && payload.length > SMALL_BYTES) {
+      this.#put(encodeHeader(message, payload.length));
+      this.#put(payload);
+    } else this.#put(encodeFrame(message, payload));
   }
 
-  /** Queues a frame as it came from another link. */
+  /** Queues a frame as it came from another link, without its length. */
   forward(frame: Buffer): void {
+    const length = Buffer.allocUnsafe(4);
+    length.writeUInt32BE(frame.length, 0);
+    if (frame.length > SMALL_BYTES) {
+      this.#put(length);
+      this.#put(frame);
+    } else this.#put(Buffer.concat([length, frame]));
+  }
+
+  #put(frame: Uint8Array): void {
     if (this.#closed) return;
     this.#queue.push(frame);
     this.#queued += frame.length;
@@ -113,7 +125,7 @@ export class Link {
     const frames = this.#queue;
     this.#queue = [];
     this.#queued = 0;
-    let small: Buffer[] = [];
+    let small: Uint8Array[] = [];
     const write = () => {
       if (small.length > 0) this.#wire.write(small.length === 1 ? small[0]! : Buffer.concat(small));
       small = [];

@@ -3,21 +3,35 @@
  * order; what comes back goes out at once; context goes out once, as it went in. Every record comes out:
  * changed by its host, or failed with the host named. Where no tree is up the command runs here.
  */
+import buffer from "node:buffer";
 import { spawn } from "node:child_process";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
+import { collectAfter } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
+import { fold } from "../../shared/ranges.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
-import { LineSplitter, type RawLine } from "../../shared/stream/lines.ts";
-import { nextUnlessAborted, stdinChunks } from "../../shared/stream/stdin.ts";
+import { type Block, BlockSplitter, LineSplitter, linesOf, type RawLine } from "../../shared/stream/lines.ts";
+import { scanRecord } from "../../shared/stream/scan.ts";
+import { nextUnlessAborted, stdinRefilled } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
-import { Accounts } from "./accounts.ts";
 import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
 import { endSession } from "./exec.ts";
+import { CHUNK_BYTES } from "./frames.ts";
 import type { HostStatus } from "./messages.ts";
+import { TreeReduction } from "./reduce.ts";
+import { Tally, type Verdict } from "./tally.ts";
 import { readTree } from "./tree-file.ts";
+
+/** Lines for a host wait this long for more, so that hosts get few large frames: once input pauses, and at most. */
+const PAUSE_MS = 2;
+const WAIT_MS = 20;
+/** What waits for all hosts together. */
+const GATHERED_BYTES_MAX = 16 * 2 ** 20;
+/** As many slow hosts as this may have their buffers full while the stream goes on. */
+const BUFFERS_MAX = 3;
 
 export async function map(invocation: Invocation): Promise<number> {
   const connected = await TreeClient.connect();
@@ -57,11 +71,12 @@ function runHere({ rest, signal }: Invocation): Promise<number> {
 
 /** One host's side of the run. */
 interface HostRun {
-  accounts: Accounts;
-  splitter: LineSplitter;
+  tally: Tally;
+  output: BlockSplitter;
   errors: LineSplitter;
-  /** Lines for it that are not sent yet. */
-  gathered: string[];
+  /** Lines for it that are not sent yet, from the beginning of a buffer of its own. */
+  gathered: Buffer;
+  gatheredBytes: number;
   /** Once its command has ended: what records that come later fail with. */
   ended?: MtError;
 }
@@ -76,7 +91,14 @@ class MapRun {
   readonly #context: { line: Line; text: string }[] = [];
   readonly #contextKeys = new Set<string>();
   readonly #buffer_bytes: number;
-  #gathering: string[] = [];
+  readonly #client: TreeClient;
+  readonly #gathering = new Set<string>();
+  #gatheredBytes = 0;
+  #gatheringSince = 0;
+  #pause: NodeJS.Timeout | undefined;
+  /** Hosts whose command ended well, where their output is reduced; and the reduction. */
+  readonly #held: string[] = [];
+  #reduction: TreeReduction | undefined;
   #end: string | undefined;
   #lineNumber = 0;
   #failed = false;
@@ -87,14 +109,22 @@ class MapRun {
 
   constructor(invocation: Invocation, client: TreeClient, status: HostStatus[]) {
     this.#invocation = invocation;
+    this.#client = client;
     this.#status = new Map(status.map((h) => [h.host, h]));
     this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
     this.#session = client.session(
-      { argv: invocation.rest, env: environmentForHosts(), stdin: true },
+      {
+        argv: invocation.rest,
+        env: environmentForHosts(),
+        stdin: true,
+        hold: invocation.args.reduce !== undefined,
+      },
       {
         output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
         exit: (host, how) => this.#guard(() => this.#exit(host, how)),
         drain: () => this.#room?.(),
+        piece: (message, payload) => this.#reduction?.piece(message, payload),
+        moved: (host, gone) => this.#reduction?.moved(host, gone),
       },
     );
   }
@@ -105,6 +135,7 @@ class MapRun {
     const stop = (error: MtError) => {
       this.#badInput ??= error;
       endSession(this.#session, error);
+      this.#reduction?.stop();
       this.#room?.();
     };
     const late = setTimeout(
@@ -123,8 +154,10 @@ class MapRun {
         if (this.#session.running.length === 0) resolve();
       });
       if (this.#broken !== undefined) throw this.#broken;
+      if (args.reduce !== undefined) await this.#reduce(String(args.reduce));
       // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
-      if (this.#end !== undefined && !signal.aborted) this.#writer.line(this.#end);
+      if (this.#end !== undefined && !signal.aborted && args.reduce === undefined)
+        this.#writer.line(this.#end);
       this.#writer.flush();
     } catch (thrown) {
       this.#session.kill("SIGTERM");
@@ -161,24 +194,51 @@ class MapRun {
   }
 
   async #readAll(): Promise<void> {
-    const splitter = new LineSplitter();
-    const iterator = stdinChunks()[Symbol.asyncIterator]();
-    for (;;) {
-      const next = await nextUnlessAborted(iterator, this.#invocation.signal);
-      if (next === undefined || this.#badInput?.code === "timeout") return;
-      for (const raw of next.done ? splitter.end() : splitter.push(next.value)) this.#take(raw);
+    const splitter = new BlockSplitter();
+    const iterator = stdinRefilled();
+    try {
+      for (;;) {
+        const next = await nextUnlessAborted(iterator, this.#invocation.signal);
+        if (next === undefined || this.#badInput?.code === "timeout") return;
+        for (const block of next.done ? splitter.end() : splitter.push(next.value))
+          if (Buffer.isBuffer(block) && isUtf8(block)) this.#takeBlock(block);
+          else for (const raw of linesOf(block)) this.#take(raw);
+        this.#writer.flush();
+        if (this.#broken !== undefined) throw this.#broken;
+        if (next.done) return;
+        this.#sendSoon();
+        while (this.#isFull() && this.#broken === undefined && !this.#invocation.signal.aborted)
+          await new Promise<void>((resolve) => {
+            this.#room = resolve;
+          });
+      }
+    } finally {
       this.#sendGathered();
-      this.#writer.flush();
-      if (this.#broken !== undefined) throw this.#broken;
-      if (next.done) return;
-      while (
-        this.#session.backlog > this.#buffer_bytes &&
-        this.#broken === undefined &&
-        !this.#invocation.signal.aborted
-      )
-        await new Promise<void>((resolve) => {
-          this.#room = resolve;
-        });
+    }
+  }
+
+  /** Whether one host is so far behind, or all together, that the stream has to wait. */
+  #isFull(): boolean {
+    const { most, all } = this.#session.backlog;
+    return most > this.#buffer_bytes || all > BUFFERS_MAX * this.#buffer_bytes;
+  }
+
+  /** The lines of a block: those that plainly are a host's go there as they are. */
+  #takeBlock(block: Buffer): void {
+    const bytes = block.at(-1) === NEWLINE ? block : Buffer.concat([block, Buffer.of(NEWLINE)]);
+    for (let at = 0; at < bytes.length; ) {
+      const scanned = this.#end === undefined ? scanRecord(bytes, at) : undefined;
+      const travel = scanned && travelOf(scanned);
+      if (travel === "host" || travel === "self") {
+        this.#lineNumber++;
+        const end = scanned!.end + 1;
+        this.#toHost(travel === "self" ? scanned!.id : scanned!.host!, bytes, at, end);
+        at = end;
+      } else {
+        const end = bytes.indexOf(NEWLINE, at);
+        this.#take({ text: bytes.toString("utf8", at, end) });
+        at = end + 1;
+      }
     }
   }
 
@@ -198,30 +258,91 @@ class MapRun {
         thrown instanceof SyntaxError ? "it is no JSON" : (thrown as Error).message,
       );
     }
-    switch (travelOf(line)) {
+    const travel = travelOf(line);
+    switch (travel) {
       case "report":
-        this.#writer.line(raw.text);
+        this.#put(raw.text);
         return;
       case "end":
         this.#end = raw.text;
-        for (const host of this.#hosts.keys()) this.#send(host, raw.text);
+        for (const host of this.#hosts.keys()) this.#sendContext(host, [raw.text]);
         return;
       case "context":
-        this.#contextKeys.add(`${line.kind}\0${line.id}`);
+        this.#contextKeys.add(keyOf(line));
         this.#context.push({ line, text: raw.text });
-        this.#writer.line(raw.text);
-        for (const host of this.#hosts.keys()) if (concerns(line, host)) this.#send(host, raw.text);
+        this.#put(raw.text);
+        for (const host of this.#hosts.keys()) if (concerns(line, host)) this.#sendContext(host, [raw.text]);
         return;
       case "self":
-      case "host": {
-        const name = travelOf(line) === "self" ? line.id : line.host!;
-        const host = this.#host(name);
-        if (host === undefined) return this.#fail(line, this.#unreachable(name));
-        if (host.ended) return this.#fail(line, host.ended);
-        host.accounts.sent(line, raw.text);
-        this.#send(name, raw.text);
-      }
+      case "host":
+        return this.#lineToHost(travel === "self" ? line.id : line.host!, raw.text);
     }
+  }
+
+  /** What goes on past the hosts; a reducer's output stands alone. */
+  #put(text: string): void {
+    if (this.#invocation.args.reduce === undefined) this.#writer.line(text);
+  }
+
+  #lineToHost(name: string, text: string): void {
+    const bytes = Buffer.from(`${text}\n`);
+    this.#toHost(name, bytes, 0, bytes.length);
+  }
+
+  /** A line for a host: those bytes, the newline the last of them. */
+  #toHost(name: string, bytes: Buffer, from: number, to: number): void {
+    const host = this.#hosts.get(name) ?? this.#host(name);
+    if (host === undefined || host.ended)
+      return this.#fail(
+        JSON.parse(bytes.toString("utf8", from, to)) as Line,
+        host?.ended ?? this.#unreachable(name),
+      );
+    const length = to - from;
+    if (host.gatheredBytes + length > host.gathered.length) {
+      this.#sendTo(name, host);
+      host.gathered = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, length));
+    }
+    if (host.gatheredBytes === 0) this.#gathering.add(name);
+    bytes.copy(host.gathered, host.gatheredBytes, from, to);
+    host.gatheredBytes += length;
+    this.#gatheredBytes += length;
+  }
+
+  #sendTo(name: string, host: HostRun): void {
+    if (host.gatheredBytes === 0) return;
+    const bytes = host.gathered.subarray(0, host.gatheredBytes);
+    // The rest of the buffer is for what comes next: the bytes that are sent do not change.
+    host.gathered = host.gathered.subarray(host.gatheredBytes);
+    this.#gatheredBytes -= host.gatheredBytes;
+    host.gatheredBytes = 0;
+    this.#gathering.delete(name);
+    host.tally.sent(bytes, false);
+    this.#session.write(name, bytes);
+  }
+
+  #sendContext(name: string, texts: readonly string[]): void {
+    const host = this.#hosts.get(name)!;
+    this.#sendTo(name, host);
+    const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(""));
+    host.tally.sent(bytes, true);
+    this.#session.write(name, bytes);
+  }
+
+  #sendGathered(): void {
+    clearTimeout(this.#pause);
+    for (const name of [...this.#gathering]) this.#sendTo(name, this.#hosts.get(name)!);
+    this.#gatheringSince = 0;
+  }
+
+  /** At once where enough waits, or long enough; else when input pauses. */
+  #sendSoon(): void {
+    if (this.#gathering.size === 0) return;
+    const now = Date.now();
+    if (this.#gatheringSince === 0) this.#gatheringSince = now;
+    if (this.#gatheredBytes >= GATHERED_BYTES_MAX || now - this.#gatheringSince >= WAIT_MS)
+      return this.#sendGathered();
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => this.#sendGathered(), PAUSE_MS);
   }
 
   #refuse(text: string, why: string): void {
@@ -247,31 +368,17 @@ class MapRun {
       return undefined;
     }
     const host: HostRun = {
-      accounts: new Accounts(),
-      splitter: new LineSplitter(),
+      tally: new Tally(),
+      output: new BlockSplitter(),
       errors: new LineSplitter(),
-      gathered: [],
+      gathered: EMPTY,
+      gatheredBytes: 0,
     };
     this.#hosts.set(name, host);
     this.#session.start([name]);
-    const context = this.#context.filter((c) => concerns(c.line, name)).map((c) => `${c.text}\n`);
-    if (context.length > 0) this.#session.write(name, Buffer.from(context.join("")));
+    const context = this.#context.flatMap((c) => (concerns(c.line, name) ? [c.text] : []));
+    if (context.length > 0) this.#sendContext(name, context);
     return host;
-  }
-
-  /** Lines are gathered for as long as a chunk of input lasts: one write a host, not one a record. */
-  #send(name: string, text: string): void {
-    const host = this.#hosts.get(name)!;
-    if (host.gathered.length === 0) this.#gathering.push(name);
-    host.gathered.push(text);
-  }
-
-  #sendGathered(): void {
-    for (const name of this.#gathering.splice(0)) {
-      const host = this.#hosts.get(name)!;
-      this.#session.write(name, Buffer.from(`${host.gathered.join("\n")}\n`));
-      host.gathered = [];
-    }
   }
 
   #unreachable(host: string): MtError {
@@ -291,17 +398,27 @@ class MapRun {
       for (const { text } of host.errors.push(bytes)) if (text !== "") inform(`${name}: ${text}`);
       return;
     }
-    for (const raw of host.splitter.push(bytes)) this.#back(name, host, raw);
+    for (const block of host.output.push(bytes)) this.#came(name, host, block);
+    collectAfter(bytes.length);
   }
 
-  /** A line that a host put out. */
-  #back(name: string, host: HostRun, raw: RawLine): void {
-    if (raw.text === "") return;
-    let line: Line;
-    try {
-      line = JSON.parse(raw.text);
-      if (typeof line?.kind !== "string" || typeof line.id !== "string") throw new Error();
-    } catch {
+  #came(name: string, host: HostRun, block: Block): void {
+    if (Buffer.isBuffer(block))
+      host.tally.came(
+        block,
+        (run) => this.#writer.lines(run),
+        (line) => this.#changed(name, host, line),
+      );
+    else for (const raw of linesOf(block)) this.#changed(name, host, Buffer.from(raw.text));
+  }
+
+  /** A line that a host put out, other than it was sent; it is put out here where it has to be cut or told apart. */
+  #changed(name: string, host: HostRun, bytes: Buffer): Verdict {
+    const whole = bytes.at(-1) === NEWLINE;
+    const scanned = isUtf8(bytes) ? scanRecord(bytes, 0) : undefined;
+    const line = scanned ?? recordIn(bytes);
+    if (line === "blank") return "drop";
+    if (line === undefined) {
       this.#failed = true;
       const error = {
         by: "mt-tree",
@@ -316,25 +433,27 @@ class MapRun {
           id: `mt-tree.${name}`,
           host: name,
           line: 0,
-          raw: raw.text.slice(0, 4096),
+          raw: bytes.toString().trimEnd().slice(0, 4096),
           error,
         }),
       );
-      return;
+      return "drop";
     }
-    if (line.kind === "end") return;
+    if (line.kind === "end") return "drop";
     const travel = travelOf(line);
-    if (travel === "context" && this.#contextKeys.has(`${line.kind}\0${line.id}`)) return;
-    if (travel !== "report") host.accounts.came(line);
-    else if (line.kind === "error") this.#refusedThere(host, line);
-    this.#writer.line(raw.text);
+    if (travel === "context" && this.#contextKeys.has(keyOf(line))) return "drop";
+    if (travel !== "report") host.tally.settle(line);
+    else if (line.kind === "error") this.#refusedThere(host, JSON.parse(bytes.toString()) as Line);
+    if (whole) return "emit";
+    this.#writer.line(bytes.toString());
+    return "drop";
   }
 
   /** A record that the filter could not read: its error record stands for it. */
   #refusedThere(host: HostRun, error: Line): void {
     try {
       const refused = JSON.parse(String(error.raw)) as Line;
-      if (typeof refused?.kind === "string" && typeof refused.id === "string") host.accounts.came(refused);
+      if (typeof refused?.kind === "string" && typeof refused.id === "string") host.tally.settle(refused);
     } catch {
       // Cut or no JSON: then it comes out failed as well.
     }
@@ -342,13 +461,42 @@ class MapRun {
 
   #exit(name: string, how: HostExit): void {
     const host = this.#hosts.get(name)!;
-    for (const raw of host.splitter.end()) this.#back(name, host, raw);
+    for (const block of host.output.end()) this.#came(name, host, block);
     for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
     if (how.error || how.code !== 0) this.#failed = true;
     const error = how.error ?? ended(this.#invocation.rest[0]!, name, how);
     host.ended = error;
-    for (const line of host.accounts.missing()) this.#fail(line, error);
+    if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
+    else for (const line of host.tally.missing()) this.#fail(line, error);
     if (how.error) inform(how.error.message);
+  }
+
+  /** Reduces what the hosts hold; the records of those that are lost meanwhile come out failed. */
+  async #reduce(command: string): Promise<void> {
+    this.#reduction = new TreeReduction(
+      this.#client,
+      this.#session,
+      { argv: ["/bin/sh", "-c", command], env: environmentForHosts() },
+      this.#held,
+    );
+    this.#writer.flush();
+    const reduced = await this.#reduction.run();
+    this.#session.close(this.#held);
+    const lost = reduced.isErr() ? this.#held : reduced.value;
+    for (const name of lost) {
+      const error = reduced.isErr()
+        ? reduced.error
+        : mtError("lost", `Cannot reduce what ${name} put out: it is gone`, "run it again");
+      for (const line of this.#hosts.get(name)!.tally.missing()) this.#fail(line, error);
+    }
+    if (lost.length > 0)
+      this.#badInput ??= reduced.isErr()
+        ? reduced.error
+        : mtError(
+            "lost",
+            `Cannot reduce what ${fold(lost).join(",")} put out: gone meanwhile`,
+            "run it again",
+          );
   }
 
   /** A record comes out failed; one that failed before keeps its first error. */
@@ -366,6 +514,34 @@ function ended(command: string, host: string, how: HostExit): MtError {
     `Cannot tell what became of this on ${host}: ${command} ${way} before it said so`,
     "run it again",
   );
+}
+
+const NEWLINE = 10;
+const EMPTY = Buffer.alloc(0);
+const isUtf8 = buffer.isUtf8 ?? decodes;
+
+/** Deno has no isUtf8. */
+function decodes(bytes: Uint8Array): boolean {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
+
+/** The record that a line is, where it took JSON.parse to tell. */
+function recordIn(bytes: Buffer): Line | "blank" | undefined {
+  const text = bytes.toString();
+  if (text.trim() === "") return "blank";
+  try {
+    const line = JSON.parse(text) as Line;
+    return typeof line?.kind === "string" && typeof line.id === "string" && isUtf8(bytes) ? line : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether context goes to a host: its `hosts` name it, or it has none. */

@@ -79,6 +79,7 @@ export type DownMessage =
       argv: string[];
       env: Record<string, string>;
       plan: ReducePlan;
+      to: string;
     }
   /** Asks for what a reduction put out, from `o` on; answered to `to`, a host, or the client where it is "". */
   | { t: "pull"; s: string; hs: string[]; g: number; o: number; to: string };

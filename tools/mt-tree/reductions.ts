@@ -3,6 +3,7 @@
  * client has the end result, so a reduction can be done again over another tree: whoever dies in between
  * costs time, and no line is taken in twice. A later generation takes the place of an earlier one.
  */
+import { mtError } from "../../shared/errors.ts";
 import type { Launch } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import type { DownMessage, UpMessage } from "./messages.ts";
@@ -39,8 +40,16 @@ export class Reductions {
     if (earlier && earlier.g >= g) return;
     earlier?.reduction.close();
     this.#entries.delete(s);
+    if (plan.own && !own) {
+      const error = mtError(
+        "lost",
+        `Cannot reduce what ${this.#host} put out: it is no longer there`,
+        "run it again",
+      );
+      return this.#send({ t: "piece", s, h: this.#host, g, o: 0, to: message.to, last: true, error }, EMPTY);
+    }
     for (const kid of plan.kids)
-      this.#sendDown({ t: "reduce", s, g, hs: [kid.h], argv, env, plan: kid }, EMPTY);
+      this.#sendDown({ t: "reduce", s, g, hs: [kid.h], argv, env, plan: kid, to: this.#host }, EMPTY);
     const reduction = new Reduction(
       this.#launch,
       { argv, env },

@@ -47,6 +47,11 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           default: "8",
           description: "what may wait for one slow host before the stream is held back",
         },
+        reduce: {
+          type: "string",
+          valueHint: "CMD",
+          description: "a shell line that makes one output of several, run at every inner node and here",
+        },
         timeout: { type: "string", valueHint: "S", default: "3600", description: "seconds for the whole" },
       },
       rest: { name: "CMD [ARG...]", required: true, description: "the filter, as mt-boot up" },

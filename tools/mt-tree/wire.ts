@@ -22,11 +22,23 @@ export interface Transport {
   dial(to: Place, timeout_ms: number): Promise<Wire | undefined>;
 }
 
-/** A socket as a wire. */
+/** A socket as a wire. What it does not take at once waits here: its own queue would copy it all together first. */
 export function socketWire(socket: Duplex & { setNoDelay?(on: boolean): void }): Wire {
   socket.setNoDelay?.(true);
+  let waiting: Uint8Array[] = [];
+  let full = false;
+  socket.on("drain", () => {
+    full = false;
+    const queue = waiting;
+    let sent = 0;
+    while (sent < queue.length && !full) full = !socket.write(queue[sent++]!);
+    waiting = sent === queue.length ? [] : queue.slice(sent);
+  });
   return {
-    write: (bytes) => void socket.write(bytes),
+    write(bytes) {
+      if (full) waiting.push(bytes);
+      else full = !socket.write(bytes);
+    },
     listen(data, close) {
       let over = false;
       const end = (why: string) => {

@@ -1,0 +1,125 @@
+/**
+ * What one host was sent and gave back. A filter gives most lines back as they were, in order: what was sent
+ * waits as bytes, and what comes back is compared with it, a run at a time. Where a line was changed it is
+ * told by kind and id; where the order was, what was sent before it goes into the accounts (accounts.ts).
+ */
+import type { Line } from "../../shared/records/index.ts";
+import { scanRecord } from "../../shared/stream/scan.ts";
+import { Accounts } from "./accounts.ts";
+
+interface Sent {
+  bytes: Buffer;
+  /** Where the first line begins that has not come back. */
+  at: number;
+  /** Context: it has come out already, and its copies are dropped. */
+  context: boolean;
+}
+
+/** What becomes of a line that came back, told apart from what was sent. */
+export type Verdict = "emit" | "drop";
+
+export class Tally {
+  readonly #sent: Sent[] = [];
+  readonly #accounts = new Accounts();
+
+  /** Whole lines went to the host. */
+  sent(bytes: Buffer, context: boolean): void {
+    this.#sent.push({ bytes, at: 0, context });
+  }
+
+  /**
+   * Whole lines came back, each with its newline.
+   * @param emit gets runs of them that were sent as they are
+   * @param other is asked about every other line; `settle` says whether it is one of those sent
+   */
+  came(bytes: Buffer, emit: (run: Buffer) => void, other: (line: Buffer) => Verdict): void {
+    let from = 0;
+    let at = 0;
+    const emitted = () => {
+      if (at > from) emit(bytes.subarray(from, at));
+    };
+    while (at < bytes.length) {
+      const head = this.#sent[0];
+      if (head) {
+        const n = Math.min(head.bytes.length - head.at, bytes.length - at);
+        if (bytes.compare(head.bytes, head.at, head.at + n, at, at + n) === 0) {
+          if (head.context) {
+            emitted();
+            from = at + n;
+          }
+          at += n;
+          head.at += n;
+          if (head.at === head.bytes.length) this.#sent.shift();
+          continue;
+        }
+      }
+      const newline = bytes.indexOf(10, at);
+      const end = newline < 0 ? bytes.length : newline + 1;
+      if (head && !head.context && sameLine(head, bytes, at, end)) {
+        this.#pop(head);
+        at = end;
+        continue;
+      }
+      if (other(bytes.subarray(at, end)) === "drop") {
+        emitted();
+        from = end;
+      }
+      at = end;
+    }
+    emitted();
+  }
+
+  /** A record came back: settles it among those that were sent. */
+  settle(line: Pick<Line, "kind" | "id">): void {
+    const head = this.#sent[0];
+    if (head && !head.context) {
+      const first = scanRecord(head.bytes, head.at) ?? parsed(head);
+      if (first?.kind === line.kind && first.id === line.id) return this.#pop(head);
+    }
+    if (this.#accounts.size > 0 && this.#accounts.came(line)) return;
+    // Not the next one: what was sent before it may come later.
+    while (this.#sent.length > 0) {
+      this.#toAccounts();
+      if (this.#accounts.came(line)) return;
+    }
+  }
+
+  #pop(head: Sent): void {
+    const newline = head.bytes.indexOf(10, head.at);
+    head.at = newline < 0 ? head.bytes.length : newline + 1;
+    if (head.at === head.bytes.length) this.#sent.shift();
+  }
+
+  #toAccounts(): void {
+    const head = this.#sent[0]!;
+    const { context } = head;
+    const line = parsed(head);
+    const from = head.at;
+    this.#pop(head);
+    if (!context && line) this.#accounts.sent(line, head.bytes.toString("utf8", from, head.at).trimEnd());
+  }
+
+  /** What did not come back, as the records that it was (ranges cut to what is missing). */
+  *missing(): Generator<Line> {
+    while (this.#sent.length > 0) this.#toAccounts();
+    yield* this.#accounts.missing();
+  }
+}
+
+/** Whether the line that came is the first that waits, whatever was written after both. */
+function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
+  const { length } = head.bytes;
+  const to = head.at + end - at;
+  return to <= length && head.bytes[to - 1] === 10 && bytes.compare(head.bytes, head.at, to, at, end) === 0;
+}
+
+function parsed(head: Sent): Line | undefined {
+  const newline = head.bytes.indexOf(10, head.at);
+  try {
+    return JSON.parse(
+      head.bytes.toString("utf8", head.at, newline < 0 ? head.bytes.length : newline),
+    ) as Line;
+  } catch {
+    return undefined;
+  }
+}
