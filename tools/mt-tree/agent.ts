@@ -22,7 +22,7 @@ export async function agent({ args, signal }: Invocation): Promise<number> {
   const node = new TreeNode(config, tlsTransport(config.identity), launcher(groups));
   if (config.socket) await listenForClients(node, config.socket);
   await Promise.race([node.run(), ended]);
-  node.endSessions();
+  node.stop();
   rmSync(pidFile, { force: true });
   return EXIT.ok;
 }

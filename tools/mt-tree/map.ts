@@ -16,7 +16,7 @@ import { type Line, travelOf } from "../../shared/records/index.ts";
 import { type Block, BlockSplitter, LineSplitter, linesOf, type RawLine } from "../../shared/stream/lines.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { nextUnlessAborted, stdinRefilled } from "../../shared/stream/stdin.ts";
-import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
+import { LineWriter, StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
 import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
 import { endSession } from "./exec.ts";
 import { CHUNK_BYTES } from "./frames.ts";
@@ -478,6 +478,7 @@ class MapRun {
       this.#session,
       { argv: ["/bin/sh", "-c", command], env: environmentForHosts() },
       this.#held,
+      (bytes) => writeAll(1, bytes),
     );
     this.#writer.flush();
     const reduced = await this.#reduction.run();

@@ -84,6 +84,7 @@ export class TreeNode {
   readonly #began = Date.now();
   #parent: Link | undefined;
   #joins = 0;
+  #stopped = false;
 
   constructor(config: NodeConfig, transport: Transport, launch: Launch) {
     this.#config = config;
@@ -192,7 +193,7 @@ export class TreeNode {
     const ancestors = this.#config.ancestors.length;
     let orphanedAt = Date.now();
     let first = 0;
-    for (;;) {
+    while (!this.#stopped) {
       let joined: Joined | undefined;
       for (let i = 0; i < ancestors && !joined; i++) {
         const at = (first + i) % ancestors;
@@ -234,7 +235,8 @@ export class TreeNode {
   async #join(at: number): Promise<Joined | undefined> {
     const ancestor = this.#config.ancestors[at]!;
     const wire = await this.#transport.dial(ancestor, DIAL_MS);
-    if (!wire) return undefined;
+    if (this.#stopped) wire?.close();
+    if (!wire || this.#stopped) return undefined;
     return new Promise((resolve) => {
       let onLost: (how: { silent: boolean }) => void = () => {};
       const lost = new Promise<{ silent: boolean }>((r) => {
@@ -441,9 +443,11 @@ export class TreeNode {
     });
   }
 
-  /** Nothing goes on running once the agent is gone. */
-  endSessions(): void {
+  /** Nothing goes on running once the agent is gone; it joins nobody any more. */
+  stop(): void {
+    this.#stopped = true;
     this.#sessions.endAll();
+    for (const timer of this.#lostTimers.values()) clearTimeout(timer);
   }
 }
 

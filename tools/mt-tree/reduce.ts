@@ -5,7 +5,6 @@
  */
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { writeAll } from "../../shared/stream/writer.ts";
 import type { Session, TreeClient } from "./client.ts";
 import { launcher } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
@@ -31,7 +30,20 @@ export class TreeReduction {
   /** Called where the generation under way cannot end well. */
   #again: (() => void) | undefined;
 
-  constructor(client: TreeClient, session: Session, reducer: Reducer, holding: Iterable<string>) {
+  readonly #put: (bytes: Buffer) => void;
+
+  /**
+   * @param holding hosts whose command has ended well
+   * @param put takes the end result, once it is whole
+   */
+  constructor(
+    client: TreeClient,
+    session: Session,
+    reducer: Reducer,
+    holding: Iterable<string>,
+    put: (bytes: Buffer) => void,
+  ) {
+    this.#put = put;
     this.#client = client;
     this.#session = session;
     this.#reducer = reducer;
@@ -55,7 +67,6 @@ export class TreeReduction {
   }
 
   /**
-   * Writes the end result to stdout, once it is whole.
    * @returns the hosts whose output was lost before it could be taken in
    */
   async run(): Promise<Result<string[], MtError>> {
@@ -78,7 +89,7 @@ export class TreeReduction {
         }
         if (outcome) return fail(outcome.code, outcome.message, outcome.hint);
         const { out } = this.#current!;
-        for (let o = 0; o < out.size; o += CHUNK_BYTES) writeAll(1, out.read(o, CHUNK_BYTES));
+        for (let o = 0; o < out.size; o += CHUNK_BYTES) this.#put(out.read(o, CHUNK_BYTES));
         return ok(this.#lost);
       }
       return fail("failed", "Cannot reduce: it was ended before");
