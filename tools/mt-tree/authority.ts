@@ -47,8 +47,13 @@ const validity = (days: number) => ({
   notAfter: new Date(Date.now() + days * DAY_MS),
 });
 
-/** @param days how long it is valid */
-export async function makeAuthority(cluster: string, days = 365): Promise<Authority> {
+/**
+ * As long as a tree may be up: nothing renews a certificate. What ends one is that the authority is made anew, with
+ * the next tree.
+ */
+const LIFE_DAYS = 3650;
+
+export async function makeAuthority(cluster: string): Promise<Authority> {
   const x509 = await library();
   const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
     "sign",
@@ -57,7 +62,7 @@ export async function makeAuthority(cluster: string, days = 365): Promise<Author
   const cert = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serial(),
     name: `CN=MegaTux ${cluster}`,
-    ...validity(days),
+    ...validity(LIFE_DAYS),
     signingAlgorithm: ALGORITHM,
     keys: keys as never,
     extensions: [
@@ -69,7 +74,7 @@ export async function makeAuthority(cluster: string, days = 365): Promise<Author
 }
 
 /** A certificate for one node, in its name; `days` may be negative, for a test of expiry. */
-export async function issue(authority: Authority, name: string, days = 365): Promise<Identity> {
+export async function issue(authority: Authority, name: string, days = LIFE_DAYS): Promise<Identity> {
   const x509 = await library();
   const ca = new x509.X509Certificate(authority.cert);
   const der = Buffer.from(authority.key.replace(/-----[^-]+-----|\s/g, ""), "base64");
