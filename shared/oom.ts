@@ -9,8 +9,9 @@ import type { Guest } from "./records/index.ts";
 
 /**
  * The kernel's oom_score_adj of guests, from the last to die to the first; agents and supervisors have 0 or less.
- * A thousandth is worth a thousandth of all memory, and a process's own memory counts as well: only with nearly all
- * of the range does a guest that has just been started again die before an older one that is full.
+ * A thousandth is worth a thousandth of the limit (a memory cgroup's, else all memory), and what a process holds is
+ * added to it, pages that it shares counted whole. So the order of two neighbours holds as long as the older is
+ * not larger than the newer by a step, 900 / (guests - 1) thousandths: steps are as long as the range allows.
  */
 export const GUEST_SCORE_LEAST = 100;
 export const GUEST_SCORE_MOST = 1000;

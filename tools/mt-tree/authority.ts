@@ -2,7 +2,7 @@
  * The cluster's own authority: a CA made for one tree, a certificate for every node. Whoever has none of
  * it can neither join nor be joined. Keys are P-256; the library makes them, TLS 1.3 uses them.
  */
-import { createHash, webcrypto } from "node:crypto";
+import { createHash, type KeyObject, sign, verify, webcrypto } from "node:crypto";
 
 export interface Identity {
   /** PEM: the authority's certificate, the node's own, its private key. */
@@ -14,6 +14,12 @@ export interface Identity {
 export interface Authority {
   cert: string;
   key: string;
+}
+
+/** The authority's word on who may speak for a host besides itself: the ancestors that relay what is its. */
+export interface Pass {
+  relays: string[];
+  signature: string;
 }
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
@@ -41,8 +47,13 @@ const validity = (days: number) => ({
   notAfter: new Date(Date.now() + days * DAY_MS),
 });
 
-/** @param days how long it is valid */
-export async function makeAuthority(cluster: string, days = 365): Promise<Authority> {
+/**
+ * As long as a tree may be up: nothing renews a certificate. What ends one is that the authority is made anew, with
+ * the next tree.
+ */
+const LIFE_DAYS = 3650;
+
+export async function makeAuthority(cluster: string): Promise<Authority> {
   const x509 = await library();
   const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
     "sign",
@@ -51,7 +62,7 @@ export async function makeAuthority(cluster: string, days = 365): Promise<Author
   const cert = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serial(),
     name: `CN=MegaTux ${cluster}`,
-    ...validity(days),
+    ...validity(LIFE_DAYS),
     signingAlgorithm: ALGORITHM,
     keys: keys as never,
     extensions: [
@@ -63,7 +74,7 @@ export async function makeAuthority(cluster: string, days = 365): Promise<Author
 }
 
 /** A certificate for one node, in its name; `days` may be negative, for a test of expiry. */
-export async function issue(authority: Authority, name: string, days = 365): Promise<Identity> {
+export async function issue(authority: Authority, name: string, days = LIFE_DAYS): Promise<Identity> {
   const x509 = await library();
   const ca = new x509.X509Certificate(authority.cert);
   const der = Buffer.from(authority.key.replace(/-----[^-]+-----|\s/g, ""), "base64");
@@ -92,6 +103,17 @@ export async function issue(authority: Authority, name: string, days = 365): Pro
   });
   return { ca: authority.cert, cert: cert.toString("pem"), key: await pem(keys.privateKey) };
 }
+
+export function issuePass(authority: Authority, host: string, relays: string[]): Pass {
+  return { relays, signature: sign("sha256", passText(host, relays), authority.key).toString("base64") };
+}
+
+/** Whether the authority with this key has issued this pass to this host. */
+export function passHolds(authority: KeyObject, host: string, pass: Pass): boolean {
+  return verify("sha256", passText(host, pass.relays), authority, Buffer.from(pass.signature, "base64"));
+}
+
+const passText = (host: string, relays: string[]) => Buffer.from(JSON.stringify(["pass", host, ...relays]));
 
 /** A node's name as TLS checks it: an id may hold what a DNS name may not, and be longer than its 63. */
 export const dnsName = (name: string) =>

@@ -4,6 +4,7 @@
  * client and the agent: the nodes between only route, so that any of them may die.
  */
 import type { MtError } from "../../shared/errors.ts";
+import type { Pass } from "./authority.ts";
 
 /** Raised when links cannot talk to each other any more. */
 export const PROTOCOL = 2;
@@ -17,6 +18,20 @@ export interface Presence {
   join: number;
   parent: string;
   release: string;
+  /** Who may say this, besides the host itself. */
+  pass?: Pass;
+}
+
+/** A presence as a peer tells it, with nothing in it but what belongs there; undefined where it is none. */
+export function presenceFrom(told: Partial<Presence> | null): Presence | undefined {
+  const { host, epoch, join, parent, release, pass } = told ?? {};
+  const isText = (...values: unknown[]) => values.every((v) => typeof v === "string");
+  if (!isText(host, epoch, parent, release) || typeof join !== "number") return undefined;
+  const presence = { host, epoch, join, parent, release } as Presence;
+  if (pass === undefined) return presence;
+  const { relays, signature } = pass ?? {};
+  if (!Array.isArray(relays) || !isText(signature, ...relays)) return undefined;
+  return { ...presence, pass: { relays, signature } };
 }
 
 /** Of a host, what changes. */

@@ -7,7 +7,7 @@ import { loadavg } from "node:os";
 import type { MtError } from "../../shared/errors.ts";
 import { availableMib } from "../../shared/memory.ts";
 import { VERSION } from "../../shared/version.ts";
-import type { Identity } from "./authority.ts";
+import type { Identity, Pass } from "./authority.ts";
 import type { Launch } from "./command.ts";
 import { Link } from "./link.ts";
 import {
@@ -18,6 +18,7 @@ import {
   type Message,
   PROTOCOL,
   type Presence,
+  presenceFrom,
   type UpMessage,
   type Vitals,
 } from "./messages.ts";
@@ -34,6 +35,8 @@ export interface Place {
 export interface NodeConfig {
   self: Place;
   identity: Identity;
+  /** Not the head's. */
+  pass?: Pass;
   /** Nearest first, the head last; none: this is the head. */
   ancestors: Place[];
   /** The head's: its socket for clients, and the hosts of the tree. */
@@ -72,6 +75,8 @@ export class TreeNode {
   readonly #transport: Transport;
   readonly #epoch = randomBytes(8).toString("hex");
   readonly #routes = new Map<string, Route>();
+  /** Hosts that may speak for a host besides itself, as the authority has said. */
+  readonly #passes = new Map<string, Pass>();
   readonly #sessions: Sessions;
   readonly #clients = new Map<string, { link: Link; hosts: Set<string> }>();
   readonly #clientLinks = new Set<Link>();
@@ -124,13 +129,13 @@ export class TreeNode {
             if (refused) return link.send({ t: "refused", error: refused });
             joined = true;
             link.send({ t: "welcome", name: this.#config.self.name });
-            if (message.t === "hello") this.#addRoutes(message.presences, link);
+            if (message.t === "hello") this.#addRoutes(message.presences, link, name);
             return;
           }
           if (message.t === "routes") {
             this.#dropRoutes(message.gone, new Set(message.ended), link);
-            this.#addRoutes(message.add, link);
-          } else if (isUp(message)) this.#up(message, payload, frame);
+            this.#addRoutes(message.add, link, name);
+          } else if (isUp(message) && this.#maySpeak(name, message.h)) this.#up(message, payload, frame);
         },
         close: () => {
           const gone = [...this.#routes.values()].filter((r) => r.link === link).map((r) => r.presence);
@@ -154,9 +159,26 @@ export class TreeNode {
     return message.presences[0]?.host === name ? undefined : "stranger";
   }
 
-  #addRoutes(presences: Presence[], link: Link): void {
+  /** Whether a child may speak for a host: for itself, and for those whose ancestor it is. */
+  #maySpeak(child: string, host: string): boolean {
+    if (child === host || !this.#transport.passHolds) return true;
+    return this.#passes.get(host)?.relays.includes(child) === true;
+  }
+
+  /** Keeps what the authority has said of a host; one that has been looked at is not looked at again. */
+  #learn(p: Presence): void {
+    const { signature } = this.#passes.get(p.host) ?? {};
+    if (!p.pass || p.pass.signature === signature) return;
+    if (this.#transport.passHolds?.(p)) this.#passes.set(p.host, p.pass);
+  }
+
+  #addRoutes(presences: Presence[], link: Link, child: string): void {
     const add: Presence[] = [];
-    for (const p of presences) {
+    for (const told of presences) {
+      const p = presenceFrom(told);
+      if (!p) continue;
+      this.#learn(p);
+      if (!this.#maySpeak(child, p.host)) continue;
       const known = this.#routes.get(p.host)?.presence;
       // A late word about an older link of the same agent changes nothing.
       if (known && known.epoch === p.epoch && known.join > p.join) continue;
@@ -174,7 +196,7 @@ export class TreeNode {
       if (!route || route.link !== link || route.presence.epoch !== p.epoch || route.presence.join > p.join)
         continue;
       this.#routes.delete(p.host);
-      gone.push(p);
+      gone.push(route.presence);
       if (this.#isHead) this.#gone(p, ended.has(p.host) ? ENDED_MS : REJOIN_MS);
     }
     if (gone.length > 0)
@@ -279,6 +301,7 @@ export class TreeNode {
         join: this.#joins,
         parent: ancestor.name,
         release: VERSION,
+        pass: this.#config.pass,
       };
       link.send({
         t: "hello",

@@ -1,16 +1,27 @@
 /** Wires between hosts: TLS 1.3 on one port, both ends with a certificate of the tree's own authority. */
+import { X509Certificate } from "node:crypto";
+import type { Socket } from "node:net";
 import { connect, createServer, type TLSSocket } from "node:tls";
-import { dnsName, type Identity } from "./authority.ts";
+import { dnsName, type Identity, passHolds } from "./authority.ts";
 import type { Place } from "./node.ts";
+import { Strangers } from "./strangers.ts";
 import { socketWire, type Transport, type Wire } from "./wire.ts";
 
 export function tlsTransport({ ca, cert, key }: Identity): Transport {
+  const authority = new X509Certificate(ca).publicKey;
   return {
+    passHolds: ({ host, pass }) => pass !== undefined && passHolds(authority, host, pass),
+
     async listen(self, accept) {
+      const strangers = new Strangers();
       const server = createServer(
         { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" },
-        (socket) => accept(socketWire(socket), peerName(socket)),
+        (socket) => {
+          strangers.known(socket);
+          accept(socketWire(socket), peerName(socket));
+        },
       );
+      server.on("connection", (socket: Socket) => strangers.came(socket));
       server.on("tlsClientError", () => {});
       await new Promise<void>((resolve, reject) => {
         server.once("error", reject);

@@ -13,7 +13,7 @@ import { clusterNamespace, socketPath, treeDir, treeSocket } from "../../shared/
 import { cleanEnv, waitFor } from "../../shared/process.ts";
 import { expandSet } from "../../shared/ranges.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
-import { issue, makeAuthority } from "./authority.ts";
+import { issue, issuePass, makeAuthority } from "./authority.ts";
 import { TreeClient } from "./client.ts";
 import type { HostStatus } from "./messages.ts";
 import type { Place } from "./node.ts";
@@ -21,7 +21,8 @@ import { ancestorsOf, lockTree, readTree, type TreeFile, writeTree } from "./tre
 import { type Way, type WayName, wayOf } from "./via.ts";
 import { nodeRuns, startNode } from "./via-local.ts";
 
-const HEAD = "head";
+/** No id of a host has parentheses: none gets a certificate in the head's name. */
+const HEAD = "(head)";
 
 export async function up(invocation: Invocation): Promise<number> {
   const { args } = invocation;
@@ -103,12 +104,18 @@ async function startHead(tree: TreeFile, way: Way): Promise<Result<void, MtError
 async function agentStart(tree: TreeFile, k: number) {
   const all = places(tree);
   const host = tree.hosts[k]!;
+  const above = ancestorsOf(k, tree.fanout).map((a) => all[a]!);
   return {
     host,
     config: {
       self: all[k]!,
       identity: await issue(tree.authority, host.id),
-      ancestors: [...ancestorsOf(k, tree.fanout).map((a) => all[a]!), { ...tree.head, port: tree.port }],
+      pass: issuePass(
+        tree.authority,
+        host.id,
+        above.map((a) => a.name),
+      ),
+      ancestors: [...above, { ...tree.head, port: tree.port }],
     },
   };
 }

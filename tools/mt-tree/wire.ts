@@ -4,6 +4,7 @@
  * and tests join thousands of nodes in one process over wires that are memory and a delay.
  */
 import type { Duplex } from "node:stream";
+import type { Presence } from "./messages.ts";
 import type { Place } from "./node.ts";
 
 export interface Wire {
@@ -20,6 +21,8 @@ export interface Transport {
   listen(self: Place, accept: (wire: Wire, name: string) => void): Promise<void>;
   /** Gives nothing where nobody is there, or the other cannot prove to be `to`, within `timeout_ms`. */
   dial(to: Place, timeout_ms: number): Promise<Wire | undefined>;
+  /** Whether what a presence says of who may speak for its host is true; absent where every node may speak for all. */
+  passHolds?(presence: Presence): boolean;
 }
 
 /** A socket as a wire. What it does not take at once waits here: its own queue would copy it all together first. */
