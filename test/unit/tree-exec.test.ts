@@ -1,16 +1,16 @@
 /** What mt-tree exec and mt-boot exec make of a command's output: lines for people, text and bytes for records. */
 import { expect, test } from "vitest";
 import { printed } from "../../shared/records/output.ts";
-import { wholeLines } from "../../tools/mt-tree/exec.ts";
+import { Bytes, wholeLines } from "../../tools/mt-tree/exec-output.ts";
 
 test("lines are printed when they are whole, wherever the pieces were cut", () => {
-  const tail: Buffer[] = [];
+  const tail = new Bytes();
   const text = Buffer.from("grün\n\nzwei\ndrei");
   const lines = [...text].flatMap((byte) => wholeLines(tail, Buffer.from([byte])));
   expect(lines).toEqual(["grün", "", "zwei"]);
-  expect(Buffer.concat(tail).toString()).toBe("drei");
+  expect(tail.all.toString()).toBe("drei");
   expect(wholeLines(tail, Buffer.from("!\nvier\nf"))).toEqual(["drei!", "vier"]);
-  expect(Buffer.concat(tail).toString()).toBe("f");
+  expect(tail.all.toString()).toBe("f");
 });
 
 test("bytes stand in base64 only where text would lose some", () => {

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
-import { fold } from "../../shared/ranges.ts";
 import type { Exit, Host } from "../../shared/records/index.ts";
 import { LineSplitter } from "../../shared/stream/lines.ts";
 
@@ -19,7 +19,7 @@ export async function onHosts(
   const words = [
     ...toolCommand("mt-tree"),
     "exec",
-    fold(hosts).join(","),
+    foldNodes(hosts),
     ...(options.file === undefined ? [] : ["--stdin"]),
     `--timeout=${options.timeout_s}`,
     "--",
