@@ -2,53 +2,36 @@
  * Names folded into a node set that expands to them again, in as many dimensions as they have numbers: the
  * names rack1n1 … rack4n32 are `rack[1-4]n[1-32]`. Linear in the names, whether they are regular or not.
  */
-import { DIGITS_MAX, isPadded } from "./nodeset.ts";
-
-/** Names that differ only in their numbers, taken apart: `rack1n07` is `rack·n·` with 1 and 07. */
-interface Shape {
-  texts: string[];
-  numbers: string[][];
-}
+import { isPadded } from "./nodeset.ts";
 
 /** Names as a node set that expands to them: `kn1 kn2 gw` → `kn[1-2],gw`. Padding is kept. */
 export const foldNodes = (names: Iterable<string>): string => foldTerms(names).join(",");
 
 /** As `foldNodes`, a term each; those that look alike are together, in the order in which they first come. */
 export function foldTerms(names: Iterable<string>): string[] {
-  const shapes = new Map<string, Shape>();
+  /** Names that differ only in their numbers: `rack1n07` looks like `rack·n·`. */
+  const alike = new Map<string, string[]>();
   for (const name of new Set(names)) {
-    const { texts, numbers } = takeApart(name);
-    const key = texts.join("\0");
-    const known = shapes.get(key);
-    if (known) known.numbers.push(numbers);
-    else shapes.set(key, { texts, numbers: [numbers] });
+    const shape = TOO_LONG.test(name) ? name : name.replace(NUMBERS, "\0");
+    const known = alike.get(shape);
+    if (known) known.push(name);
+    else alike.set(shape, [name]);
   }
   const terms: string[] = [];
-  for (const { texts, numbers } of shapes.values())
-    for (const box of boxesOf(numbers))
-      terms.push(texts.map((text, k) => text + (k < box.length ? bracket(box[k]!) : "")).join(""));
+  for (const [shape, members] of alike) {
+    if (members.length === 1) terms.push(members[0]!);
+    else {
+      const texts = shape.split("\0");
+      for (const box of boxesOf(members.map((name) => name.match(NUMBERS)!)))
+        terms.push(texts.map((text, k) => text + (k < box.length ? bracket(box[k]!) : "")).join(""));
+    }
+  }
   return terms;
 }
 
-function takeApart(name: string): { texts: string[]; numbers: string[] } {
-  const texts: string[] = [];
-  const numbers: string[] = [];
-  let from = 0;
-  for (let i = 0; i < name.length; ) {
-    const start = i;
-    while (isDigit(name.charCodeAt(i))) i++;
-    if (i === start) {
-      i++;
-    } else if (i - start <= DIGITS_MAX) {
-      texts.push(name.slice(from, start));
-      numbers.push(name.slice(start, i));
-      from = i;
-    }
-  }
-  texts.push(name.slice(from));
-  return { texts, numbers };
-}
-const isDigit = (c: number) => c >= 48 && c <= 57;
+const NUMBERS = /\d+/g;
+/** No exact number any more: such a name stays as it is. */
+const TOO_LONG = /\d{16}/;
 
 /** For each dimension the numbers that stand there: all combinations of them are meant. */
 type Box = string[][];
@@ -59,10 +42,10 @@ type Box = string[][];
  */
 function boxesOf(points: string[][]): Box[] {
   const boxes = () => points.map((point) => point.map((n) => [n]));
-  if (points.length === 1) return boxes();
   const varying = points[0]!.map((_, k) => k).filter((k) => points.some((p) => p[k] !== points[0]![k]));
   const last = mergeAlong(boxes(), [...varying].reverse());
-  if (varying.length < 2 || last.length === 1 || last.length === points.length) return last;
+  // Where little could be merged there is no grid to be seen from another side.
+  if (varying.length < 2 || last.length === 1 || last.length * 2 > points.length) return last;
   const first = mergeAlong(boxes(), varying);
   return first.length < last.length ? first : last;
 }

@@ -9,8 +9,6 @@ import { NAME_LENGTH_MAX } from "./ranges.ts";
 
 /** More names than this in one set are a mistake in it; they are counted before any is made. */
 export const NODES_MAX = 10_000_000;
-/** Longer runs of digits are text: they are no exact numbers any more. */
-export const DIGITS_MAX = 15;
 
 type Op = "," | "!" | "&" | "^";
 /** Numbers `lo`, `lo + step`, … `hi`, with at least `width` digits (0: no padding). */

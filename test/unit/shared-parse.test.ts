@@ -163,9 +163,9 @@ describe("help and version", () => {
 
 describe("usage errors", () => {
   test.each<[string, string, string | undefined]>([
-    ["", "Cannot run mt-x: no command", "one of: up, exec, ls, gen; mt-x --help says more"],
+    ["", "Cannot run mt-x: no command", "one of: up, exec, set, ls, gen; mt-x --help says more"],
     ["pu", 'Cannot run "pu": no such command', "did you mean up?"],
-    ["zzzzzz", 'Cannot run "zzzzzz": no such command', "one of: up, exec, ls, gen"],
+    ["zzzzzz", 'Cannot run "zzzzzz": no such command', "one of: up, exec, set, ls, gen"],
     ["--fanout 4", 'Cannot run "--fanout": no such command', undefined],
     ["constructor", 'Cannot run "constructor": no such command', undefined],
     ["up kn1 --fanot 4", "Cannot use --fanot: no such flag", "did you mean --fanout?"],
