@@ -107,7 +107,8 @@ function excerpt(text: string, at: number): string {
   return JSON.stringify(`${from > 0 ? "..." : ""}${text.slice(from, to)}${to < text.length ? "..." : ""}`);
 }
 
-const isBlank = (c: number) => c === 32 || (c >= 9 && c <= 13);
+/** A line break is no blank: it is in no set that a person typed, but in texts that somebody slipped in. */
+const isBlank = (c: number) => c === 32 || c === 9;
 const isOp = (c: string): c is Op => c === "," || c === "!" || c === "&" || c === "^";
 
 /** Where the term that begins at `from` ends: at an operator or a blank outside brackets. */

@@ -33,7 +33,7 @@ describe("what a set means", () => {
     ["a!b,b", "a b"],
     [" a , b ! a ", "b"],
     ["a!a", ""],
-    ["a b\n c", "a b c"],
+    ["a b\t c", "a b c"],
   ])("%j", (text, expected) => {
     expect(names(text)).toEqual(expected.split(" ").filter(Boolean));
   });
@@ -58,6 +58,7 @@ describe("what a set means", () => {
     ["-x", /does not begin with -/],
     ["a,$(id)", /"\$" is in no host's name at character 3$/],
     ["gäst", /"ä" is in no host's name/],
+    ["a\nb", /"\\n" is in no host's name at character 2$/],
     ["a\0", /"\\u0000" is in no host's name/],
     ["x".repeat(41), /41 characters, more than 40$/],
     [`${"x".repeat(39)}[8-10]`, /41 characters, more than 40$/],

@@ -11,7 +11,9 @@ export async function nodes({ args }: Invocation): Promise<number> {
   if (forms.length > 1)
     orThrow(fail("usage", `Cannot use --${forms[0]} with --${forms[1]}: one of them says how to print`));
   const set = String(args.set);
-  const names = orThrow(nodesNamed(set === "-" ? (await readStdin()).toString().trim() : set));
+  const names = orThrow(
+    nodesNamed(set === "-" ? (await readStdin()).toString().replaceAll(/\s+/g, " ") : set),
+  );
   const writer = new LineWriter();
   if (forms[0] === "count") writer.line(String(names.size));
   else if (forms[0] === "expand") for (const name of names) writer.line(name);
