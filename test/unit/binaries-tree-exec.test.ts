@@ -221,7 +221,7 @@ describe.runIf(isRoot).concurrent("mt-tree exec", () => {
     );
     expect(ran.stdout).toBe("--- mttx[1,3] (2) ---\nsame\n");
     expect(ran.stderr).toBe(
-      "--- mttx2 (1) ---\ntwo\nCannot reach mttx[8-9]: it is not in the tree (mt-tree status lists the hosts)\nmttx[1,3]: exit code 4\nmttx2: exit code 3\n",
+      "--- mttx2 (1) ---\ntwo\nmttx[1,3]: exit code 4\nmttx2: exit code 3\nCannot reach mttx[8-9]: it is not in the tree (mt-tree status lists the hosts)\n",
     );
     expect(ran.code).toBe(1);
   });

@@ -68,11 +68,10 @@ class Outputs {
     o.size[fd] += bytes.length;
   }
 
-  /** @param over whether its bytes are needed no longer than this call */
-  take(host: string, over: boolean): Output {
+  /** Takes what a host printed; it counts as kept until `forget` says otherwise. */
+  take(host: string): Output {
     const o = this.#of.get(host) ?? noOutput();
     this.#of.delete(host);
-    if (over) this.#kept -= o[1].length + o[2].length;
     return o;
   }
 
@@ -84,12 +83,13 @@ class Outputs {
 const isCut = (o: Output, fd: 1 | 2) => o.size[fd] > o[fd].length;
 
 export function recordPrinter(): Printer {
-  const outputs = new Outputs();
+  const kept = new Outputs();
   const writer = new LineWriter();
   return {
-    output: (host, fd, bytes) => outputs.keep(host, fd, bytes),
+    output: (host, fd, bytes) => kept.keep(host, fd, bytes),
     exit(host, how, seconds) {
-      const o = outputs.take(host, true);
+      const o = kept.take(host);
+      kept.forget(o[1].length + o[2].length);
       const record = {
         kind: "exit",
         id: host,
@@ -112,7 +112,7 @@ export function recordPrinter(): Printer {
 /** Every line as it comes, the host's name in front; stderr stays stderr. */
 export function labelledPrinter(): Printer {
   const tails = { 1: new Map<string, Bytes>(), 2: new Map<string, Bytes>() };
-  const out = outputs();
+  const out = bothStreams();
   return {
     output(host, fd, bytes) {
       let tail = tails[fd].get(host);
@@ -144,19 +144,24 @@ interface Same {
 /** Equal outputs once, under the node set of their hosts; how hosts ended, where not with 0, likewise on stderr. */
 export function foldedPrinter(asked: readonly string[]): Printer {
   const place = new Map(asked.map((host, i) => [host, i]));
-  const inOrder = (hosts: string[]) => hosts.sort((a, b) => place.get(a)! - place.get(b)!);
+  /** Hosts, and what several of them have in common, as they were asked for: not as they happened to end. */
+  const inOrder = <T extends { hosts: string[] }>(list: Iterable<T>): T[] => {
+    const sorted = [...list];
+    for (const { hosts } of sorted) hosts.sort((a, b) => place.get(a)! - place.get(b)!);
+    return sorted.sort((a, b) => place.get(a.hosts[0]!)! - place.get(b.hosts[0]!)!);
+  };
   const kept = new Outputs();
   const groups = { 1: new Map<string, Same>(), 2: new Map<string, Same>() };
-  const ends = new Map<string, string[]>();
+  const ends = new Map<string, { what: string; hosts: string[] }>();
   const note = (what: string, host: string) => {
-    const hosts = ends.get(what);
-    if (hosts) hosts.push(host);
-    else ends.set(what, [host]);
+    const known = ends.get(what);
+    if (known) known.hosts.push(host);
+    else ends.set(what, { what, hosts: [host] });
   };
   return {
     output: (host, fd, bytes) => kept.keep(host, fd, bytes),
     exit(host, how) {
-      const output = kept.take(host, false);
+      const output = kept.take(host);
       for (const fd of [1, 2] as const) {
         if (isCut(output, fd))
           note(`${HOST}: ${fd === 1 ? "stdout" : "stderr"} cut after ${output[fd].length} bytes`, host);
@@ -171,25 +176,23 @@ export function foldedPrinter(asked: readonly string[]): Printer {
       if (why !== undefined) note(why, host);
     },
     end() {
-      const out = outputs();
+      const out = bothStreams();
       for (const fd of [1, 2] as const) {
-        const sorted = [...groups[fd].values()].map(({ hosts, bytes }) => ({ hosts: inOrder(hosts), bytes }));
-        for (const { hosts, bytes } of sorted.sort(
-          (a, b) => place.get(a.hosts[0]!)! - place.get(b.hosts[0]!)!,
-        )) {
+        for (const { hosts, bytes } of inOrder(groups[fd].values())) {
           out[fd].line(`--- ${foldNodes(hosts)} (${hosts.length}) ---`);
           out[fd].line(bytes.toString().replace(/\n$/, ""));
         }
         out[fd].flush();
       }
-      for (const [what, hosts] of ends) out[2].line(what.replaceAll(HOST, foldNodes(inOrder(hosts))));
+      for (const { what, hosts } of inOrder(ends.values()))
+        out[2].line(what.replaceAll(HOST, foldNodes(hosts)));
       out[2].flush();
     },
   };
 }
 
 /** stdout and stderr. Who has closed stderr does not want to hear what is on it. */
-function outputs() {
+function bothStreams() {
   const err = new LineWriter(2);
   const quiet = (write: () => void) => {
     try {
