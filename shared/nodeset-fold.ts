@@ -43,9 +43,11 @@ type Box = string[][];
 function boxesOf(points: string[][]): Box[] {
   const boxes = () => points.map((point) => point.map((n) => [n]));
   const varying = points[0]!.map((_, k) => k).filter((k) => points.some((p) => p[k] !== points[0]![k]));
+  if (varying.length < 2)
+    return [points[0]!.map((n, k) => (k === varying[0] ? points.map((p) => p[k]!) : [n]))];
   const last = mergeAlong(boxes(), [...varying].reverse());
   // Where little could be merged there is no grid to be seen from another side.
-  if (varying.length < 2 || last.length === 1 || last.length * 2 > points.length) return last;
+  if (last.length === 1 || last.length * 2 > points.length) return last;
   const first = mergeAlong(boxes(), varying);
   return first.length < last.length ? first : last;
 }
@@ -71,7 +73,7 @@ function mergeAlong(boxes: Box[], dimensions: readonly number[]): Box[] {
       for (const one of grown) one.keys[k] = bracket(one.box[k]!);
       now = [...merged.values()];
     }
-    if (now.length === before || now.length === 1 || dimensions.length < 2) break;
+    if (now.length === before || now.length === 1) break;
   }
   return now.map(({ box }) => box);
 }
