@@ -23,6 +23,8 @@ export interface Parsed {
   spec: CommandSpec;
   /** By flag name, as citty gives them. */
   args: Record<string, string | boolean | undefined>;
+  /** The values of flags that may be given several times, in order; `args` has the last. */
+  lists: Record<string, string[]>;
   /** What stood after the positionals, where the command takes words. */
   words: string[];
   /** What stood after `--`. */
@@ -109,14 +111,19 @@ function parseCommand(
   if (own.includes("--schema")) return ok({ ask: "schema", command });
   const args = argsOf(spec);
   const flags = Object.entries(args).filter(([, a]) => a.type !== "positional");
-  const options: Record<string, { type: "string" | "boolean"; short?: string }> = {};
+  const repeatable = spec.repeatable ?? [];
+  const options: Record<string, { type: "string" | "boolean"; short?: string; multiple?: boolean }> = {};
   for (const [flag, a] of flags) {
-    options[flag] = { type: a.type === "boolean" ? "boolean" : "string" };
+    options[flag] = {
+      type: a.type === "boolean" ? "boolean" : "string",
+      multiple: repeatable.includes(flag),
+    };
     const alias = "alias" in a && typeof a.alias === "string" ? a.alias : undefined;
     if (alias?.length === 1) options[flag]!.short = alias;
   }
   let positionals: string[];
   let given: Record<string, unknown>;
+  const lists: Parsed["lists"] = {};
   try {
     const parsed = parseWords({
       args: own,
@@ -127,6 +134,11 @@ function parseCommand(
     });
     positionals = parsed.positionals;
     given = parsed.values;
+    for (const flag of repeatable) {
+      const twin = env[twinOf(flag) ?? ""];
+      lists[flag] = (given[flag] as string[] | undefined) ?? (twin ? [twin] : []);
+      if (given[flag]) given[flag] = lists[flag].at(-1);
+    }
   } catch (thrown) {
     return usage(
       ...explain(
@@ -187,7 +199,7 @@ function parseCommand(
   const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Parsed["args"];
   const out: Parsed["args"] = {};
   for (const key of Object.keys(args)) out[key] = values[key];
-  return ok({ ask: "run", parsed: { command, spec, args: out, words: words_given, rest } });
+  return ok({ ask: "run", parsed: { command, spec, args: out, lists, words: words_given, rest } });
 }
 
 function explain(thrown: NodeJS.ErrnoException, flags: string[]): [string, string | undefined] {

@@ -18,6 +18,8 @@ export interface CommandSpec {
    * On a positional, `valueHint` is the choice of words that it may be, as `ring|grid`.
    */
   args: ArgsDef;
+  /** Flags with a value that may be given several times: `lists` of the invocation has them all. */
+  repeatable?: readonly string[];
   /** What stands after the positionals, as many words as one likes. */
   words?: { name: string; description: string };
   /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may. */

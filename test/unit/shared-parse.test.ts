@@ -30,6 +30,12 @@ const tool: ToolSpec = {
       args: {},
       rest: { name: "CMD", required: true, description: "command" },
     },
+    set: {
+      ...none,
+      summary: "sets",
+      args: { env: { type: "string", valueHint: "K=V", description: "a variable" } },
+      repeatable: ["env"],
+    },
     ls: { ...none, summary: "lists", args: {} },
     gen: {
       ...none,
@@ -51,6 +57,21 @@ const args = (line: string, env = {}) => {
 };
 const refused = (line: string, env = {}) =>
   parse(tool, line === "" ? [] : line.split(" "), env)._unsafeUnwrapErr();
+
+test("a repeatable flag has all its values, in order; its twin is one", () => {
+  const lists = (line: string, env = {}) => {
+    const request = asked(line, env);
+    if (request.ask !== "run") throw new Error(request.ask);
+    return [request.parsed.lists, request.parsed.args.env];
+  };
+  expect(lists("set --env A=1 --env=B=x,y --env A=2")).toEqual([{ env: ["A=1", "B=x,y", "A=2"] }, "A=2"]);
+  expect(lists("set")).toEqual([{ env: [] }, undefined]);
+  expect(lists("set", { MT_ENV: "C=3" })).toEqual([{ env: ["C=3"] }, "C=3"]);
+  expect(lists("set --env A=1", { MT_ENV: "C=3" })).toEqual([{ env: ["A=1"] }, "A=1"]);
+  expect(lists("up kn1")).toEqual([{}, undefined]);
+  expect(refused("set --env").message).toBe("Cannot use --env: its value is missing");
+  expect(refused("up kn1 --fanout").message).toBe("Cannot use --fanout: its value is missing");
+});
 
 describe("values", () => {
   test.each<[string, object]>([
@@ -142,9 +163,9 @@ describe("help and version", () => {
 
 describe("usage errors", () => {
   test.each<[string, string, string | undefined]>([
-    ["", "Cannot run mt-x: no command", "one of: up, exec, ls, gen; mt-x --help says more"],
+    ["", "Cannot run mt-x: no command", "one of: up, exec, set, ls, gen; mt-x --help says more"],
     ["pu", 'Cannot run "pu": no such command', "did you mean up?"],
-    ["zzzzzz", 'Cannot run "zzzzzz": no such command', "one of: up, exec, ls, gen"],
+    ["zzzzzz", 'Cannot run "zzzzzz": no such command', "one of: up, exec, set, ls, gen"],
     ["--fanout 4", 'Cannot run "--fanout": no such command', undefined],
     ["constructor", 'Cannot run "constructor": no such command', undefined],
     ["up kn1 --fanot 4", "Cannot use --fanot: no such flag", "did you mean --fanout?"],

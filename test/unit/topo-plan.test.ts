@@ -151,7 +151,7 @@ describe("what is no whole plan is refused", () => {
     ["no end", head + host, "ended after 2 lines without an end"],
     ["no experiment", end, "no experiment"],
     ["no JSON", `${head}{"kind"\n${end}`, "line 2: it is no JSON"],
-    ["a bad field", `${head}{"kind":"host","id":"h1","cores":0,"mem_mib":1}\n${end}`, "line 2: host cores"],
+    ["a bad field", `${head}{"kind":"host","id":"h1","cores":-1,"mem_mib":1}\n${end}`, "line 2: host cores"],
     ["a hostile id", `${head}{"kind":"host","id":"../h","cores":1,"mem_mib":1}\n${end}`, "line 2: host id"],
     ["an unknown version", head.replace('"version":1', '"version":2'), "plan version 2"],
     ["a kind and id twice", head + host + host + end, "line 3: host h1 is there twice"],

@@ -1,9 +1,11 @@
 /** The hosts, as mt-tree reaches them: a command on many, stdin broadcast; answers by host. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createReadStream } from "node:fs";
+import { createReadStream, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type MtError, mtError } from "../../shared/errors.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
-import { fold } from "../../shared/ranges.ts";
 import type { Exit, Host } from "../../shared/records/index.ts";
 import { LineSplitter } from "../../shared/stream/lines.ts";
 
@@ -16,18 +18,20 @@ export async function onHosts(
   command: string[],
   options: { file?: string; timeout_s: number; signal: AbortSignal },
 ): Promise<Map<string, Answer>> {
+  const named = nameHosts(hosts);
   const words = [
     ...toolCommand("mt-tree"),
     "exec",
-    fold(hosts).join(","),
+    named.set,
     ...(options.file === undefined ? [] : ["--stdin"]),
     `--timeout=${options.timeout_s}`,
     "--",
     ...command,
   ];
   const answers = new Map<string, Answer>();
-  const { stderr } = await lines<Exit>(words, options.file, options.signal, (exit) =>
-    answers.set(exit.id, answerOf(exit)),
+  const each = (exit: Exit) => void answers.set(exit.id, answerOf(exit));
+  const { stderr } = await lines<Exit>(words, options.file, options.signal, each, named.env).finally(
+    named.done,
   );
   const silent = mtError(
     "failed",
@@ -36,6 +40,25 @@ export async function onHosts(
   );
   for (const host of hosts) if (!answers.has(host)) answers.set(host, { ok: false, error: silent });
   return answers;
+}
+
+/** The kernel takes no longer word than 128 KiB: a set that is longer goes as a group, by a file. */
+const SET_LENGTH_MAX = 100_000;
+
+export function nameHosts(hosts: readonly string[]): {
+  set: string;
+  env?: NodeJS.ProcessEnv;
+  done: () => void;
+} {
+  const set = foldNodes(hosts);
+  if (set.length <= SET_LENGTH_MAX) return { set, done: () => {} };
+  const dir = mkdtempSync(join(tmpdir(), "mt-push-"));
+  writeFileSync(join(dir, "groups"), `these: ${set}\n`);
+  return {
+    set: "@these",
+    env: { MT_GROUPS: join(dir, "groups") },
+    done: () => rmSync(dir, { recursive: true, force: true }),
+  };
 }
 
 function answerOf(exit: Exit): Answer {
@@ -69,11 +92,12 @@ function lines<R>(
   file: string | undefined,
   signal: AbortSignal,
   each: (record: R) => void,
+  env: NodeJS.ProcessEnv = {},
 ): Promise<{ stderr: string }> {
   return new Promise((resolve) => {
     const child: ChildProcess = spawn(words[0]!, words.slice(1), {
       stdio: [file ? "pipe" : "ignore", "pipe", "pipe"],
-      env: cleanEnv(),
+      env: cleanEnv(env),
     });
     const splitter = new LineSplitter();
     let stderr = "";

@@ -9,8 +9,9 @@ import { ok, type Result } from "neverthrow";
 import { formatIp, parseIp } from "../../shared/addresses.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { fail, type MtError } from "../../shared/errors.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
+import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { run, toolCommand } from "../../shared/process.ts";
-import { expandSet, fold } from "../../shared/ranges.ts";
 import { type Host, validate } from "../../shared/records/index.ts";
 import type { RawLine } from "../../shared/stream/lines.ts";
 import { chunksOf, linesOf } from "./input.ts";
@@ -91,7 +92,9 @@ async function fromSet(
   planned: readonly Host[],
   signal: AbortSignal,
 ): Promise<Result<Host[], MtError>> {
-  const names = expandSet(word).mapErr((e) => {
+  const names = namedHosts(word).mapErr((e) => {
+    // A group says itself what it lacks.
+    if (word.startsWith("@")) return e;
     const hint = word.includes("/")
       ? "there is no such file either"
       : "a node set, as kn[1-4], or a file of host records";
@@ -122,7 +125,7 @@ async function fromSet(
   });
   if (guessed.length > 0)
     inform(
-      `warning: no tree and no DNS knows ${shorten(fold(guessed).join(","))}: addresses as of mt-tree up --via local, counted from 10.254.0.1`,
+      `warning: no tree and no DNS knows ${shorten(foldNodes(guessed))}: addresses as of mt-tree up --via local, counted from 10.254.0.1`,
     );
   return ok(hosts);
 }

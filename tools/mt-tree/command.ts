@@ -3,7 +3,7 @@
  * killed is ended by the next agent, which finds its group in a file.
  */
 import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { startTime } from "../../shared/lock.ts";
@@ -29,7 +29,7 @@ export interface Running {
   endInput(): void;
   pause(): void;
   resume(): void;
-  /** To its whole process group. */
+  /** To its whole process group; after SIGTERM whoever of it is left gets SIGKILL. */
   kill(signal: NodeJS.Signals): void;
 }
 
@@ -38,6 +38,8 @@ export type Launch = (command: Command, events: CommandEvents) => Running | unde
 
 /** After a command has ended, how long what it left behind may still hold its output open. */
 const OUTPUT_GRACE_MS = 500;
+/** How long what was asked to end may take. */
+const KILL_GRACE_MS = 5_000;
 
 /** @param groupsDir where the groups of running commands are written down: a file a group, its pid and start time */
 export function launcher(groupsDir?: string): Launch {
@@ -118,9 +120,28 @@ export function launcher(groupsDir?: string): Launch {
         try {
           process.kill(-pid, signal);
         } catch {}
+        if (signal === "SIGTERM") killLater(pid);
       },
     };
   };
+}
+
+/**
+ * This process group was asked to end: whoever of it is there after the grace is killed. Not only its leader:
+ * that may heed SIGTERM and leave children that do not.
+ */
+function killLater(leader: number): void {
+  const end = Date.now() + KILL_GRACE_MS;
+  const look = setInterval(() => {
+    const over = Date.now() >= end;
+    try {
+      process.kill(-leader, over ? "SIGKILL" : 0);
+      if (!over) return;
+    } catch {
+      // Nobody is left in it.
+    }
+    clearInterval(look);
+  }, 100);
 }
 
 /** Ends the groups that an agent before this one left running: nobody hears from them any more. */
@@ -144,12 +165,21 @@ export function endLeftGroups(groupsDir: string): void {
   }
 }
 
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
 function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoException): MtError {
-  if (e.code === "ENOENT" && cwd !== undefined)
+  // The kernel says the same of a directory that is not there as of a program.
+  if (cwd !== undefined && !isDirectory(cwd))
     return mtError(
-      "unavailable",
-      `Cannot run ${file} in ${cwd}: one of them is not on this host`,
-      "install it there, or give its whole path; the directory must be there",
+      "data",
+      `Cannot run ${file} in ${cwd}: it is no directory on this host`,
+      "make it there first",
     );
   if (e.code === "ENOENT")
     return mtError(

@@ -32,7 +32,7 @@ const MEMORY_SHARE = 0.9;
 
 /** Hosts by name, as they share out this machine; those of an earlier `up` keep their places. */
 export function shareOut(names: string[], known: readonly TreeHost[]): Result<TreeHost[], MtError> {
-  const all = [...known.map((h) => h.id), ...names.filter((n) => !known.some((h) => h.id === n))];
+  const all = [...new Set([...known.map((h) => h.id), ...names])];
   if (all.length > HOSTS_MAX)
     return fail("usage", `Cannot make ${all.length} hosts on one machine: ${HOSTS_MAX} at most`);
   const cores = Math.max(1, Math.floor(availableParallelism() / all.length));

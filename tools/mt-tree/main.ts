@@ -10,6 +10,7 @@ await start(spec, {
   down: async () => (await import("./down.ts")).down,
   map: async () => (await import("./map.ts")).map,
   exec: async () => (await import("./exec.ts")).exec,
+  nodes: async () => (await import("./nodes.ts")).nodes,
   status: async () => (await import("./status.ts")).status,
   agent: async () => (await import("./agent.ts")).agent,
 });

@@ -9,8 +9,6 @@ import { type DownMessage, type UpMessage, WINDOW_BYTES } from "./messages.ts";
 import { Reductions } from "./reductions.ts";
 import { Spool } from "./spool.ts";
 
-const KILL_GRACE_MS = 5_000;
-
 interface Piece {
   o: number;
   fd: 1 | 2;
@@ -195,8 +193,6 @@ export class Sessions {
     session.pieces = [];
     if (session.exit) return;
     session.running?.kill("SIGTERM");
-    // Also where its first process has ended by then: the group may hold others that did not.
-    setTimeout(() => session.running?.kill("SIGKILL"), KILL_GRACE_MS).unref();
     session.held = false;
     session.running?.resume();
   }

@@ -15,7 +15,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         hosts: {
           type: "positional",
           required: false,
-          description: "node set, as kn[1-4]; without it the tree that is here is mended",
+          description: "node set, as rack[1-4]n[01-32] or @gpu; without it the tree that is here is mended",
         },
         via: {
           type: "enum",
@@ -62,15 +62,38 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
     exec: {
       summary: "run a command on hosts; one exit record a host",
       args: {
-        hosts: { type: "positional", description: "node set, as kn[1-4,7]" },
+        hosts: { type: "positional", description: "node set, as kn[1-4,7], @gpu!kn3 or @all" },
         stdin: { type: "boolean", description: "send stdin to every host, down the tree" },
         human: { type: "boolean", description: "print output with the host's name in front, not records" },
+        fold: {
+          type: "boolean",
+          description: "print equal outputs once, under the node set of their hosts, not records",
+        },
+        env: {
+          type: "string",
+          valueHint: "K=V",
+          description: "set a variable for the command; may be given several times",
+        },
+        cwd: { type: "string", valueHint: "DIR", description: "run it in this directory (default: /)" },
         timeout: { type: "string", valueHint: "S", default: "600", description: "seconds for the whole" },
       },
+      repeatable: ["env"],
       rest: { name: "CMD [ARG...]", required: true, description: "the command; no shell reads it" },
       stdin: "optional",
       reads: [],
       writes: ["exit"],
+    },
+    nodes: {
+      summary: "print what a node set means: folded, or a host a line, or how many",
+      args: {
+        set: { type: "positional", description: "node set; - reads it from stdin" },
+        fold: { type: "boolean", description: "print it as few names as it takes (so without any flag)" },
+        expand: { type: "boolean", description: "print a host a line, each once" },
+        count: { type: "boolean", description: "print how many hosts it has" },
+      },
+      stdin: "none",
+      reads: [],
+      writes: [],
     },
     status: {
       summary: "who is there, under whom, who is missing since when",
@@ -103,12 +126,20 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
   examples: [
     { does: "four hosts on this machine", command: "mt-tree up 'kn[1-4]' --via local >hosts.jsonl" },
     { does: "a command on all of them", command: "mt-tree exec 'kn[1-4]' -- uname -r" },
+    {
+      does: "equal answers once, with the hosts that gave them",
+      command: "mt-tree exec @all --fold -- uname -r",
+    },
+    {
+      does: "what a node set means",
+      command: "mt-tree nodes 'rack[1-4]n[01-32]!rack2n[05-08]' --count",
+    },
     { does: "a filter on every host of a plan", command: "mt-tree map -- mt-vnet up <abilene.plan" },
     { does: "who is there", command: "mt-tree status" },
     { does: "away with it", command: "mt-tree down" },
   ],
   exits: {
-    1: "a host failed or was lost; its records are in the stream, failed",
+    1: "a host failed or was lost, or its command did not exit 0; its records are in the stream",
     65: "the stream was cut off, or a line could not be read",
     69: "no tree is up",
     75: "another tree has such a host",

@@ -10,8 +10,8 @@ import { complain } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { clusterNamespace, socketPath, treeDir, treeSocket } from "../../shared/names.ts";
+import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { cleanEnv, waitFor } from "../../shared/process.ts";
-import { expandSet } from "../../shared/ranges.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, issuePass, makeAuthority } from "./authority.ts";
 import { TreeClient } from "./client.ts";
@@ -41,7 +41,7 @@ export async function up(invocation: Invocation): Promise<number> {
           "mt-tree up 'kn[1-4]' --via local",
         ),
       );
-    const names = args.hosts === undefined ? [] : orThrow(expandSet(String(args.hosts)));
+    const names = args.hosts === undefined ? [] : orThrow(namedHosts(String(args.hosts)));
     const via = earlier?.via ?? (String(args.via) as WayName);
     const way = await wayOf(via);
     const { hosts, head, failed = new Map() } = orThrow(await way.hosts(names, earlier));
