@@ -202,6 +202,9 @@ export class Session {
   /** What was broadcast and is not yet with every host: the same bytes at the same offsets for all. */
   #cast: Piece[] = [];
   #castSent = 0;
+  /** The offset that the slowest hosts have come to, and how many they are. */
+  #castLeast = 0;
+  #slowest = 0;
   #broadcasting = false;
   /** The last signal sent: said again to a host that comes by another way. */
   #signal: NodeJS.Signals | undefined;
@@ -226,10 +229,14 @@ export class Session {
 
   /** Hosts where it has not ended yet. */
   get running(): string[] {
-    return [...this.#channels.values()].filter((c) => !c.done).map((c) => c.host);
+    this.#running ??= [...this.#channels.values()].filter((c) => !c.done).map((c) => c.host);
+    return this.#running;
   }
+  #running: string[] | undefined;
 
   start(hosts: string[]): void {
+    this.#running = undefined;
+    this.#slowest = 0;
     for (const host of hosts)
       this.#channels.set(host, {
         host,
@@ -283,8 +290,18 @@ export class Session {
   }
 
   #castRoom(): boolean {
-    const live = [...this.#channels.values()].filter((c) => !c.done);
-    const least = live.length === 0 ? this.#castSent : Math.min(...live.map((c) => c.acked));
+    // All hosts are looked at only when the last of the slowest has moved on.
+    if (this.#slowest <= 0) {
+      let least = this.#castSent;
+      for (const c of this.#channels.values()) {
+        if (c.done || c.acked > least) continue;
+        if (c.acked < least) this.#slowest = 0;
+        least = c.acked;
+        this.#slowest++;
+      }
+      this.#castLeast = least;
+    }
+    const least = this.#castLeast;
     while (this.#cast.length > 0 && this.#cast[0]!.o + this.#cast[0]!.bytes.length <= least)
       this.#cast.shift();
     return this.#castSent - least < WINDOW_BYTES;
@@ -378,6 +395,7 @@ export class Session {
 
   #credit(c: Channel, o: number): void {
     if (o <= c.acked) return;
+    if (c.acked === this.#castLeast) this.#slowest--;
     c.acked = o;
     while (c.unacked.length > 0 && c.unacked[0]!.o + c.unacked[0]!.bytes.length <= o) c.unacked.shift();
     if (this.#broadcasting) {
@@ -435,6 +453,8 @@ export class Session {
   #finish(c: Channel, how: HostExit): void {
     if (c.done) return;
     c.done = true;
+    this.#running = undefined;
+    if (c.acked === this.#castLeast) this.#slowest--;
     c.queue = [];
     c.unacked = [];
     c.queued = 0;

@@ -54,6 +54,8 @@ const ORPHAN_KILL_MS = 10_000;
 const DIAL_MS = 2_000;
 /** At the start all nodes start at once: the nearest ancestor gets this long to be there. */
 const FIRST_DIAL_MS = 1_500;
+/** Of a whole subtree, as many hosts are told in one frame. */
+const ROUTES_MAX = 1_000;
 /** How often one that had to join a further ancestor looks whether a nearer is back. */
 const NEARER_MS = 10_000;
 
@@ -272,9 +274,9 @@ export class TreeNode {
               clearTimeout(late);
               this.#parent = link;
               resolve({ link, at, lost });
-              // What came to us meanwhile, between hello and welcome, is told again: it costs little.
-              const add = [...this.#routes.values()].map((r) => r.presence);
-              if (add.length > 0) link.send({ t: "routes", add, gone: [], ended: [] });
+              const below = [...this.#routes.values()].map((r) => r.presence);
+              for (let i = 0; i < below.length; i += ROUTES_MAX)
+                link.send({ t: "routes", add: below.slice(i, i + ROUTES_MAX), gone: [], ended: [] });
             } else if (message.t === "refused") {
               process.stderr.write(`mt-tree: ${message.error.message}\n`);
               give();
@@ -307,7 +309,7 @@ export class TreeNode {
         t: "hello",
         protocol: PROTOCOL,
         release: VERSION,
-        presences: [self, ...[...this.#routes.values()].map((r) => r.presence)],
+        presences: [self],
       });
     });
   }

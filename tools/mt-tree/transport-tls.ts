@@ -8,6 +8,13 @@ import { Strangers } from "./strangers.ts";
 import { socketWire, type Transport, type Wire } from "./wire.ts";
 
 export function tlsTransport({ ca, cert, key }: Identity): Transport {
+  /** What was said last of why a node cannot be joined: once is enough. */
+  const said = new Map<string, string>();
+  const tell = ({ name, addr, port }: Place, why: string) => {
+    if (said.get(name) === why) return;
+    said.set(name, why);
+    process.stderr.write(`mt-tree: Cannot join ${name} at ${addr}:${port}: ${why}\n`);
+  };
   const authority = new X509Certificate(ca).publicKey;
   return {
     passHolds: ({ host, pass }) => pass !== undefined && passHolds(authority, host, pass),
@@ -46,10 +53,16 @@ export function tlsTransport({ ca, cert, key }: Identity): Transport {
           if (!wire) socket.on("error", () => {}).destroy();
           resolve(wire);
         };
-        const nobody = () => give(undefined);
+        const nobody = (e?: NodeJS.ErrnoException) => {
+          tell(to, e ? (e.code ?? e.message) : `no answer in ${timeout_ms / 1000} s`);
+          give(undefined);
+        };
         const late = setTimeout(nobody, timeout_ms);
         socket.once("error", nobody);
-        socket.once("secureConnect", () => give(socketWire(socket)));
+        socket.once("secureConnect", () => {
+          said.delete(to.name);
+          give(socketWire(socket));
+        });
       });
     },
   };
