@@ -1,6 +1,6 @@
 /** `host`: a node of the cluster, as `mt-tree up` found or made it. */
 import { type Static, Type } from "@sinclair/typebox";
-import { count, failure, id, ip, open, state } from "./fields.ts";
+import { count, failure, id, ip, measure, open, state, text, time } from "./fields.ts";
 
 export const hostSchema = Type.Object(
   {
@@ -15,6 +15,14 @@ export const hostSchema = Type.Object(
       }),
     ),
     state: state(["up", "failed"], "what mt-tree last knew of it"),
+    parent: Type.Optional(text("the node above it in the tree; the head is no host")),
+    depth: Type.Optional(count("links between it and the head")),
+    since: Type.Optional(time("since when it is there, or missing")),
+    rtt_ms: Type.Optional(measure("last round trip to its parent")),
+    release: Type.Optional(text("the release of its agent")),
+    load: Type.Optional(measure("load over a minute")),
+    mem_available_mib: Type.Optional(measure("memory that can be had without swapping")),
+    agent_rss_mib: Type.Optional(measure("memory that its agent has resident")),
     ...failure,
   },
   { ...open, description: "a node: address, cores, memory" },

@@ -85,6 +85,8 @@ export class TreeNode {
   /** The head's: since when a host is there, or is to be; and since when it is missing. */
   readonly #since = new Map<string, string>();
   readonly #missing = new Map<string, string>();
+  /** The agent that was there last, by host. */
+  readonly #epochs = new Map<string, string>();
   /** Those that did not come by another way in time. */
   readonly #lost = new Set<string>();
   readonly #lostTimers = new Map<string, NodeJS.Timeout>();
@@ -410,6 +412,7 @@ export class TreeNode {
     this.#lostTimers.delete(p.host);
     // One that came by another way was there all the time.
     if (this.#lost.delete(p.host) || p.join === 1) this.#since.set(p.host, new Date().toISOString());
+    this.#epochs.set(p.host, p.epoch);
     this.#missing.delete(p.host);
     // Its clients may have given it up meanwhile: nothing runs on that nobody waits for.
     if (p.join > 1) {
