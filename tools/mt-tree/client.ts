@@ -387,7 +387,7 @@ export class Session {
     const bytes = payload.subarray(skip);
     c.heard += bytes.length;
     this.#events.output(c.host, fd, bytes);
-    if (c.heard - c.heardAcked >= WINDOW_BYTES / 4) {
+    if (c.heard - c.heardAcked >= WINDOW_BYTES / 2) {
       c.heardAcked = c.heard;
       this.#send({ t: "ack", s: this.s, hs: [c.host], o: c.heard });
     }

@@ -6,7 +6,7 @@
 /** Longest frame, header and payload. */
 export const FRAME_BYTES_MAX = 2 * 1024 * 1024;
 /** Payload of one frame, so that no host's bytes hold up another's for long. */
-export const CHUNK_BYTES = 64 * 1024;
+export const CHUNK_BYTES = 128 * 1024;
 
 /** A frame's header; `t` says what it is (see messages.ts). */
 export interface Header {
@@ -29,7 +29,7 @@ export function encodeHeader(header: Header, payloadLength: number): Buffer {
   return frame;
 }
 
-/** `frame` is the whole of it but for the first four bytes, its length: what can be sent on as it is. */
+/** `frame` is the whole of it, length and all: what can be sent on as it is. */
 export type FrameHandler = (header: Header & Record<string, unknown>, payload: Buffer, frame: Buffer) => void;
 
 /** Cuts what comes from a socket into frames. Throws on a length or a header that cannot be. */
@@ -52,21 +52,38 @@ export class FrameReader {
     for (;;) {
       if (this.#need === 0) {
         if (this.#bytes < 4) return;
-        const length = this.#take(4).readUInt32BE(0);
+        const length = this.#length();
         if (length < 4 || length > FRAME_BYTES_MAX) throw new RangeError(`a frame of ${length} bytes`);
-        this.#need = length;
+        this.#need = 4 + length;
       }
       if (this.#bytes < this.#need) return;
       const frame = this.#take(this.#need);
       this.#need = 0;
-      const headLength = frame.readUInt32BE(0);
-      if (headLength > frame.length - 4)
-        throw new RangeError(`a header of ${headLength} bytes in a frame of ${frame.length}`);
-      const header = JSON.parse(frame.toString("utf8", 4, 4 + headLength));
+      const headLength = frame.readUInt32BE(4);
+      if (headLength > frame.length - 8)
+        throw new RangeError(`a header of ${headLength} bytes in a frame of ${frame.length - 4}`);
+      const header = JSON.parse(frame.toString("utf8", 8, 8 + headLength));
       if (typeof header !== "object" || header === null || typeof header.t !== "string")
         throw new RangeError("a header without a type");
-      this.#handle(header, frame.subarray(4 + headLength), frame);
+      this.#handle(header, frame.subarray(8 + headLength), frame);
     }
+  }
+
+  /** The next four bytes, which stay. */
+  #length(): number {
+    const first = this.#chunks[0]!;
+    if (first.length - this.#at >= 4) return first.readUInt32BE(this.#at);
+    let length = 0;
+    let at = this.#at;
+    let k = 0;
+    for (let i = 0; i < 4; i++) {
+      while (at >= this.#chunks[k]!.length) {
+        at = 0;
+        k++;
+      }
+      length = length * 256 + this.#chunks[k]![at++]!;
+    }
+    return length;
   }
 
   /** The next `n` bytes in one piece: a view of their chunk, a copy where they lie in several. */

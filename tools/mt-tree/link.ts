@@ -96,14 +96,9 @@ export class Link {
     } else this.#put(encodeFrame(message, payload));
   }
 
-  /** Queues a frame as it came from another link, without its length. */
+  /** Queues a frame as it came from another link. */
   forward(frame: Buffer): void {
-    const length = Buffer.allocUnsafe(4);
-    length.writeUInt32BE(frame.length, 0);
-    if (frame.length > SMALL_BYTES) {
-      this.#put(length);
-      this.#put(frame);
-    } else this.#put(Buffer.concat([length, frame]));
+    this.#put(frame);
   }
 
   #put(frame: Uint8Array): void {

@@ -188,7 +188,7 @@ export class TreeNode {
       if (known && known.epoch === p.epoch && known.join > p.join) continue;
       this.#routes.set(p.host, { presence: p, link });
       add.push(p);
-      if (this.#isHead) this.#joined(p, known);
+      if (this.#isHead) this.#joined(p);
     }
     if (add.length > 0) this.#parent?.send({ t: "routes", add, gone: [], ended: [] });
   }
@@ -407,11 +407,12 @@ export class TreeNode {
     if (message.t === "close") for (const h of message.hs) client.hosts.delete(h);
   }
 
-  #joined(p: Presence, _known: Presence | undefined): void {
+  #joined(p: Presence): void {
     clearTimeout(this.#lostTimers.get(p.host));
     this.#lostTimers.delete(p.host);
     // One that came by another way was there all the time.
-    if (this.#lost.delete(p.host) || p.join === 1) this.#since.set(p.host, new Date().toISOString());
+    if (this.#lost.delete(p.host) || this.#epochs.get(p.host) !== p.epoch)
+      this.#since.set(p.host, new Date().toISOString());
     this.#epochs.set(p.host, p.epoch);
     this.#missing.delete(p.host);
     // Its clients may have given it up meanwhile: nothing runs on that nobody waits for.

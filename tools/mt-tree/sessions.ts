@@ -9,6 +9,9 @@ import { type DownMessage, type UpMessage, WINDOW_BYTES } from "./messages.ts";
 import { Reductions } from "./reductions.ts";
 import { Spool } from "./spool.ts";
 
+/** What the command has taken of its stdin is told in large steps, or after this time. */
+const CREDIT_MS = 20;
+
 interface Piece {
   o: number;
   fd: 1 | 2;
@@ -18,8 +21,11 @@ interface Piece {
 interface Session {
   s: string;
   running: Running | undefined;
-  /** stdin: bytes that have come in order. */
+  /** stdin: bytes that have come in order, those that the command has, and those of them that the client knows of. */
   received: number;
+  taken: number;
+  credited: number;
+  crediting: NodeJS.Timeout | undefined;
   eof: boolean;
   /** Output: bytes produced, bytes that the client has; pieces between them. */
   produced: number;
@@ -102,6 +108,9 @@ export class Sessions {
       s: message.s,
       running: undefined,
       received: 0,
+      taken: 0,
+      credited: 0,
+      crediting: undefined,
       eof: false,
       produced: 0,
       acked: 0,
@@ -148,9 +157,21 @@ export class Sessions {
     const bytes = skip === 0 ? payload : payload.subarray(skip);
     session.received += bytes.length;
     const upTo = session.received;
-    const credit = () => this.#send({ t: "credit", s: session.s, h: this.#host, o: upTo });
-    if (session.running) session.running.write(bytes, credit);
-    else credit();
+    const taken = () => {
+      session.taken = upTo;
+      if (upTo - session.credited >= WINDOW_BYTES / 4) this.#credit(session);
+      else session.crediting ??= setTimeout(() => this.#credit(session), CREDIT_MS);
+    };
+    if (session.running) session.running.write(bytes, taken);
+    else taken();
+  }
+
+  #credit(session: Session): void {
+    clearTimeout(session.crediting);
+    session.crediting = undefined;
+    if (session.credited === session.taken || !this.#sessions.has(session.s)) return;
+    session.credited = session.taken;
+    this.#send({ t: "credit", s: session.s, h: this.#host, o: session.taken });
   }
 
   #endInput(session: Session, o: number): void {
@@ -191,6 +212,7 @@ export class Sessions {
     this.#sessions.delete(session.s);
     session.spool?.close();
     session.pieces = [];
+    clearTimeout(session.crediting);
     if (session.exit) return;
     session.running?.kill("SIGTERM");
     session.held = false;
