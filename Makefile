@@ -23,7 +23,7 @@ sources = $(shell find $(1) -name '*.ts' 2>/dev/null)
 SHARED := $(call sources,shared) $(PACKAGES) .build/commit
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test bench demo man install clean deps FORCE
+.PHONY: help build check test bench demo man install clean deps deps-test FORCE
 .DELETE_ON_ERROR:
 
 help: ## show the targets
@@ -36,10 +36,10 @@ check: $(PACKAGES) ## types, lint, format; whether man pages and schemas are wha
 	$(BUN) x biome ci --error-on-warnings .
 	$(BUN) man/generate.ts --check
 
-test: build deps ## unit tests, tests of the compiled binaries, one end-to-end run
+test: build deps-test ## unit tests, tests of the compiled binaries, one end-to-end run
 	@test/run
 
-bench: build deps ## the numbers of SPECIFICATION.md, each beside its best peer
+bench: build deps-test ## the numbers of SPECIFICATION.md, each beside its best peer
 	@test/bench/run
 
 demo: build deps ## the main job: Abilene, 11 routers and 44 guests on 4 hosts, up, checked, down
@@ -70,6 +70,9 @@ clean: ## remove what was built (guests' images and running experiments stay)
 # where it is missing, named where it cannot be.
 deps:
 	@.ci/deps
+
+deps-test:
+	@.ci/deps test
 
 $(BUN_STAMP):
 	@npm install --silent --no-fund --no-audit --prefix .build/bun bun@$(BUN_VERSION) || \

@@ -27,6 +27,8 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   dumpe2fs: "e2fsprogs",
   debugfs: "e2fsprogs",
   "qemu-img": "qemu-utils",
+  srun: "slurm-client",
+  scontrol: "slurm-client",
 };
 
 export interface RunOptions {

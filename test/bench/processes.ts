@@ -1,5 +1,5 @@
 /** What /proc says of the guests of a bench: their QEMUs, the processor time that these had, the machine's memory. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 /**
  * The QEMU processes whose files are below a directory, by pid.
@@ -33,4 +33,20 @@ export function cpuSeconds(pids: readonly number[]): number {
     for (const thread of existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`) : [])
       ns += Number(text(`/proc/${pid}/task/${thread}/schedstat`).split(" ")[0] || 0);
   return ns / 1e9;
+}
+/**
+ * A process's memory: proportional as it is now, and as it would be were nobody else here that runs the same
+ * program: what it maps of that file counts in full.
+ */
+export function memoryMb(pid: number): { pss_mb: number; alone_mb: number } {
+  const program = readlinkSync(`/proc/${pid}/exe`);
+  let [pss_kib, alone_kib, own] = [0, 0, false];
+  for (const line of text(`/proc/${pid}/smaps`).split("\n")) {
+    const [, mapped] = /^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+\s*(.*)/.exec(line) ?? [];
+    if (mapped !== undefined) own = mapped === program;
+    const [, what, kib] = /^(Rss|Pss): +(\d+) kB/.exec(line) ?? [];
+    if (what === "Pss") pss_kib += Number(kib);
+    if (what === (own ? "Rss" : "Pss")) alone_kib += Number(kib);
+  }
+  return { pss_mb: (pss_kib * 1024) / 1e6, alone_mb: (alone_kib * 1024) / 1e6 };
 }

@@ -73,23 +73,41 @@ export async function makeAuthority(cluster: string): Promise<Authority> {
   return { cert: cert.toString("pem"), key: await pem(keys.privateKey) };
 }
 
-/** A certificate for one node, in its name; `days` may be negative, for a test of expiry. */
-export async function issue(authority: Authority, name: string, days = LIFE_DAYS): Promise<Identity> {
-  const x509 = await library();
-  const ca = new x509.X509Certificate(authority.cert);
-  const der = Buffer.from(authority.key.replace(/-----[^-]+-----|\s/g, ""), "base64");
-  const signingKey = await webcrypto.subtle.importKey("pkcs8", der, ALGORITHM, false, ["sign"]);
+/** A key of a node's own: the public half as base64 (SPKI), the private one as PEM. */
+export async function makeKey(): Promise<{ publicKey: string; key: string }> {
   const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
     "sign",
     "verify",
   ])) as webcrypto.CryptoKeyPair;
+  const spki = await webcrypto.subtle.exportKey("spki", keys.publicKey);
+  return { publicKey: Buffer.from(spki).toString("base64"), key: await pem(keys.privateKey) };
+}
+
+/** A certificate for one node, in its name; `days` may be negative, for a test of expiry. */
+export async function issue(authority: Authority, name: string, days = LIFE_DAYS): Promise<Identity> {
+  const { publicKey, key } = await makeKey();
+  return { ca: authority.cert, cert: await certify(authority, name, publicKey, days), key };
+}
+
+/** The certificate (PEM) of a node that keeps its private key to itself. Throws where `publicKey` is no key. */
+export async function certify(
+  authority: Authority,
+  name: string,
+  publicKey: string,
+  days = LIFE_DAYS,
+): Promise<string> {
+  const x509 = await library();
+  const ca = new x509.X509Certificate(authority.cert);
+  const der = Buffer.from(authority.key.replace(/-----[^-]+-----|\s/g, ""), "base64");
+  const signingKey = await webcrypto.subtle.importKey("pkcs8", der, ALGORITHM, false, ["sign"]);
+  const spki = Buffer.from(publicKey, "base64");
   const cert = await x509.X509CertificateGenerator.create({
     serialNumber: serial(),
     subject: `CN=${name}`,
     issuer: ca.subject,
     ...validity(days),
     signingAlgorithm: ALGORITHM,
-    publicKey: keys.publicKey as never,
+    publicKey: (await webcrypto.subtle.importKey("spki", spki, ALGORITHM, true, ["verify"])) as never,
     signingKey: signingKey as never,
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
@@ -101,7 +119,7 @@ export async function issue(authority: Authority, name: string, days = LIFE_DAYS
       new x509.SubjectAlternativeNameExtension([{ type: "dns", value: dnsName(name) }]),
     ],
   });
-  return { ca: authority.cert, cert: cert.toString("pem"), key: await pem(keys.privateKey) };
+  return cert.toString("pem");
 }
 
 export function issuePass(authority: Authority, host: string, relays: string[]): Pass {

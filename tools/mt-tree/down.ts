@@ -16,7 +16,7 @@ export async function down(_invocation: Invocation): Promise<number> {
     const pidFile = join(treeDir(), "head.pid");
     if (existsSync(pidFile))
       await endProcess(Number(readFileSync(pidFile, "utf8")), join(treeDir(), "head.json"));
-    if (tree) orThrow(await (await wayOf(tree.via)).remove(tree));
+    if (tree) orThrow(await (await wayOf(tree.via, {})).remove(tree));
     rmSync(treeDir(), { recursive: true, force: true });
   } finally {
     unlock();

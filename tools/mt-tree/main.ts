@@ -12,5 +12,6 @@ await start(spec, {
   exec: async () => (await import("./exec.ts")).exec,
   nodes: async () => (await import("./nodes.ts")).nodes,
   status: async () => (await import("./status.ts")).status,
+  enrol: async () => (await import("./enrol.ts")).enrol,
   agent: async () => (await import("./agent.ts")).agent,
 });

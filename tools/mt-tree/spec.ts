@@ -15,13 +15,14 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         hosts: {
           type: "positional",
           required: false,
-          description: "node set, as rack[1-4]n[01-32] or @gpu; without it the tree that is here is mended",
+          description:
+            "node set, as rack[1-4]n[01-32] or @gpu; without it the tree that is here is mended, or all nodes of the job taken",
         },
         via: {
           type: "enum",
           options: [...WAYS],
           default: "local",
-          description: "how hosts are reached: network namespaces of this machine",
+          description: "how hosts are reached: network namespaces of this machine, nodes of a Slurm job",
         },
         fanout: { type: "string", valueHint: "N", default: "16", description: "children a node" },
         port: { type: "string", valueHint: "PORT", default: "7420", description: "TCP port of the agents" },
@@ -112,6 +113,14 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       reads: [],
       writes: [],
     },
+    enrol: {
+      summary: "be one node of the tree, with a key of its own: what srun starts",
+      args: {},
+      stdin: "none",
+      reads: [],
+      writes: [],
+      hidden: true,
+    },
     agent: {
       summary: "be one node of the tree",
       args: {
@@ -141,7 +150,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
   exits: {
     1: "a host failed or was lost, or its command did not exit 0; its records are in the stream",
     65: "the stream was cut off, or a line could not be read",
-    69: "no tree is up",
+    69: "no tree is up; this is not inside a Slurm allocation",
     75: "another tree has such a host",
     77: "not root",
   },

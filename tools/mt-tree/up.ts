@@ -32,7 +32,18 @@ export async function up(invocation: Invocation): Promise<number> {
   const unlock = orThrow(await lockTree("mt-tree up"));
   try {
     const earlier = readTree();
-    if (args.hosts === undefined && !earlier)
+    const via = earlier?.via ?? (String(args.via) as WayName);
+    const way = await wayOf(via, { timeout_s });
+    if (earlier && args.via !== "local" && args.via !== via)
+      return complain(
+        invocation.tool,
+        mtError(
+          "busy",
+          `Cannot bring up a tree --via ${args.via}: the one that is here is --via ${via}`,
+          "mt-tree down first; another MT_RUN has another tree",
+        ),
+      );
+    if (args.hosts === undefined && !earlier && !way.knowsHosts)
       return complain(
         invocation.tool,
         mtError(
@@ -42,8 +53,6 @@ export async function up(invocation: Invocation): Promise<number> {
         ),
       );
     const names = args.hosts === undefined ? [] : orThrow(namedHosts(String(args.hosts)));
-    const via = earlier?.via ?? (String(args.via) as WayName);
-    const way = await wayOf(via);
     const { hosts, head, failed = new Map() } = orThrow(await way.hosts(names, earlier));
     const tree: TreeFile = earlier
       ? { ...earlier, hosts }
@@ -60,6 +69,7 @@ export async function up(invocation: Invocation): Promise<number> {
         `the tree that is here keeps fanout ${earlier.fanout} and port ${earlier.port}: mt-tree down first to change them`,
       );
     orThrow(socketPath(treeSocket()));
+    if (hosts.length === 0) return printHosts(tree, way, [], failed, timeout_s);
     // A tree file with another tree's hosts would make our `down` take them away.
     orThrow(await way.may(tree, earlier));
     // Before anything is made: down must find it, whatever happens now.
@@ -79,8 +89,13 @@ export async function up(invocation: Invocation): Promise<number> {
   }
 }
 
+/** A host that is the head's machine too takes the port after the head's. */
 const places = (tree: TreeFile): Place[] =>
-  tree.hosts.map((h) => ({ name: h.id, addr: h.addr, port: tree.port }));
+  tree.hosts.map((h) => ({
+    name: h.id,
+    addr: h.addr,
+    port: h.addr === tree.head.addr ? tree.port + 1 : tree.port,
+  }));
 
 async function startHead(tree: TreeFile, way: Way): Promise<Result<void, MtError>> {
   const config = join(treeDir(), "head.json");

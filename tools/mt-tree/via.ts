@@ -4,7 +4,7 @@ import type { MtError } from "../../shared/errors.ts";
 import type { NodeConfig } from "./node.ts";
 import type { TreeFile, TreeHost } from "./tree-file.ts";
 
-export const WAYS = ["local"] as const;
+export const WAYS = ["local", "slurm"] as const;
 export type WayName = (typeof WAYS)[number];
 
 /** One host's agent, as it is to be started. */
@@ -13,7 +13,14 @@ export interface AgentStart {
   config: NodeConfig;
 }
 
+/** What may be asked of a way, as the flags of `up` and `down` say. */
+export interface WayOptions {
+  timeout_s?: number;
+}
+
 export interface Way {
+  /** It knows its hosts: `names` may be empty, for all of them. */
+  knowsHosts?: boolean;
   /**
    * The hosts by name, with their addresses, and the head's: those of an earlier `up` first, in their places.
    * A host that cannot be found stands in `failed` and in no tree.
@@ -36,9 +43,11 @@ export interface Way {
   logOf(host: string): string;
 }
 
-export async function wayOf(name: WayName): Promise<Way> {
+export async function wayOf(name: WayName, options: WayOptions): Promise<Way> {
   switch (name) {
     case "local":
       return (await import("./via-local.ts")).local;
+    case "slurm":
+      return (await import("./via-slurm.ts")).viaSlurm(options);
   }
 }

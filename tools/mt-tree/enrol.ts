@@ -1,0 +1,112 @@
+/**
+ * The hidden command of `--via slurm`: an agent that makes its key itself, says its public half on stdout, and is
+ * told the rest on stdin, where everybody's lines pass. Nothing secret travels: certificates are public, and a
+ * private key never leaves its host.
+ */
+import { existsSync, rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Invocation } from "../../shared/cli/start.ts";
+import { EXIT, type MtError, mtError } from "../../shared/errors.ts";
+import { runDir } from "../../shared/names.ts";
+import { writeAll } from "../../shared/stream/writer.ts";
+import { makeKey } from "./authority.ts";
+import { endLeftGroups, launcher } from "./command.ts";
+import { type NodeConfig, TreeNode } from "./node.ts";
+import { tlsTransport } from "./transport-tls.ts";
+import type { Transport } from "./wire.ts";
+
+/** What an agent says of itself, a line each: its key, then that it listens, or why not. */
+export type EnrolAnswer =
+  | { host: string; public_key: string; step: string }
+  | { host: string; listening: true }
+  | { host: string; error: MtError };
+
+/** What it is told: `identity.key` is its own, and not in here. */
+export type EnrolConfig = Omit<NodeConfig, "identity"> & { identity: { ca: string; cert: string } };
+
+/** How long it waits to be told. */
+const TOLD_S = 60;
+
+export async function enrol({ signal }: Invocation): Promise<number> {
+  const host = process.env.SLURMD_NODENAME ?? "";
+  const say = (answer: EnrolAnswer) => writeAll(1, Buffer.from(`${JSON.stringify(answer)}\n`));
+  const { publicKey, key } = await makeKey();
+  const { SLURM_JOB_ID, SLURM_STEP_ID } = process.env;
+  say({ host, public_key: publicKey, step: `${SLURM_JOB_ID}.${SLURM_STEP_ID}` });
+  const told = await configFor(host);
+  if (!told) {
+    say({ host, error: mtError("timeout", `Cannot join host ${host}: mt-tree up did not tell it how`) });
+    return EXIT.failed;
+  }
+  settle(host);
+  const identity = { ...told.identity, key };
+  const tls = tlsTransport(identity);
+  const transport: Transport = {
+    ...tls,
+    listen: async (self, accept) => {
+      await tls.listen(self, accept);
+      say({ host, listening: true });
+    },
+  };
+  // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job.
+  const groups = join(runDir(), `job-${SLURM_JOB_ID}`);
+  endLeftGroups(groups);
+  const node = new TreeNode({ ...told, identity }, transport, launcher(groups));
+  const ended = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+  try {
+    await Promise.race([node.run(), ended]);
+  } catch (thrown) {
+    say({ host, error: cannotListen(told, thrown as NodeJS.ErrnoException) });
+    return EXIT.failed;
+  }
+  node.stop();
+  rmSync(groups, { recursive: true, force: true });
+  try {
+    rmdirSync(runDir());
+  } catch {
+    // Somebody else has something there.
+  }
+  return EXIT.ok;
+}
+
+/** The first line for this host; what else comes is not kept. Nothing, where stdin ends or stays silent. */
+function configFor(host: string): Promise<EnrolConfig | undefined> {
+  return new Promise((resolve) => {
+    let tail = "";
+    let found = false;
+    const late = setTimeout(() => resolve(undefined), TOLD_S * 1000);
+    process.stdin.setEncoding("utf8");
+    process.stdin.on("data", (text: string) => {
+      if (found) return;
+      const lines = (tail + text).split("\n");
+      tail = lines.pop() ?? "";
+      for (const line of lines) {
+        const config = JSON.parse(line) as EnrolConfig;
+        if (config.self.name !== host) continue;
+        found = true;
+        clearTimeout(late);
+        resolve(config);
+      }
+    });
+    process.stdin.on("end", () => resolve(undefined));
+    process.stdin.on("error", () => resolve(undefined));
+  });
+}
+
+/** What commands on this host find: its name, and no directory that is only where the job was asked for. */
+function settle(host: string): void {
+  process.env.MT_HOST = host;
+  if (process.env.XDG_RUNTIME_DIR && !existsSync(process.env.XDG_RUNTIME_DIR))
+    delete process.env.XDG_RUNTIME_DIR;
+}
+
+function cannotListen({ self }: EnrolConfig, e: NodeJS.ErrnoException): MtError {
+  const where = `${self.addr} port ${self.port}`;
+  if (e.code === "EADDRINUSE")
+    return mtError(
+      "busy",
+      `Cannot join host ${self.name}: somebody listens on ${where} already`,
+      "another tree is on this host: give this one another --port",
+    );
+  return mtError("failed", `Cannot join host ${self.name}: it cannot listen on ${where}: ${e.message}`);
+}
