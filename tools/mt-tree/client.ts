@@ -359,9 +359,6 @@ export class Session {
     const c = "h" in message ? this.#channels.get(message.h) : undefined;
     if (!c || c.done) return;
     switch (message.t) {
-      case "started":
-        c.epoch = message.epoch;
-        return;
       case "credit":
         this.#credit(c, message.o);
         return;
@@ -459,7 +456,8 @@ export class Session {
     c.unacked = [];
     c.queued = 0;
     // What it holds for a reduction is still wanted.
-    if (!this.#command.hold || how.code !== 0) this.#send({ t: "close", s: this.s, hs: [c.host] });
+    if (how.error && !c.exit) this.#send({ t: "close", s: this.s, hs: [c.host] });
+    else if (!this.#command.hold || how.code !== 0) this.#link.send({ t: "done", s: this.s, hs: [c.host] });
     this.#events.exit(c.host, how);
     this.#events.drain?.();
   }

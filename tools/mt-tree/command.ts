@@ -3,7 +3,8 @@
  * killed is ended by the next agent, which finds its group in a file.
  */
 import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { uptime } from "node:os";
 import { join } from "node:path";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { startTime } from "../../shared/lock.ts";
@@ -41,7 +42,12 @@ const OUTPUT_GRACE_MS = 500;
 /** How long what was asked to end may take. */
 const KILL_GRACE_MS = 5_000;
 
-/** @param groupsDir where the groups of running commands are written down: a file a group, its pid and start time */
+/** Of the times in /proc, on every Linux. */
+const TICKS_PER_S = 100;
+/** How far the times of the process table and of files may be apart. */
+const CLOCK_SLACK_MS = 1_000;
+
+/** @param groupsDir where the groups of running commands are written down: an empty file a group, its pid the name */
 export function launcher(groupsDir?: string): Launch {
   if (groupsDir) mkdirSync(groupsDir, { recursive: true, mode: 0o700 });
   // Once: copying the environment for every command is most of what starting one costs here.
@@ -55,7 +61,7 @@ export function launcher(groupsDir?: string): Launch {
     const end = (how: CommandEnd) => {
       if (over) return;
       over = true;
-      if (mark) rmSync(mark, { force: true });
+      if (mark) unlinkSync(mark);
       events.end(how);
     };
     let mark: string | undefined;
@@ -74,7 +80,7 @@ export function launcher(groupsDir?: string): Launch {
     const { pid } = child;
     if (pid !== undefined && groupsDir) {
       mark = join(groupsDir, String(pid));
-      writeFileSync(mark, String(startTime(pid)), { mode: 0o600 });
+      writeFileSync(mark, "", { mode: 0o600 });
     }
     child.on("error", (e: NodeJS.ErrnoException) => {
       if (pid === undefined) end({ error: cannotRun(first, cwd, e) });
@@ -152,24 +158,21 @@ export function endLeftGroups(groupsDir: string): void {
   } catch {
     return;
   }
+  const booted_ms = Date.now() - uptime() * 1000;
   for (const file of files) {
     const path = join(groupsDir, file);
+    const pid = Number(file);
+    const written_ms = statSync(path).mtimeMs;
+    rmSync(path, { force: true });
+    // A number comes again only once the whole group has ended: a leader that began later is somebody else.
+    const ticks = startTime(pid);
+    const began_ms = ticks === undefined ? written_ms : booted_ms + (Number(ticks) * 1000) / TICKS_PER_S;
+    if (!(pid > 1) || written_ms < booted_ms || began_ms > written_ms + CLOCK_SLACK_MS) continue;
     try {
-      const began = readFileSync(path, "utf8");
-      const pid = Number(file);
-      if (pid > 1 && String(startTime(pid)) === began) process.kill(-pid, "SIGKILL");
+      process.kill(-pid, "SIGKILL");
     } catch {
       // It has ended meanwhile.
     }
-    rmSync(path, { force: true });
-  }
-}
-
-function isDirectory(path: string): boolean {
-  try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false;
   }
 }
 
@@ -189,4 +192,12 @@ function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoExcepti
     );
   if (e.code === "EACCES") return mtError("permission", `Cannot run ${file}: it may not be executed`);
   return mtError("failed", `Cannot run ${file}: ${e.message}`);
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }

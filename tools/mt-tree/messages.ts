@@ -84,6 +84,8 @@ export type DownMessage =
   | { t: "close"; s: string; hs: string[] }
   /** To a host that came back: the sessions that its clients still know. All others end. */
   | { t: "alive"; hs: string[]; sessions: string[] }
+  /** Nobody asks for these any more, where they have ended. */
+  | { t: "forget"; hs: string[]; sessions: string[] }
   | { t: "probe"; s: string; hs: string[] }
   /** Begins a reduction of what session `s` holds; a later generation `g` takes the place of an earlier. */
   | {
@@ -101,7 +103,6 @@ export type DownMessage =
 
 /** From an agent up to the client. */
 export type UpMessage =
-  | { t: "started"; s: string; h: string; epoch: string }
   | { t: "out"; s: string; h: string; o: number; fd: 1 | 2 }
   | { t: "credit"; s: string; h: string; o: number }
   | { t: "exit"; s: string; h: string; o: number; code?: number; signal?: string; error?: MtError }
@@ -113,6 +114,8 @@ export type UpMessage =
 /** Between a client and the head. */
 export type HeadMessage =
   | { t: "list" }
+  /** The client has all that session `s` gave on these hosts: they may forget it, some time. */
+  | { t: "done"; s: string; hs: string[] }
   | { t: "expect"; hosts: { name: string; addr: string; port: number }[] }
   | { t: "listed"; hosts: HostStatus[] }
   | { t: "joined"; h: string; epoch: string; parent: string }
@@ -142,10 +145,11 @@ const DOWN = new Set([
   "kill",
   "close",
   "alive",
+  "forget",
   "probe",
   "reduce",
   "pull",
 ]);
-const UP = new Set(["started", "out", "credit", "exit", "synced", "vitals", "piece"]);
+const UP = new Set(["out", "credit", "exit", "synced", "vitals", "piece"]);
 export const isDown = (m: Message): m is DownMessage => DOWN.has(m.t);
 export const isUp = (m: Message): m is UpMessage => UP.has(m.t);

@@ -54,6 +54,8 @@ const ORPHAN_KILL_MS = 10_000;
 const DIAL_MS = 2_000;
 /** At the start all nodes start at once: the nearest ancestor gets this long to be there. */
 const FIRST_DIAL_MS = 1_500;
+/** How long the head gathers what hosts may forget. */
+const FORGET_MS = 1_000;
 /** Of a whole subtree, as many hosts are told in one frame. */
 const ROUTES_MAX = 1_000;
 /** How often one that had to join a further ancestor looks whether a nearer is back. */
@@ -91,6 +93,12 @@ export class TreeNode {
   readonly #lost = new Set<string>();
   readonly #lostTimers = new Map<string, NodeJS.Timeout>();
   readonly #began = Date.now();
+  /** The head's: what hosts may forget. */
+  #over = {
+    hosts: new Set<string>(),
+    sessions: new Set<string>(),
+    timer: undefined as NodeJS.Timeout | undefined,
+  };
   #parent: Link | undefined;
   #joins = 0;
   #stopped = false;
@@ -100,7 +108,6 @@ export class TreeNode {
     this.#transport = transport;
     this.#sessions = new Sessions(
       config.self.name,
-      this.#epoch,
       launch,
       (message, payload) => this.#up(message, payload),
       (message, payload) => this.#down(message, payload),
@@ -381,6 +388,7 @@ export class TreeNode {
         message: (message, payload, frame) => {
           if (message.t === "list") link.send({ t: "listed", hosts: this.#list() });
           else if (message.t === "expect") this.#expect(message.hosts);
+          else if (message.t === "done") this.#done(message.s, message.hs);
           else if (isDown(message)) this.#fromClient(link, message, payload, frame);
         },
         close: () => {
@@ -399,12 +407,27 @@ export class TreeNode {
   }
 
   #fromClient(link: Link, message: DownMessage, payload: Buffer, frame: Buffer): void {
-    if (message.t === "alive") return;
+    if (message.t === "alive" || message.t === "forget") return;
     let client = this.#clients.get(message.s);
     if (!client) this.#clients.set(message.s, (client = { link, hosts: new Set() }));
     if (message.t === "start") for (const h of message.hs) client.hosts.add(h);
     this.#down(message, payload, frame);
     if (message.t === "close") for (const h of message.hs) client.hosts.delete(h);
+  }
+
+  /** Agents are told later, and of many sessions at once: a command costs them one waking less. */
+  #done(s: string, hosts: string[]): void {
+    const client = this.#clients.get(s);
+    for (const h of hosts) {
+      client?.hosts.delete(h);
+      this.#over.hosts.add(h);
+    }
+    this.#over.sessions.add(s);
+    this.#over.timer ??= setTimeout(() => {
+      const { hosts, sessions } = this.#over;
+      this.#over = { hosts: new Set(), sessions: new Set(), timer: undefined };
+      this.#down({ t: "forget", hs: [...hosts], sessions: [...sessions] }, EMPTY);
+    }, FORGET_MS);
   }
 
   #joined(p: Presence): void {
@@ -477,6 +500,7 @@ export class TreeNode {
     this.#stopped = true;
     this.#sessions.endAll();
     for (const timer of this.#lostTimers.values()) clearTimeout(timer);
+    clearTimeout(this.#over.timer);
   }
 }
 

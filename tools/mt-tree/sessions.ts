@@ -11,6 +11,9 @@ import { Spool } from "./spool.ts";
 
 /** What the command has taken of its stdin is told in large steps, or after this time. */
 const CREDIT_MS = 20;
+/** A little output waits this long for more, or for the command's end: most commands say little and end at once. */
+const OUTPUT_MS = 3;
+const SMALL_BYTES = 4 * 1024;
 
 interface Piece {
   o: number;
@@ -27,8 +30,10 @@ interface Session {
   credited: number;
   crediting: NodeJS.Timeout | undefined;
   eof: boolean;
-  /** Output: bytes produced, bytes that the client has; pieces between them. */
+  /** Output: bytes produced, sent, bytes that the client has; pieces between the last and the first. */
   produced: number;
+  sent: number;
+  sending: NodeJS.Timeout | undefined;
   acked: number;
   pieces: Piece[];
   held: boolean;
@@ -45,14 +50,12 @@ export type SendDown = (message: DownMessage, payload: Buffer) => void;
 export class Sessions {
   readonly #sessions = new Map<string, Session>();
   readonly #host: string;
-  readonly #epoch: string;
   readonly #launch: Launch;
   readonly #send: SendUp;
   readonly #reductions: Reductions;
 
-  constructor(host: string, epoch: string, launch: Launch, send: SendUp, sendDown: SendDown) {
+  constructor(host: string, launch: Launch, send: SendUp, sendDown: SendDown) {
     this.#host = host;
-    this.#epoch = epoch;
     this.#launch = launch;
     this.#send = send;
     this.#reductions = new Reductions(host, launch, send, sendDown);
@@ -64,6 +67,13 @@ export class Sessions {
 
   handle(message: DownMessage, payload: Buffer): void {
     if (message.t === "alive") return this.#endAllBut(message.sessions);
+    if (message.t === "forget") {
+      for (const s of message.sessions) {
+        const over = this.#sessions.get(s);
+        if (over?.exit) this.#close(over);
+      }
+      return;
+    }
     if (message.t === "start") return this.#start(message);
     const session = this.#sessions.get(message.s);
     switch (message.t) {
@@ -113,6 +123,8 @@ export class Sessions {
       crediting: undefined,
       eof: false,
       produced: 0,
+      sent: 0,
+      sending: undefined,
       acked: 0,
       pieces: [],
       held: false,
@@ -120,7 +132,6 @@ export class Sessions {
       spool: message.hold ? new Spool() : undefined,
     };
     this.#sessions.set(message.s, session);
-    this.#send({ t: "started", s: session.s, h: this.#host, epoch: this.#epoch });
     session.running = this.#launch(message, {
       output: (fd, bytes) => this.#output(session, fd, bytes),
       heldBack: () => session.held,
@@ -136,16 +147,29 @@ export class Sessions {
       const piece = { o: session.produced, fd, bytes: bytes.subarray(at, at + CHUNK_BYTES) };
       session.produced += piece.bytes.length;
       session.pieces.push(piece);
-      this.#send({ t: "out", s: session.s, h: this.#host, o: piece.o, fd }, piece.bytes);
     }
+    if (session.produced - session.sent >= SMALL_BYTES) this.#sendOutput(session);
+    else session.sending ??= setTimeout(() => this.#sendOutput(session), OUTPUT_MS);
     if (!session.held && session.produced - session.acked >= WINDOW_BYTES) {
       session.held = true;
       session.running?.pause();
     }
   }
 
+  /** What has not been sent yet. */
+  #sendOutput(session: Session): void {
+    clearTimeout(session.sending);
+    session.sending = undefined;
+    const { sent } = session;
+    session.sent = session.produced;
+    for (const piece of session.pieces)
+      if (piece.o >= sent)
+        this.#send({ t: "out", s: session.s, h: this.#host, o: piece.o, fd: piece.fd }, piece.bytes);
+  }
+
   #ended(session: Session, how: CommandEnd): void {
     if (session.exit) return;
+    this.#sendOutput(session);
     session.exit = { t: "exit", s: session.s, h: this.#host, o: session.produced, ...how };
     if (this.#sessions.has(session.s)) this.#send(session.exit);
   }
@@ -203,8 +227,8 @@ export class Sessions {
     });
     if (!session) return;
     this.#ack(session, message.o);
-    for (const piece of session.pieces)
-      this.#send({ t: "out", s: session.s, h: this.#host, o: piece.o, fd: piece.fd }, piece.bytes);
+    session.sent = session.acked;
+    this.#sendOutput(session);
     if (session.exit) this.#send(session.exit);
   }
 
@@ -213,6 +237,7 @@ export class Sessions {
     session.spool?.close();
     session.pieces = [];
     clearTimeout(session.crediting);
+    clearTimeout(session.sending);
     if (session.exit) return;
     session.running?.kill("SIGTERM");
     session.held = false;
