@@ -16,7 +16,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 COMPLETIONS = $(addprefix $(SHARE)/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
 PAGES := $(wildcard man/*.1.md man/*.5.md man/*.7.md)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-COMPILE := $(BUN) build --compile --minify --bytecode --format=esm --external better-sqlite3 \
+COMPILE := $(BUN) build --compile --minify --bytecode --splitting --format=esm --external better-sqlite3 \
   --no-compile-autoload-dotenv --no-compile-autoload-bunfig --define MT_COMMIT='"$(COMMIT)"'
 # All sources under these directories; a tool is built again when one of its own or of shared/ changed.
 sources = $(shell find $(1) -name '*.ts' 2>/dev/null)

@@ -5,7 +5,6 @@
 import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, existsSync, openSync, readFileSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
-import { execa } from "execa";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
 
@@ -63,6 +62,8 @@ export async function run(
     netns === undefined
       ? [found.value, ...args]
       : ["nsenter", `--net=${netnsPath(netns)}`, "--", found.value, ...args];
+  // Here and not above: an agent never runs a program this way, and would carry it in memory.
+  const { execa } = await import("execa");
   const result = await execa(words[0]!, words.slice(1), {
     input: options.input ?? "",
     timeout: timeout_s * 1000,

@@ -3,9 +3,8 @@
  * exit code out. The one place with process.exit: stdout is written synchronously, so nothing is lost.
  */
 import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
-import { SCHEMA_VERSION } from "../records/experiment.ts";
 import { StdoutClosed, writeAll } from "../stream/writer.ts";
-import { COMMIT, VERSION } from "../version.ts";
+import { COMMIT, SCHEMA_VERSION, VERSION } from "../version.ts";
 import { type Parsed, parse, type Request } from "./parse.ts";
 import type { ToolSpec } from "./spec.ts";
 import { stderrStyle, warn } from "./stderr.ts";

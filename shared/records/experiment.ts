@@ -2,9 +2,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { count, id, open } from "./fields.ts";
 
-/** The plan format that these tools read and write. */
-export const SCHEMA_VERSION = 1;
-
 export const experimentSchema = Type.Object(
   {
     kind: Type.Literal("experiment"),

@@ -3,6 +3,7 @@ import { chmodSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import type { Invocation } from "../../shared/cli/start.ts";
+import { collectWhenQuiet } from "../../shared/collect.ts";
 import { EXIT } from "../../shared/errors.ts";
 import { endLeftGroups, launcher } from "./command.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
@@ -21,6 +22,8 @@ export async function agent({ args, signal }: Invocation): Promise<number> {
   );
   const node = new TreeNode(config, tlsTransport(config.identity), launcher(groups));
   if (config.socket) await listenForClients(node, config.socket);
+  // What starting took is not needed any more.
+  collectWhenQuiet(true);
   await Promise.race([node.run(), ended]);
   node.stop();
   rmSync(pidFile, { force: true });

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { loadavg } from "node:os";
+import { inform } from "../../shared/cli/stderr.ts";
 import type { MtError } from "../../shared/errors.ts";
 import { availableMib } from "../../shared/memory.ts";
 import { VERSION } from "../../shared/version.ts";
@@ -287,7 +288,7 @@ export class TreeNode {
               for (let i = 0; i < below.length; i += ROUTES_MAX)
                 link.send({ t: "routes", add: below.slice(i, i + ROUTES_MAX), gone: [], ended: [] });
             } else if (message.t === "refused") {
-              process.stderr.write(`mt-tree: ${message.error.message}\n`);
+              inform(`${message.error.message}`);
               give();
             } else if (isDown(message)) this.#down(message, payload, frame);
           },

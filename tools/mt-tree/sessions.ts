@@ -3,6 +3,7 @@
  * client has it, so that a new way up can take over; a command whose client falls behind is held back by
  * its full pipe.
  */
+import { collectAfter, collectWhenQuiet } from "../../shared/collect.ts";
 import type { CommandEnd, Launch, Running } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { type DownMessage, type UpMessage, WINDOW_BYTES } from "./messages.ts";
@@ -142,6 +143,7 @@ export class Sessions {
   #output(session: Session, fd: 1 | 2, bytes: Buffer): void {
     // Nobody takes its output any more; it must not wait for somebody who does.
     if (session.exit || !this.#sessions.has(session.s)) return;
+    collectAfter(bytes.length);
     if (fd === 1 && session.spool) return session.spool.append(bytes);
     for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
       const piece = { o: session.produced, fd, bytes: bytes.subarray(at, at + CHUNK_BYTES) };
@@ -238,6 +240,7 @@ export class Sessions {
     session.pieces = [];
     clearTimeout(session.crediting);
     clearTimeout(session.sending);
+    collectWhenQuiet();
     if (session.exit) return;
     session.running?.kill("SIGTERM");
     session.held = false;

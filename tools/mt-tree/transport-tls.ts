@@ -2,6 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { connect, createServer, type TLSSocket } from "node:tls";
+import { inform } from "../../shared/cli/stderr.ts";
 import { dnsName, type Identity, passHolds } from "./authority.ts";
 import type { Place } from "./node.ts";
 import { Strangers } from "./strangers.ts";
@@ -13,7 +14,7 @@ export function tlsTransport({ ca, cert, key }: Identity): Transport {
   const tell = ({ name, addr, port }: Place, why: string) => {
     if (said.get(name) === why) return;
     said.set(name, why);
-    process.stderr.write(`mt-tree: Cannot join ${name} at ${addr}:${port}: ${why}\n`);
+    inform(`Cannot join ${name} at ${addr}:${port}: ${why}`);
   };
   const authority = new X509Certificate(ca).publicKey;
   return {
