@@ -121,13 +121,15 @@ export function viaSsh(options: WayOptions): Way {
     return ok(found);
   }
 
-  /** The binary is where an agent of ours stands above; gives whether the host has it then. */
+  /** Starts one agent, with the binary where it is missing: from a host above it, or from here. Gives what failed. */
   async function start(
     { host, config }: AgentStart,
     tree: TreeFile,
     parents: Parents,
     signal: AbortSignal,
   ): Promise<MtError | undefined> {
+    // Links inside ssh start the agent themselves.
+    if (options.no_port && has.get(host.id)) return undefined;
     const b = await theBinary();
     if (b.isErr()) return b.error;
     const known = variables(host.id, treeMark(tree), b.value);
@@ -203,7 +205,7 @@ export function viaSsh(options: WayOptions): Way {
         if (!f) continue;
         // This machine by a name of its own: to the others it is where the head is.
         const addr = isLoopback(f.addr) && !isLoopback(head) ? head : f.addr;
-        if (isLoopback(head) && !isLoopback(addr)) {
+        if (!options.no_port && isLoopback(head) && !isLoopback(addr)) {
           const message = `Cannot use host ${id}: the head of this tree is at ${head}, where no other machine finds it`;
           failed.set(id, mtError("usage", message, "mt-tree down, then up with all hosts, or with --head"));
           continue;
