@@ -13,7 +13,7 @@ const tree = {
     description:
       "hosts to make or mend a tree of, as kn[1-4]; without it the tree that is up, else this host",
   },
-  via: { type: "enum", options: ["local"], default: "local", description: "how hosts are reached" },
+  via: { type: "enum", options: ["local", "ssh"], default: "local", description: "how hosts are reached" },
   fanout: { type: "string", valueHint: "N", default: "16", description: "children a node of that tree" },
 } satisfies ArgsDef;
 const image = {

@@ -111,6 +111,11 @@ function parseCommand(
   if (own.includes("--schema")) return ok({ ask: "schema", command });
   const args = argsOf(spec);
   const flags = Object.entries(args).filter(([, a]) => a.type !== "positional");
+  // For parseArgs and citty `--no-x` is always about x: a flag that is itself called so is not for them.
+  const negatives = flags.flatMap(([f, a]) => (f.startsWith("no-") && a.type === "boolean" ? [f] : []));
+  const negated = negatives.filter(
+    (f) => own.includes(`--${f}`) || /^(1|true|yes)$/i.test(env[twinOf(f)!] ?? ""),
+  );
   const repeatable = spec.repeatable ?? [];
   const options: Record<string, { type: "string" | "boolean"; short?: string; multiple?: boolean }> = {};
   for (const [flag, a] of flags) {
@@ -126,7 +131,7 @@ function parseCommand(
   const lists: Parsed["lists"] = {};
   try {
     const parsed = parseWords({
-      args: own,
+      args: own.filter((word) => !negatives.includes(word.slice(2))),
       options,
       allowPositionals: true,
       strict: true,
@@ -174,6 +179,7 @@ function parseCommand(
     return usage(`Cannot use --: ${tool.name} ${command} runs no command`, `${tool.name} ${command} --help`);
   const twins = flags.filter(([f]) => given[f] === undefined && env[twinOf(f) ?? ""]);
   const fromEnv = twins.flatMap(([f, a]) => {
+    if (negatives.includes(f)) return [];
     const value = env[twinOf(f)!]!;
     if (a.type !== "boolean") return [`--${f}=${value}`];
     return /^(1|true|yes)$/i.test(value) ? [`--${f}`] : [`--no-${f}`];
@@ -198,7 +204,8 @@ function parseCommand(
   );
   const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Parsed["args"];
   const out: Parsed["args"] = {};
-  for (const key of Object.keys(args)) out[key] = values[key];
+  for (const key of Object.keys(args))
+    out[key] = negatives.includes(key) ? negated.includes(key) || undefined : values[key];
   return ok({ ask: "run", parsed: { command, spec, args: out, lists, words: words_given, rest } });
 }
 

@@ -61,11 +61,15 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
   }
 }
 
+/** What `--version` says: two that say the same are the same. */
+export const versionLine = (tool: string) =>
+  `${tool} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`;
+
 /** What is told about a tool is loaded when asked for: work does not wait for it. */
 async function answer(tool: ToolSpec, ask: Exclude<Request, { ask: "run" }>): Promise<string> {
   switch (ask.ask) {
     case "version":
-      return `${tool.name} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`;
+      return versionLine(tool.name);
     case "help": {
       const { commandHelp, toolHelp } = await import("./help.ts");
       return ask.command ? commandHelp(tool, ask.command) : toolHelp(tool);

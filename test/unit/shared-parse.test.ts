@@ -21,6 +21,8 @@ const tool: ToolSpec = {
         "time-limit": { type: "string", description: "seconds" },
         paused: { type: "boolean", description: "stop at the barrier" },
         tls: { type: "boolean", default: true, description: "encrypt" },
+        port: { type: "string", default: "7420", description: "where it listens" },
+        "no-port": { type: "boolean", description: "it does not" },
         via: { type: "enum", options: ["local", "ssh"], default: "ssh", description: "how" },
       },
     },
@@ -85,6 +87,8 @@ describe("values", () => {
     ["up kn1 --paused", { hosts: "kn1", paused: true }],
     ["up --paused kn1", { hosts: "kn1", paused: true }],
     ["up --no-tls kn1", { tls: false }],
+    ["up --no-port kn1", { port: "7420", "no-port": true }],
+    ["up --port 7 kn1", { port: "7", "no-port": undefined }],
     ["up --via local kn1", { via: "local" }],
     ["up kn1 --fanout 3 --fanout 5", { fanout: "5" }],
   ])("mt-x %s", (line, expected) => {
@@ -96,6 +100,8 @@ describe("values", () => {
     expect(args("up kn1", env)).toMatchObject({ fanout: "3", "time-limit": "9", paused: true, via: "local" });
     expect(args("up kn1 --fanout 5 --via ssh", env)).toMatchObject({ fanout: "5", via: "ssh" });
     expect(args("up kn1 --no-paused", env).paused).toBe(false);
+    expect(args("up kn1", { MT_NO_PORT: "1" })).toMatchObject({ port: "7420", "no-port": true });
+    expect(args("up kn1", { MT_NO_PORT: "0" })["no-port"]).toBeUndefined();
     expect(args("up kn1", { MT_PAUSED: "0", MT_FANOUT: "" })).toMatchObject({ fanout: "16" });
     expect(args("up kn1", { MT_PAUSED: "0" }).paused).not.toBe(true);
     expect(args("up kn1", { MT_TIME_LIMIT: "--paused" })).toMatchObject({ "time-limit": "--paused" });

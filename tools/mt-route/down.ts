@@ -9,11 +9,11 @@ import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
 import { EXIT, fail, type MtError } from "../../shared/errors.ts";
+import { limiter } from "../../shared/limiter.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { withoutFailure } from "../../shared/stages.ts";
 import { birdFiles, endBird, findBirds, removeEmptyDirs, routerDirs, routersDir } from "./bird.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "./host-view.ts";
-import { limiter } from "./limiter.ts";
 
 const ENDS_AT_ONCE = 16;
 

@@ -9,6 +9,7 @@ import { numberArg } from "../../shared/cli/parse.ts";
 import { startProgress } from "../../shared/cli/progress.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
+import { limiter } from "../../shared/limiter.ts";
 import { routerNamespace } from "../../shared/names.ts";
 import { namespaceInode } from "../../shared/netns.ts";
 import { endProcess, isAlive } from "../../shared/process.ts";
@@ -19,7 +20,6 @@ import { birdFiles, findBirds, isInNamespace, reloadBird, routersDir, startBird 
 import { birdConfig } from "./config.ts";
 import { notConverged } from "./goal.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "./host-view.ts";
-import { limiter } from "./limiter.ts";
 import { converged, emitSample, emptyTally } from "./report.ts";
 import { watchTables } from "./watch.ts";
 

@@ -7,27 +7,53 @@ import { collectWhenQuiet } from "../../shared/collect.ts";
 import { EXIT } from "../../shared/errors.ts";
 import { endLeftGroups, launcher } from "./command.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
+import { sshTransport, stdioTransport } from "./transport-ssh.ts";
 import { tlsTransport } from "./transport-tls.ts";
-import { socketWire } from "./wire.ts";
+import { socketWire, type Transport } from "./wire.ts";
 
+/**
+ * The configuration's file tells who watches the agent, too: beside it stand its pid, and `.ready` once it takes
+ * others. `-` is stdin, and leaves nothing on the disk.
+ */
 export async function agent({ args, signal }: Invocation): Promise<number> {
   const path = String(args.config);
-  const config = JSON.parse(readFileSync(path, "utf8")) as NodeConfig;
-  const pidFile = path.replace(/\.json$/, ".pid");
-  writeFileSync(pidFile, String(process.pid), { mode: 0o600 });
-  const groups = join(dirname(path), "groups");
-  endLeftGroups(groups);
-  const ended = new Promise<void>((resolve) =>
-    signal.addEventListener("abort", () => resolve(), { once: true }),
-  );
-  const node = new TreeNode(config, tlsTransport(config.identity), launcher(groups));
+  const file = path === "-" ? undefined : path;
+  const config = JSON.parse(readFileSync(file ?? 0, "utf8")) as NodeConfig;
+  const beside = (ending: string) => file?.replace(/\.json$/, ending);
+  const note = (ending: string, text: string) =>
+    file && writeFileSync(beside(ending)!, text, { mode: 0o600 });
+  note(".pid", String(process.pid));
+  const groups = file && join(dirname(file), "groups");
+  if (groups) endLeftGroups(groups);
+  let end: () => void = () => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  signal.addEventListener("abort", end, { once: true });
+  const bare = transportOf(config, args.stdio === true, end);
+  const transport: Transport = {
+    ...bare,
+    listen: async (self, accept) => {
+      await bare.listen(self, accept);
+      note(".ready", "");
+    },
+  };
+  const node = new TreeNode(config, transport, launcher(groups));
   if (config.socket) await listenForClients(node, config.socket);
   // What starting took is not needed any more.
   collectWhenQuiet(true);
   await Promise.race([node.run(), ended]);
   node.stop();
-  rmSync(pidFile, { force: true });
+  for (const ending of file ? [".pid", ".ready"] : []) rmSync(beside(ending)!, { force: true });
   return EXIT.ok;
+}
+
+/** @param end called when the only wire that there will be is over */
+function transportOf(config: NodeConfig, stdio: boolean, end: () => void): Transport {
+  if (stdio) return stdioTransport(end);
+  if (config.links) return sshTransport(config.links, config.self);
+  if (!config.identity) throw new Error("a configuration without an identity");
+  return tlsTransport(config.identity);
 }
 
 async function listenForClients(node: TreeNode, path: string): Promise<void> {

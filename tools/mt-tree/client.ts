@@ -163,9 +163,9 @@ export class TreeClient {
   }
   readonly #probes = new Map<string, (host: string, probed: Probed) => void>();
 
-  /** Tells the head of hosts that it shall expect. */
-  expect(hosts: Place[]): void {
-    this.#link.send({ t: "expect", hosts });
+  /** Tells the head of hosts that it shall expect, and to reach them where that is its part. */
+  expect(hosts: Place[], reach = false): void {
+    this.#link.send({ t: "expect", hosts, reach });
   }
 
   session(command: Command, events: SessionEvents): Session {

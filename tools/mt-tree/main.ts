@@ -13,5 +13,6 @@ await start(spec, {
   nodes: async () => (await import("./nodes.ts")).nodes,
   status: async () => (await import("./status.ts")).status,
   enrol: async () => (await import("./enrol.ts")).enrol,
+  "hand-on": async () => (await import("./hand-on.ts")).handOn,
   agent: async () => (await import("./agent.ts")).agent,
 });

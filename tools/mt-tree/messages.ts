@@ -116,7 +116,8 @@ export type HeadMessage =
   | { t: "list" }
   /** The client has all that session `s` gave on these hosts: they may forget it, some time. */
   | { t: "done"; s: string; hs: string[] }
-  | { t: "expect"; hosts: { name: string; addr: string; port: number }[] }
+  /** `reach`: where the head reaches the hosts, not they it, it is to do so now. */
+  | { t: "expect"; hosts: { name: string; addr: string; port: number }[]; reach?: boolean }
   | { t: "listed"; hosts: HostStatus[] }
   | { t: "joined"; h: string; epoch: string; parent: string }
   | { t: "lost"; h: string; since: string };

@@ -24,6 +24,7 @@ import {
   type Vitals,
 } from "./messages.ts";
 import { Sessions } from "./sessions.ts";
+import type { SshLinks } from "./transport-ssh.ts";
 import type { Transport, Wire } from "./wire.ts";
 
 export interface Place {
@@ -35,9 +36,12 @@ export interface Place {
 /** What a node is told when it is started; a file that only its owner can read. */
 export interface NodeConfig {
   self: Place;
-  identity: Identity;
+  /** Absent where links stay inside ssh. */
+  identity?: Identity;
   /** Not the head's. */
   pass?: Pass;
+  /** The head's, where links stay inside ssh: how it reaches hosts. */
+  links?: SshLinks;
   /** Nearest first, the head last; none: this is the head. */
   ancestors: Place[];
   /** The head's: its socket for clients, and the hosts of the tree. */
@@ -388,9 +392,12 @@ export class TreeNode {
       {
         message: (message, payload, frame) => {
           if (message.t === "list") link.send({ t: "listed", hosts: this.#list() });
-          else if (message.t === "expect") this.#expect(message.hosts);
           else if (message.t === "done") this.#done(message.s, message.hs);
-          else if (isDown(message)) this.#fromClient(link, message, payload, frame);
+          else if (message.t === "expect") {
+            this.#expect(message.hosts);
+            if (message.reach)
+              this.#transport.reach?.(message.hosts.filter((h) => !this.#routes.has(h.name)));
+          } else if (isDown(message)) this.#fromClient(link, message, payload, frame);
         },
         close: () => {
           this.#clientLinks.delete(link);

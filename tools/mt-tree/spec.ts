@@ -22,15 +22,35 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           type: "enum",
           options: [...WAYS],
           default: "local",
-          description: "how hosts are reached: network namespaces of this machine, nodes of a Slurm job",
+          description:
+            "how hosts are reached: network namespaces of this machine, machines by ssh, nodes of a Slurm job",
+        },
+        ssh: {
+          type: "string",
+          valueHint: "WORDS",
+          description: "how ssh is called, as: ssh -F FILE (default: ssh)",
+        },
+        head: {
+          type: "string",
+          valueHint: "ADDR",
+          description:
+            "IPv4 address at which hosts reach this machine (default: the one that ssh comes from)",
         },
         fanout: { type: "string", valueHint: "N", default: "16", description: "children a node" },
         port: { type: "string", valueHint: "PORT", default: "7420", description: "TCP port of the agents" },
+        "no-port": {
+          type: "boolean",
+          description: "with ssh: every link stays inside it, one level deep, and nobody listens",
+        },
         timeout: {
           type: "string",
           valueHint: "S",
           default: "30",
           description: "seconds that a host has to join",
+        },
+        upgrade: {
+          type: "boolean",
+          description: "end agents of another release and start them anew from this one",
         },
       },
       stdin: "none",
@@ -108,7 +128,12 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
     },
     down: {
       summary: "end the agents; hosts of --via local are switched off and removed",
-      args: {},
+      args: {
+        purge: {
+          type: "boolean",
+          description: "take away the binaries that --via ssh brought to hosts, too",
+        },
+      },
       stdin: "none",
       reads: [],
       writes: [],
@@ -121,10 +146,26 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       writes: [],
       hidden: true,
     },
+    "hand-on": {
+      summary: "give this binary to hosts below this one, to each that stdin names",
+      args: {
+        addr: { type: "string", required: true, valueHint: "ADDR", description: "where it listens" },
+      },
+      stdin: "optional",
+      reads: [],
+      writes: [],
+      hidden: true,
+    },
     agent: {
       summary: "be one node of the tree",
       args: {
-        config: { type: "string", required: true, valueHint: "FILE", description: "what mt-tree up wrote" },
+        config: {
+          type: "string",
+          required: true,
+          valueHint: "FILE",
+          description: "what mt-tree up wrote; - is stdin",
+        },
+        stdio: { type: "boolean", description: "the link to its parent is stdin and stdout" },
       },
       stdin: "none",
       reads: [],
@@ -134,6 +175,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
   },
   examples: [
     { does: "four hosts on this machine", command: "mt-tree up 'kn[1-4]' --via local >hosts.jsonl" },
+    { does: "sixteen machines that ssh reaches", command: "mt-tree up 'node[01-16]' --via ssh >hosts.jsonl" },
     { does: "a command on all of them", command: "mt-tree exec 'kn[1-4]' -- uname -r" },
     {
       does: "equal answers once, with the hosts that gave them",
@@ -151,8 +193,8 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
     1: "a host failed or was lost, or its command did not exit 0; its records are in the stream",
     65: "the stream was cut off, or a line could not be read",
     69: "no tree is up; this is not inside a Slurm allocation",
-    75: "another tree has such a host",
-    77: "not root",
+    75: "another tree has such a host, or the port",
+    77: "not root (--via local)",
   },
   seeAlso: ["mt-push(1)", "mt-launch(1)", "megatux(7)"],
 };

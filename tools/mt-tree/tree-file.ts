@@ -15,13 +15,20 @@ export interface TreeHost {
   addr: string;
   cores: number;
   mem_mib: number;
+  /** What its agent was started from, as `--version` says it; known where up brings the binary. */
+  release?: string;
 }
 
 export interface TreeFile {
   via: WayName;
   fanout: number;
   port: number;
-  head: { name: string; addr: string };
+  /** `listen`: its own address, where hosts know it by another one. */
+  head: { name: string; addr: string; listen?: string; release?: string };
+  /** How ssh is called, where hosts are reached by it. */
+  ssh?: string;
+  /** Links stay inside ssh. */
+  no_port?: boolean;
   authority: Authority;
   hosts: TreeHost[];
 }

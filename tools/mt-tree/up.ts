@@ -2,6 +2,8 @@
  * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
  * is left alone, what is missing or dead is made: the same command heals.
  */
+
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { numberArg } from "../../shared/cli/parse.ts";
@@ -11,13 +13,15 @@ import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { clusterNamespace, socketPath, treeDir, treeSocket } from "../../shared/names.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
-import { cleanEnv, waitFor } from "../../shared/process.ts";
+import { cleanEnv, endProcess, waitFor } from "../../shared/process.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, issuePass, makeAuthority } from "./authority.ts";
+import { RELEASE } from "./binary.ts";
+import { oldAgent } from "./bootstrap.ts";
 import { TreeClient } from "./client.ts";
 import type { HostStatus } from "./messages.ts";
 import type { Place } from "./node.ts";
-import { ancestorsOf, lockTree, readTree, type TreeFile, writeTree } from "./tree-file.ts";
+import { ancestorsOf, lockTree, readTree, type TreeFile, type TreeHost, writeTree } from "./tree-file.ts";
 import { type Way, type WayName, wayOf } from "./via.ts";
 import { nodeRuns, startNode } from "./via-local.ts";
 
@@ -33,7 +37,17 @@ export async function up(invocation: Invocation): Promise<number> {
   try {
     const earlier = readTree();
     const via = earlier?.via ?? (String(args.via) as WayName);
-    const way = await wayOf(via, { timeout_s });
+    const upgrade = args.upgrade === true;
+    const ssh = via === "ssh" ? String(args.ssh ?? earlier?.ssh ?? "ssh") : undefined;
+    const no_port = earlier ? earlier.no_port : via === "ssh" && args["no-port"] === true;
+    const way = await wayOf(via, {
+      ssh,
+      head: args.head === undefined ? undefined : String(args.head),
+      timeout_s,
+      no_port,
+      upgrade,
+      progress: args.progress === true,
+    });
     if (earlier && args.via !== "local" && args.via !== via)
       return complain(
         invocation.tool,
@@ -53,14 +67,16 @@ export async function up(invocation: Invocation): Promise<number> {
         ),
       );
     const names = args.hosts === undefined ? [] : orThrow(namedHosts(String(args.hosts)));
-    const { hosts, head, failed = new Map() } = orThrow(await way.hosts(names, earlier));
+    const { hosts, head, listen, failed = new Map() } = orThrow(await way.hosts(names, earlier));
     const tree: TreeFile = earlier
-      ? { ...earlier, hosts }
+      ? { ...earlier, hosts, ssh }
       : {
           via,
           fanout,
           port,
-          head: { name: HEAD, addr: head },
+          head: { name: HEAD, addr: head, listen },
+          ssh,
+          no_port,
           authority: await makeAuthority(clusterNamespace()),
           hosts,
         };
@@ -75,12 +91,25 @@ export async function up(invocation: Invocation): Promise<number> {
     // Before anything is made: down must find it, whatever happens now.
     writeTree(tree);
     orThrow(await way.make(tree));
-    orThrow(await startHead(tree, way));
+    orThrow(await startHead(tree, way, upgrade));
     const client = orThrow(await reachHead(tree, timeout_s, invocation.signal));
     const present = new Set(orThrow(await client.list()).flatMap((h) => (h.present ? [h.host] : [])));
-    const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) ? [] : [k]));
+    const old = (h: TreeHost) => h.release !== undefined && h.release !== RELEASE;
+    const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) && !(upgrade && old(h)) ? [] : [k]));
+    for (const h of tree.hosts)
+      if (present.has(h.id) && old(h) && !upgrade) failed.set(h.id, oldAgent(h.id, h.release!));
     const starts = await Promise.all(missing.map((k) => agentStart(tree, k)));
-    for (const [host, error] of await way.start(tree, starts, invocation.signal)) failed.set(host, error);
+    const notStarted = await way.start(tree, starts, invocation.signal);
+    for (const { host } of starts) {
+      const error = notStarted.get(host.id);
+      if (error) failed.set(host.id, error);
+      else if (via === "ssh") host.release = RELEASE;
+    }
+    writeTree(tree);
+    client.expect(
+      places(tree).filter((h) => !failed.has(h.name)),
+      true,
+    );
     const status = orThrow(await waitForHosts(client, failed, timeout_s, invocation.signal));
     client.close();
     return printHosts(tree, way, status, failed, timeout_s);
@@ -97,15 +126,28 @@ const places = (tree: TreeFile): Place[] =>
     port: h.addr === tree.head.addr ? tree.port + 1 : tree.port,
   }));
 
-async function startHead(tree: TreeFile, way: Way): Promise<Result<void, MtError>> {
+async function startHead(tree: TreeFile, way: Way, upgrade: boolean): Promise<Result<void, MtError>> {
   const config = join(treeDir(), "head.json");
-  if (nodeRuns(config)) return ok(undefined);
-  const { name, addr } = tree.head;
+  const { name, addr, listen = addr, release } = tree.head;
+  if (nodeRuns(config)) {
+    if (tree.via !== "ssh" || release === RELEASE) return ok(undefined);
+    if (!upgrade)
+      return fail(
+        "data",
+        `Cannot use the tree: its head is of another release than this mt-tree (${release})`,
+        "mt-tree up --upgrade starts head and agents anew; what runs on them now is ended",
+      );
+    await endProcess(Number(readFileSync(join(treeDir(), "head.pid"), "utf8")), config);
+  }
+  tree.head.release = RELEASE;
+  writeTree(tree);
+  const links = way.links?.(tree);
   return startNode(
     config,
     {
-      self: { name, addr, port: tree.port },
-      identity: await issue(tree.authority, name),
+      self: { name, addr: listen, port: tree.port },
+      identity: links ? undefined : await issue(tree.authority, name),
+      links,
       ancestors: [],
       socket: treeSocket(),
       hosts: places(tree),
@@ -130,7 +172,7 @@ async function agentStart(tree: TreeFile, k: number) {
         host.id,
         above.map((a) => a.name),
       ),
-      ancestors: [...above, { ...tree.head, port: tree.port }],
+      ancestors: [...above, { name: tree.head.name, addr: tree.head.addr, port: tree.port }],
     },
   };
 }
@@ -191,7 +233,7 @@ function printHosts(
   const known = new Set(tree.hosts.map((h) => h.id));
   for (const h of tree.hosts) {
     const record = { kind: "host", id: h.id, addr: h.addr, cores: h.cores, mem_mib: h.mem_mib };
-    if (present.has(h.id)) writer.line(JSON.stringify({ ...record, state: "up" }));
+    if (present.has(h.id) && !failed.has(h.id)) writer.line(JSON.stringify({ ...record, state: "up" }));
     else {
       code = EXIT.failed;
       const why =

@@ -2,9 +2,10 @@
 import type { Result } from "neverthrow";
 import type { MtError } from "../../shared/errors.ts";
 import type { NodeConfig } from "./node.ts";
+import type { SshLinks } from "./transport-ssh.ts";
 import type { TreeFile, TreeHost } from "./tree-file.ts";
 
-export const WAYS = ["local", "slurm"] as const;
+export const WAYS = ["local", "ssh", "slurm"] as const;
 export type WayName = (typeof WAYS)[number];
 
 /** One host's agent, as it is to be started. */
@@ -15,7 +16,17 @@ export interface AgentStart {
 
 /** What may be asked of a way, as the flags of `up` and `down` say. */
 export interface WayOptions {
+  /** How ssh is called, in words. */
+  ssh?: string;
+  /** The head's address for hosts, where they cannot tell. */
+  head?: string;
   timeout_s?: number;
+  no_port?: boolean;
+  upgrade?: boolean;
+  /** Say on stderr what was done. */
+  progress?: boolean;
+  /** Take away what was brought to hosts, too. */
+  purge?: boolean;
 }
 
 export interface Way {
@@ -23,21 +34,27 @@ export interface Way {
   knowsHosts?: boolean;
   /**
    * The hosts by name, with their addresses, and the head's: those of an earlier `up` first, in their places.
-   * A host that cannot be found stands in `failed` and in no tree.
+   * A host that cannot be found stands in `failed` and in no tree. `listen`: where the head listens, if not there.
    */
   hosts(
     names: string[],
     earlier: TreeFile | undefined,
-  ): Promise<Result<{ hosts: TreeHost[]; head: string; failed?: Map<string, MtError> }, MtError>>;
+  ): Promise<
+    Result<{ hosts: TreeHost[]; head: string; listen?: string; failed?: Map<string, MtError> }, MtError>
+  >;
   /** Whether the tree can be made here and takes nothing from another: asked before a tree file names it. */
   may(tree: TreeFile, earlier: TreeFile | undefined): Promise<Result<void, MtError>>;
   /** Makes what is missing of the hosts themselves. */
   make(tree: TreeFile): Promise<Result<void, MtError>>;
   /** The namespace in which the head runs; undefined: this one. */
   headNamespace: string | undefined;
+  /** How the head reaches hosts itself; undefined: they reach it. */
+  links?(tree: TreeFile): SshLinks | undefined;
   /** Starts agents that are missing; gives the hosts where that failed, and why. */
   start(tree: TreeFile, agents: AgentStart[], signal: AbortSignal): Promise<Map<string, MtError>>;
-  /** Ends what runs on the hosts and takes away what was made there, also after a crash. */
+  /** Ends agents while the tree still stands: what is then left is `remove`'s. */
+  leave?(tree: TreeFile): Promise<void>;
+  /** Ends what runs on the hosts and takes away what was made there, also after a crash; `lost`: some could not be reached. */
   remove(tree: TreeFile): Promise<Result<void, MtError>>;
   /** Where to read what the agent of this host said last. */
   logOf(host: string): string;
@@ -47,6 +64,8 @@ export async function wayOf(name: WayName, options: WayOptions): Promise<Way> {
   switch (name) {
     case "local":
       return (await import("./via-local.ts")).local;
+    case "ssh":
+      return (await import("./via-ssh.ts")).viaSsh(options);
     case "slurm":
       return (await import("./via-slurm.ts")).viaSlurm(options);
   }

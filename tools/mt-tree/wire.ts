@@ -3,7 +3,7 @@
  * (transport-tls.ts), a unix socket between a client and the head, a process's stdio inside ssh; the benches
  * and tests join thousands of nodes in one process over wires that are memory and a delay.
  */
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable, Stream, Writable } from "node:stream";
 import type { Presence } from "./messages.ts";
 import type { Place } from "./node.ts";
 
@@ -23,38 +23,49 @@ export interface Transport {
   dial(to: Place, timeout_ms: number): Promise<Wire | undefined>;
   /** Whether what a presence says of who may speak for its host is true; absent where every node may speak for all. */
   passHolds?(presence: Presence): boolean;
+  /** Where the head reaches hosts, not they it: makes the wires that are missing, and hands them to `accept`. */
+  reach?(hosts: Place[]): void;
 }
 
-/** A socket as a wire. What it does not take at once waits here: its own queue would copy it all together first. */
+/** A socket as a wire. */
 export function socketWire(socket: Duplex & { setNoDelay?(on: boolean): void }): Wire {
   socket.setNoDelay?.(true);
+  return streamWire(socket, socket, () => socket.destroy());
+}
+
+/**
+ * Two streams as a wire, which `end` ends. What the output does not take at once waits here: its own queue would copy
+ * it all together first.
+ */
+export function streamWire(input: Readable, output: Writable, end: () => void): Wire {
   let waiting: Uint8Array[] = [];
   let full = false;
-  socket.on("drain", () => {
+  output.on("drain", () => {
     full = false;
     const queue = waiting;
     let sent = 0;
-    while (sent < queue.length && !full) full = !socket.write(queue[sent++]!);
+    while (sent < queue.length && !full) full = !output.write(queue[sent++]!);
     waiting = sent === queue.length ? [] : queue.slice(sent);
   });
   return {
     write(bytes) {
       if (full) waiting.push(bytes);
-      else full = !socket.write(bytes);
+      else full = !output.write(bytes);
     },
     listen(data, close) {
       let over = false;
-      const end = (why: string) => {
+      const finish = (why: string) => {
         if (over) return;
         over = true;
-        socket.destroy();
+        end();
         close(why);
       };
-      socket.on("data", data);
-      socket.on("error", (e) => end(e.message));
-      socket.on("end", () => end("it closed the connection"));
-      socket.on("close", () => end("the connection closed"));
+      input.on("data", data);
+      input.on("error", (e) => finish(e.message));
+      if (output !== (input as Stream)) output.on("error", (e) => finish(e.message));
+      input.on("end", () => finish("it closed the connection"));
+      input.on("close", () => finish("the connection closed"));
     },
-    close: () => void socket.destroy(),
+    close: end,
   };
 }
