@@ -4,9 +4,10 @@ import type { HostExit, Session } from "../../tools/mt-tree/client.ts";
 import type { Launch } from "../../tools/mt-tree/command.ts";
 import type { Tree } from "../memory-net.ts";
 
-process.env.MT_SILENCE_MS = "250";
 process.env.MT_REJOIN_MS = "3000";
 const { memoryTree } = await import("../memory-net.ts");
+const { setSilence } = await import("../../tools/mt-tree/link.ts");
+setSilence(250);
 const { TreeReduction } = await import("../../tools/mt-tree/reduce.ts");
 
 let tree: Tree | undefined;

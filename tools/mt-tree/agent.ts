@@ -6,6 +6,7 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { collectWhenQuiet } from "../../shared/collect.ts";
 import { EXIT } from "../../shared/errors.ts";
 import { endLeftGroups, launcher } from "./command.ts";
+import { setSilence } from "./link.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
 import { sshTransport, stdioTransport } from "./transport-ssh.ts";
 import { tlsTransport } from "./transport-tls.ts";
@@ -19,6 +20,7 @@ export async function agent({ args, signal }: Invocation): Promise<number> {
   const path = String(args.config);
   const file = path === "-" ? undefined : path;
   const config = JSON.parse(readFileSync(file ?? 0, "utf8")) as NodeConfig;
+  if (config.silence_ms !== undefined) setSilence(config.silence_ms);
   const beside = (ending: string) => file?.replace(/\.json$/, ending);
   const note = (ending: string, text: string) =>
     file && writeFileSync(beside(ending)!, text, { mode: 0o600 });

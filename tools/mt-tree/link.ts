@@ -7,10 +7,16 @@ import { encodeFrame, encodeHeader, type FrameHandler, FrameReader } from "./fra
 import type { Message } from "./messages.ts";
 import type { Wire } from "./wire.ts";
 
-/** A peer that has said nothing for this long is given up. */
-export const SILENCE_MS = Number(process.env.MT_SILENCE_MS) || 2_000;
+/** A peer that has said nothing for this long is given up, unless the tree was brought up with another time. */
+export const SILENCE_MS = 2_000;
+let silence_ms = SILENCE_MS;
 /** How often a parent asks its children; one ticker for all links of a process. */
-const TICK_MS = SILENCE_MS / 2.5;
+const tickMs = () => silence_ms / 2.5;
+
+/** Before the first link: how long a peer may be silent, for all links of this process. */
+export function setSilence(ms: number): void {
+  silence_ms = ms;
+}
 /** Frames up to this size are put together, so that many small ones are one write. */
 const SMALL_BYTES = 16 * 1024;
 const WRITE_BYTES = 64 * 1024;
@@ -32,7 +38,7 @@ let lastTick = 0;
 function tick(): void {
   const now = Date.now();
   // A process that was itself stopped for a while has heard nothing, and it is not the peers' fault.
-  const slept = now - lastTick > TICK_MS + SILENCE_MS / 4;
+  const slept = now - lastTick > tickMs() + silence_ms / 4;
   lastTick = now;
   for (const link of ticking) link.tick(now, slept);
 }
@@ -76,7 +82,7 @@ export class Link {
     ticking.add(this);
     if (!ticker) {
       lastTick = Date.now();
-      ticker = setInterval(tick, TICK_MS);
+      ticker = setInterval(tick, tickMs());
     }
   }
 
@@ -84,7 +90,7 @@ export class Link {
   tick(now: number, slept: boolean): void {
     if (slept) this.#heard = now;
     const silent = now - this.#heard;
-    if (silent >= SILENCE_MS) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
+    if (silent >= silence_ms) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
     else if (this.#heartbeat === "asks") this.send({ t: "ping", at: performance.now() });
   }
 

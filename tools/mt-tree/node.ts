@@ -44,6 +44,8 @@ export interface NodeConfig {
   links?: SshLinks;
   /** Nearest first, the head last; none: this is the head. */
   ancestors: Place[];
+  /** How long a peer may say nothing; 2 s where it is absent. */
+  silence_ms?: number;
   /** The head's: its socket for clients, and the hosts of the tree. */
   socket?: string;
   hosts?: Place[];

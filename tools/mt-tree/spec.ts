@@ -42,6 +42,12 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           type: "boolean",
           description: "with ssh: every link stays inside it, one level deep, and nobody listens",
         },
+        silence: {
+          type: "string",
+          valueHint: "S",
+          default: "2",
+          description: "seconds after which a node that says nothing is given up",
+        },
         timeout: {
           type: "string",
           valueHint: "S",

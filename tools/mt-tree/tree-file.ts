@@ -23,6 +23,7 @@ export interface TreeFile {
   via: WayName;
   fanout: number;
   port: number;
+  silence_ms: number;
   /** `listen`: its own address, where hosts know it by another one. */
   head: { name: string; addr: string; listen?: string; release?: string };
   /** How ssh is called, where hosts are reached by it. */

@@ -33,6 +33,7 @@ export async function up(invocation: Invocation): Promise<number> {
   const fanout = orThrow(numberArg(args, "fanout", { min: 1, max: 1024 }));
   const port = orThrow(numberArg(args, "port", { min: 1, max: 65535 }));
   const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
+  const silence_ms = orThrow(numberArg(args, "silence", { min: 1 })) * 1000;
   const unlock = orThrow(await lockTree("mt-tree up"));
   try {
     const earlier = readTree();
@@ -74,15 +75,20 @@ export async function up(invocation: Invocation): Promise<number> {
           via,
           fanout,
           port,
+          silence_ms,
           head: { name: HEAD, addr: head, listen },
           ssh,
           no_port,
           authority: await makeAuthority(clusterNamespace()),
           hosts,
         };
-    if (earlier && args.hosts !== undefined && (earlier.fanout !== fanout || earlier.port !== port))
+    if (
+      earlier &&
+      args.hosts !== undefined &&
+      (earlier.fanout !== fanout || earlier.port !== port || earlier.silence_ms !== silence_ms)
+    )
       inform(
-        `the tree that is here keeps fanout ${earlier.fanout} and port ${earlier.port}: mt-tree down first to change them`,
+        `the tree that is here keeps fanout ${earlier.fanout}, port ${earlier.port}, silence ${earlier.silence_ms / 1000} s: mt-tree down first to change them`,
       );
     orThrow(socketPath(treeSocket()));
     if (hosts.length === 0) return printHosts(tree, way, [], failed, timeout_s);
@@ -148,6 +154,7 @@ async function startHead(tree: TreeFile, way: Way, upgrade: boolean): Promise<Re
       self: { name, addr: listen, port: tree.port },
       identity: links ? undefined : await issue(tree.authority, name),
       links,
+      silence_ms: tree.silence_ms,
       ancestors: [],
       socket: treeSocket(),
       hosts: places(tree),
@@ -166,6 +173,7 @@ async function agentStart(tree: TreeFile, k: number) {
     host,
     config: {
       self: all[k]!,
+      silence_ms: tree.silence_ms,
       identity: await issue(tree.authority, host.id),
       pass: issuePass(
         tree.authority,
