@@ -11,6 +11,7 @@ import { runDir } from "../../shared/names.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { makeKey } from "./authority.ts";
 import { endLeftGroups, launcher } from "./command.ts";
+import { setSilence } from "./link.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
 import { tlsTransport } from "./transport-tls.ts";
 import type { Transport } from "./wire.ts";
@@ -34,6 +35,7 @@ export async function enrol({ signal }: Invocation): Promise<number> {
   const { SLURM_JOB_ID, SLURM_STEP_ID } = process.env;
   say({ host, public_key: publicKey, step: `${SLURM_JOB_ID}.${SLURM_STEP_ID}` });
   const told = await configFor(host);
+  if (told?.silence_ms !== undefined) setSilence(told.silence_ms);
   if (!told) {
     say({ host, error: mtError("timeout", `Cannot join host ${host}: mt-tree up did not tell it how`) });
     return EXIT.failed;

@@ -14,6 +14,7 @@ let silence_ms = SILENCE_MS;
 const tickMs = () => silence_ms / 2.5;
 
 /** Before the first link: how long a peer may be silent, for all links of this process. */
+export const silence = () => silence_ms;
 export function setSilence(ms: number): void {
   silence_ms = ms;
 }

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable } from "node:stream";
 import { cleanEnv, findProgram } from "../../shared/process.ts";
 import { LINK } from "./bootstrap.ts";
+import { silence } from "./link.ts";
 import type { NodeConfig, Place } from "./node.ts";
 import { sshWords, withVariables } from "./ssh.ts";
 import { streamWire, type Transport, type Wire } from "./wire.ts";
@@ -45,7 +46,11 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
     const words = sshWords({ ...links, host: host.name }, script);
     const child = spawn(program.value, words, { stdio: ["pipe", "pipe", "inherit"], env: cleanEnv() });
     running.set(host.name, child);
-    const config: NodeConfig = { self: { ...host, port: 0 }, ancestors: [{ ...head, port: 0 }] };
+    const config: NodeConfig = {
+      self: { ...host, port: 0 },
+      ancestors: [{ ...head, port: 0 }],
+      silence_ms: silence(),
+    };
     child.stdin.on("error", () => {});
     child.stdin.write(script);
     child.stdin.write(`${JSON.stringify(config)}\n`);
