@@ -3,6 +3,7 @@
  * what it found or did in lines `@mt WORD …`, the last of them `@mt end`; `@mt failed CODE WHY` is why it could not.
  */
 import { type MtError, mtError } from "../../shared/errors.ts";
+import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 
 /**
@@ -55,8 +56,11 @@ settle() {
   rm -f "$dir/agent.ready" "$dir/agent.pid"
   { printf '%s\\n' "$config" >"$dir/agent.json" && printf '%s\\n' "$line" >"$dir/release"; } 2>/dev/null || die "space $dir"
   unset SSH_CONNECTION SSH_CLIENT SSH_TTY SSH_AUTH_SOCK DISPLAY NODE_OPTIONS BUN_OPTIONS BUN_BE_BUN BUN_INSPECT
-  MT_HOST=$host MT_RUN=$run MT_AGENT_DIR=$dir PATH=\${bin%/*}:$PATH BUN_GC_TIMER_DISABLE=1
-  export MT_HOST MT_RUN MT_AGENT_DIR PATH BUN_GC_TIMER_DISABLE
+  MT_HOST=$host MT_RUN=$run MT_AGENT_DIR=$dir PATH=\${bin%/*}:$PATH
+  export MT_HOST MT_RUN MT_AGENT_DIR PATH
+  export ${Object.entries(AGENT_ENVIRONMENT)
+    .map((pair) => pair.join("="))
+    .join(" ")}
   session=; command -v setsid >/dev/null && session=setsid
 }
 `;

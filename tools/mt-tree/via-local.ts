@@ -5,6 +5,7 @@ import { ok, type Result } from "neverthrow";
 import type { MtError } from "../../shared/errors.ts";
 import { clusterNamespace, hostNamespace, localRunDir, localStateDir } from "../../shared/names.ts";
 import { cleanEnv, isAlive, startDaemon, toolCommand } from "../../shared/process.ts";
+import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import { HEAD_ADDR, hostEnvironment, makeHosts, mayMakeHosts, removeHosts, shareOut } from "./local-hosts.ts";
 import type { NodeConfig } from "./node.ts";
 import type { AgentStart, Way } from "./via.ts";
@@ -35,12 +36,10 @@ function startAgent({ host, config }: AgentStart): Result<void, MtError> {
   if (nodeRuns(file)) return ok(undefined);
   mkdirSync(localStateDir(host.id), { recursive: true, mode: 0o700 });
   const [binary = ""] = toolCommand("mt-tree");
-  return startNode(
-    file,
-    config,
-    hostNamespace(host.id),
-    cleanEnv({ ...hostEnvironment(host.id, binary.includes("/") ? dirname(binary) : undefined) }),
-  );
+  return startNode(file, config, hostNamespace(host.id), {
+    ...cleanEnv(hostEnvironment(host.id, binary.includes("/") ? dirname(binary) : undefined)),
+    ...AGENT_ENVIRONMENT,
+  });
 }
 
 /** Whether the node of this configuration file runs on this machine. */

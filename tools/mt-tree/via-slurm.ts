@@ -3,6 +3,7 @@
  * the job's own steps, starts the agents and holds them: they end with it, with the job, or with `mt-tree down`.
  * Its files are in MT_RUN/tree/slurm: the job, and of every step its pid and what its agents said.
  */
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from "node:fs";
@@ -20,6 +21,7 @@ import {
   waitFor,
 } from "../../shared/process.ts";
 import { fold } from "../../shared/ranges.ts";
+import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import { certify } from "./authority.ts";
 import type { EnrolAnswer } from "./enrol.ts";
 import { addressTowards, allocatedHosts, job } from "./slurm-nodes.ts";
@@ -161,7 +163,7 @@ async function startAgents(
 }
 
 function startStep(step: string, hosts: string[]): ChildProcess {
-  const env = cleanEnv();
+  const env: NodeJS.ProcessEnv = { ...cleanEnv(), ...AGENT_ENVIRONMENT };
   // Where files are here says nothing about where they are there.
   for (const name of ["MT_RUN", "MT_STATE", "MT_CACHE", "MT_HOST"]) delete env[name];
   const n = hosts.length;
