@@ -71,6 +71,7 @@ function run(t: Tree, argv: string[], hosts: string[], hold = false): Outcome {
         if (exits.size === hosts.length) resolve();
       },
     },
+    hosts.length,
   );
   session.start(hosts);
   return { output, exits, session, done };
@@ -209,6 +210,7 @@ async function reduced(
       piece: (m, payload) => reduction?.piece(m, payload),
       moved: (h, gone) => reduction?.moved(h, gone),
     },
+    hosts,
   );
   session.start(names);
   for (const h of names) session.write(h, Buffer.from(text(h, 3)));

@@ -17,7 +17,7 @@ import {
   type Message,
   type UpMessage,
   type Vitals,
-  WINDOW_BYTES,
+  windowFor,
 } from "./messages.ts";
 import type { Place } from "./node.ts";
 import { socketWire, type Wire } from "./wire.ts";
@@ -168,8 +168,9 @@ export class TreeClient {
     this.#link.send({ t: "expect", hosts, reach });
   }
 
-  session(command: Command, events: SessionEvents): Session {
-    const session = new Session(newSession(), this.#link, this.#epochs, command, events);
+  /** @param hosts how many hosts it will be for: what may be under way to all together is bounded */
+  session(command: Command, events: SessionEvents, hosts: number): Session {
+    const session = new Session(newSession(), this.#link, this.#epochs, command, events, windowFor(hosts));
     this.#sessions.set(session.s, session);
     return session;
   }
@@ -197,6 +198,8 @@ export class Session {
   readonly #link: Link;
   readonly #epochs: ReadonlyMap<string, string>;
   readonly #command: Command;
+  /** Bytes that may be under way to a host. */
+  readonly #window: number;
   readonly #events: SessionEvents;
   readonly #channels = new Map<string, Channel>();
   /** What was broadcast and is not yet with every host: the same bytes at the same offsets for all. */
@@ -215,8 +218,10 @@ export class Session {
     epochs: ReadonlyMap<string, string>,
     command: Command,
     events: SessionEvents,
+    window: number,
   ) {
     this.s = s;
+    this.#window = window;
     this.#link = link;
     this.#epochs = epochs;
     this.#command = command;
@@ -252,7 +257,8 @@ export class Session {
         exit: undefined,
         done: false,
       });
-    if (hosts.length > 0) this.#send({ t: "start", s: this.s, hs: hosts, ...this.#command });
+    if (hosts.length > 0)
+      this.#send({ t: "start", s: this.s, hs: hosts, window: this.#window, ...this.#command });
   }
 
   /** Queues stdin for one host. */
@@ -304,7 +310,7 @@ export class Session {
     const least = this.#castLeast;
     while (this.#cast.length > 0 && this.#cast[0]!.o + this.#cast[0]!.bytes.length <= least)
       this.#cast.shift();
-    return this.#castSent - least < WINDOW_BYTES;
+    return this.#castSent - least < this.#window;
   }
 
   /** No more stdin for these hosts. */
@@ -384,7 +390,7 @@ export class Session {
     const bytes = payload.subarray(skip);
     c.heard += bytes.length;
     this.#events.output(c.host, fd, bytes);
-    if (c.heard - c.heardAcked >= WINDOW_BYTES / 2) {
+    if (c.heard - c.heardAcked >= this.#window / 2) {
       c.heardAcked = c.heard;
       this.#send({ t: "ack", s: this.s, hs: [c.host], o: c.heard });
     }
@@ -404,7 +410,7 @@ export class Session {
   }
 
   #synced(c: Channel, known: boolean, o: number): void {
-    if (!known) this.#send({ t: "start", s: this.s, hs: [c.host], ...this.#command });
+    if (!known) this.#send({ t: "start", s: this.s, hs: [c.host], window: this.#window, ...this.#command });
     else this.#credit(c, o);
     for (const piece of this.#broadcasting ? this.#cast : c.unacked)
       if (piece.o + piece.bytes.length > o)
@@ -414,7 +420,7 @@ export class Session {
   }
 
   #pump(c: Channel): void {
-    while (c.queue.length > 0 && c.sent - c.acked < WINDOW_BYTES) {
+    while (c.queue.length > 0 && c.sent - c.acked < this.#window) {
       const bytes = this.#nextChunk(c);
       c.unacked.push({ o: c.sent, bytes });
       this.#send({ t: "in", s: this.s, hs: [c.host], o: c.sent }, bytes);

@@ -51,15 +51,19 @@ export async function exec({ args, lists, rest, signal }: Invocation): Promise<n
       }
     };
     const command = { argv: rest, env, cwd, stdin: args.stdin === true };
-    const session: Session = client.session(command, {
-      output: (host, fd, bytes) => guarded(() => printer.output(host, fd, bytes)),
-      exit(host, how) {
-        waiting--;
-        guarded(() => tell(host, ending ? { error: ending } : how));
-        if (waiting === 0) resolve();
+    const session: Session = client.session(
+      command,
+      {
+        output: (host, fd, bytes) => guarded(() => printer.output(host, fd, bytes)),
+        exit(host, how) {
+          waiting--;
+          guarded(() => tell(host, ending ? { error: ending } : how));
+          if (waiting === 0) resolve();
+        },
+        drain: () => room?.(),
       },
-      drain: () => room?.(),
-    });
+      living.length,
+    );
     for (const host of hosts) if (!known.get(host)?.present) guarded(() => tell(host, absent(host, known)));
     if (over) return;
     session.start(living);

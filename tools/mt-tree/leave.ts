@@ -51,6 +51,7 @@ async function leave(
       output: (host, _fd, bytes) => void (String(bytes).includes("leaving") && told.add(host)),
       exit: () => {},
     },
+    names.length,
   );
   session.start(names);
   let left = names;

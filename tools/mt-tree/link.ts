@@ -3,6 +3,7 @@
  * which alone finds a peer that is frozen or cut off. The parent's end asks, the child's answers, so that
  * an idle agent wakes as seldom as can be.
  */
+import { collectAfter } from "../../shared/collect.ts";
 import { encodeFrame, encodeHeader, type FrameHandler, FrameReader } from "./frames.ts";
 import type { Message } from "./messages.ts";
 import type { Wire } from "./wire.ts";
@@ -76,6 +77,7 @@ export class Link {
         } catch (thrown) {
           this.#end(`it sent what is no frame: ${(thrown as Error).message}`);
         }
+        collectAfter(chunk.length);
       },
       (why) => this.#end(why),
     );

@@ -8,7 +8,6 @@ import { spawn } from "node:child_process";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
-import { collectAfter } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
 import { fold } from "../../shared/ranges.ts";
@@ -20,7 +19,7 @@ import { LineWriter, StdoutClosed, writeAll } from "../../shared/stream/writer.t
 import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
 import { endSession } from "./exec.ts";
 import { CHUNK_BYTES } from "./frames.ts";
-import type { HostStatus } from "./messages.ts";
+import { type HostStatus, windowFor } from "./messages.ts";
 import { TreeReduction } from "./reduce.ts";
 import { Tally, type Verdict } from "./tally.ts";
 import { readTree } from "./tree-file.ts";
@@ -91,6 +90,8 @@ class MapRun {
   readonly #context: { line: Line; text: string }[] = [];
   readonly #contextKeys = new Set<string>();
   readonly #buffer_bytes: number;
+  /** What is gathered for a host: less where there are many. */
+  readonly #frame_bytes: number;
   readonly #client: TreeClient;
   readonly #gathering = new Set<string>();
   #gatheredBytes = 0;
@@ -112,6 +113,7 @@ class MapRun {
     this.#client = client;
     this.#status = new Map(status.map((h) => [h.host, h]));
     this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
+    this.#frame_bytes = Math.min(CHUNK_BYTES, windowFor(status.length) / 2);
     this.#session = client.session(
       {
         argv: invocation.rest,
@@ -126,6 +128,7 @@ class MapRun {
         piece: (message, payload) => this.#reduction?.piece(message, payload),
         moved: (host, gone) => this.#reduction?.moved(host, gone),
       },
+      status.length,
     );
   }
 
@@ -300,7 +303,7 @@ class MapRun {
     const length = to - from;
     if (host.gatheredBytes + length > host.gathered.length) {
       this.#sendTo(name, host);
-      host.gathered = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, length));
+      host.gathered = Buffer.allocUnsafeSlow(Math.max(this.#frame_bytes, length));
     }
     if (host.gatheredBytes === 0) this.#gathering.add(name);
     bytes.copy(host.gathered, host.gatheredBytes, from, to);
@@ -399,7 +402,6 @@ class MapRun {
       return;
     }
     for (const block of host.output.push(bytes)) this.#came(name, host, block);
-    collectAfter(bytes.length);
   }
 
   #came(name: string, host: HostRun, block: Block): void {

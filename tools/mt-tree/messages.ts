@@ -8,8 +8,15 @@ import type { Pass } from "./authority.ts";
 
 /** Raised when links cannot talk to each other any more. */
 export const PROTOCOL = 2;
-/** Bytes of a stream that may be under way unacknowledged: what a slow host can hold back. */
-export const WINDOW_BYTES = 512 * 1024;
+/** Bytes of a stream that may be under way unacknowledged, each way: what a slow host can hold back. */
+const WINDOW_BYTES_MAX = 256 * 1024;
+const WINDOW_BYTES_MIN = 64 * 1024;
+/** Of all hosts together, as long as each has the least: so the nodes near the root hold no more for more hosts. */
+const WINDOWS_BYTES = 8 * 2 ** 20;
+
+/** The window of each of so many hosts. */
+export const windowFor = (hosts: number) =>
+  Math.min(WINDOW_BYTES_MAX, Math.max(WINDOW_BYTES_MIN, Math.floor(WINDOWS_BYTES / Math.max(1, hosts))));
 
 /** A host as a node sees it: `epoch` is new with every agent process, `join` counts its links. */
 export interface Presence {
@@ -75,7 +82,7 @@ export interface ReducePlan {
 
 /** From a client down to agents. `o` is the offset of the payload's first byte in the stream. */
 export type DownMessage =
-  | ({ t: "start"; s: string; hs: string[] } & Command)
+  | ({ t: "start"; s: string; hs: string[]; window: number } & Command)
   | { t: "in"; s: string; hs: string[]; o: number }
   | { t: "eof"; s: string; hs: string[]; o: number }
   | { t: "ack"; s: string; hs: string[]; o: number }

@@ -6,7 +6,7 @@
 import { collectAfter, collectWhenQuiet } from "../../shared/collect.ts";
 import type { CommandEnd, Launch, Running } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
-import { type DownMessage, type UpMessage, WINDOW_BYTES } from "./messages.ts";
+import type { DownMessage, UpMessage } from "./messages.ts";
 import { Reductions } from "./reductions.ts";
 import { Spool } from "./spool.ts";
 
@@ -37,6 +37,8 @@ interface Session {
   sending: NodeJS.Timeout | undefined;
   acked: number;
   pieces: Piece[];
+  /** How far the client may be behind. */
+  window: number;
   held: boolean;
   exit: Extract<UpMessage, { t: "exit" }> | undefined;
   /** Its stdout, where that is to be reduced. */
@@ -128,6 +130,7 @@ export class Sessions {
       sending: undefined,
       acked: 0,
       pieces: [],
+      window: message.window,
       held: false,
       exit: undefined,
       spool: message.hold ? new Spool() : undefined,
@@ -152,7 +155,7 @@ export class Sessions {
     }
     if (session.produced - session.sent >= SMALL_BYTES) this.#sendOutput(session);
     else session.sending ??= setTimeout(() => this.#sendOutput(session), OUTPUT_MS);
-    if (!session.held && session.produced - session.acked >= WINDOW_BYTES) {
+    if (!session.held && session.produced - session.acked >= session.window) {
       session.held = true;
       session.running?.pause();
     }
@@ -185,7 +188,7 @@ export class Sessions {
     const upTo = session.received;
     const taken = () => {
       session.taken = upTo;
-      if (upTo - session.credited >= WINDOW_BYTES / 4) this.#credit(session);
+      if (upTo - session.credited >= session.window / 4) this.#credit(session);
       else session.crediting ??= setTimeout(() => this.#credit(session), CREDIT_MS);
     };
     if (session.running) session.running.write(bytes, taken);
@@ -212,7 +215,7 @@ export class Sessions {
     let done = 0;
     while (done < pieces.length && pieces[done]!.o + pieces[done]!.bytes.length <= session.acked) done++;
     if (done > 0) pieces.splice(0, done);
-    if (session.held && session.produced - session.acked < WINDOW_BYTES) {
+    if (session.held && session.produced - session.acked < session.window) {
       session.held = false;
       session.running?.resume();
     }

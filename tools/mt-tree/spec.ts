@@ -71,7 +71,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         buffer: {
           type: "string",
           valueHint: "MIB",
-          default: "8",
+          default: "4",
           description: "what may wait for one slow host before the stream is held back",
         },
         reduce: {
