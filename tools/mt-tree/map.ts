@@ -461,7 +461,12 @@ class MapRun {
 
   #exit(name: string, how: HostExit): void {
     const host = this.#hosts.get(name)!;
-    for (const block of host.output.end()) this.#came(name, host, block);
+    for (const block of host.output.end()) {
+      if (!Buffer.isBuffer(block)) this.#came(name, host, block);
+      // The last line may lack its newline. One that was cut in two with its host is as though it had not come.
+      else if (!how.error || recordIn(block) !== undefined)
+        this.#came(name, host, Buffer.concat([block, Buffer.of(NEWLINE)]));
+    }
     for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
     if (how.error || how.code !== 0) this.#failed = true;
     const error = how.error ?? ended(this.#invocation.rest[0]!, name, how);
