@@ -1,6 +1,6 @@
 /** stderr is for people: messages with a hint, as text or as JSON lines; progress where it is wanted. */
-import { writeSync } from "node:fs";
 import type { MtError } from "../errors.ts";
+import { writeAll } from "../stream/writer.ts";
 
 let name = "mt";
 let style: "text" | "json" = "text";
@@ -12,7 +12,7 @@ export function stderrStyle(tool: string, how: "text" | "json"): void {
 
 function put(text: string): void {
   try {
-    writeSync(2, `${text}\n`);
+    writeAll(2, Buffer.from(`${text}\n`));
   } catch {
     // Nobody listens: there is nowhere to say so.
   }

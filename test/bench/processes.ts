@@ -34,6 +34,9 @@ export function cpuSeconds(pids: readonly number[]): number {
       ns += Number(text(`/proc/${pid}/task/${thread}/schedstat`).split(" ")[0] || 0);
   return ns / 1e9;
 }
+/** A process's proportional memory now; 0 where it is gone. */
+export const pssMb = (pid: number) =>
+  (Number(/^Pss:\s+(\d+)/m.exec(text(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024) / 1e6;
 /**
  * A process's memory: proportional as it is now, and as it would be were nobody else here that runs the same
  * program: what it maps of that file counts in full.

@@ -79,6 +79,8 @@ export class TreeClient {
   readonly #sessions = new Map<string, Session>();
   /** Epochs of the hosts, as the last list said. */
   readonly #epochs = new Map<string, string>();
+  /** Why there is no head any more. */
+  headLost: string | undefined;
   #listed: ((hosts: HostStatus[]) => void)[] = [];
   #closed: ((why: string) => void)[] = [];
 
@@ -89,6 +91,7 @@ export class TreeClient {
       {
         message: (message, payload) => this.#message(message, payload),
         close: (why) => {
+          this.headLost = why;
           for (const session of this.#sessions.values())
             session.allLost(`the head of the tree is gone: ${why}`);
           for (const closed of this.#closed.splice(0)) closed(why);

@@ -2,16 +2,18 @@
  * Hosts of `--via local`: each a network namespace on a bridge that stands for the cluster's network. The
  * bridge has a namespace of its own, so that two clusters, and the machine itself, never meet.
  */
-import { rmSync } from "node:fs";
+import { rmdirSync, rmSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
+import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { formatIp } from "../../shared/addresses.ts";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { releaseAllLeases } from "../../shared/lease.ts";
-import { startTime } from "../../shared/lock.ts";
+import { lock, startTime } from "../../shared/lock.ts";
 import {
   clusterNamespace,
   hostNamespace,
+  leaseDir,
   leaseHoldersOf,
   localRunDir,
   localStateDir,
@@ -43,6 +45,21 @@ export function shareOut(names: string[], known: readonly TreeHost[]): Result<Tr
 async function namespaces(): Promise<Set<string>> {
   const list = await run("ip", ["netns", "list"]);
   return new Set(list.isErr() ? [] : list.value.stdout.split("\n").map((l) => l.split(" ")[0]!));
+}
+
+/** One tree at a time makes hosts: two that ask at once whether a name is free would both be told so. */
+export async function lockHosts(): Promise<Result<() => void, MtError>> {
+  // Who is not root may not make hosts at all, and is told that.
+  if (process.getuid?.() !== 0) return ok(() => {});
+  const unlock = await lock(join(leaseDir(), "hosts.lock"), "mt-tree up", 120);
+  return unlock.map((release) => () => {
+    release();
+    try {
+      rmdirSync(leaseDir());
+    } catch {
+      // There are leases, or others wait for the lock.
+    }
+  });
 }
 
 /** Whether these hosts can be made here, and are nobody else's: to be asked before a tree file names them. */

@@ -8,6 +8,7 @@ import { spawn } from "node:child_process";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
+import { collectAfter } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
 import { fold } from "../../shared/ranges.ts";
@@ -321,6 +322,7 @@ class MapRun {
     this.#gathering.delete(name);
     host.tally.sent(bytes, false);
     this.#session.write(name, bytes);
+    collectAfter(bytes.length);
   }
 
   #sendContext(name: string, texts: readonly string[]): void {
@@ -463,14 +465,26 @@ class MapRun {
 
   #exit(name: string, how: HostExit): void {
     const host = this.#hosts.get(name)!;
-    for (const block of host.output.end()) this.#came(name, host, block);
+    for (const block of host.output.end()) {
+      if (!Buffer.isBuffer(block)) this.#came(name, host, block);
+      // The last line may lack its newline. One that was cut in two with its host is as though it had not come.
+      else if (!how.error || recordIn(block) !== undefined)
+        this.#came(name, host, Buffer.concat([block, Buffer.of(NEWLINE)]));
+    }
     for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
     if (how.error || how.code !== 0) this.#failed = true;
     const error = how.error ?? ended(this.#invocation.rest[0]!, name, how);
     host.ended = error;
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
     else for (const line of host.tally.missing()) this.#fail(line, error);
-    if (how.error) inform(how.error.message);
+    // Once is enough where it is the same for all.
+    if (this.#client.headLost !== undefined)
+      this.#badInput ??= mtError(
+        "lost",
+        `Cannot finish: the head of the tree is gone: ${this.#client.headLost}`,
+        "mt-tree up mends it; then run this again",
+      );
+    else if (how.error) inform(how.error.message);
   }
 
   /** Reduces what the hosts hold; the records of those that are lost meanwhile come out failed. */

@@ -248,7 +248,11 @@ export class TreeNode {
         continue;
       }
       first = 0;
-      if (Date.now() - orphanedAt > ORPHAN_KILL_MS) this.#sessions.endAll();
+      if (Date.now() - orphanedAt > ORPHAN_KILL_MS) {
+        this.#sessions.endAll();
+        // Those below have a parent, and cannot know that it has none.
+        this.#down({ t: "alive", hs: [...this.#routes.keys()], sessions: [] }, EMPTY);
+      }
       if (Date.now() - orphanedAt > ORPHAN_END_MS) return;
       await pause(250);
     }

@@ -92,11 +92,16 @@ export async function up(invocation: Invocation): Promise<number> {
       );
     orThrow(socketPath(treeSocket()));
     if (hosts.length === 0) return printHosts(tree, way, [], failed, timeout_s);
-    // A tree file with another tree's hosts would make our `down` take them away.
-    orThrow(await way.may(tree, earlier));
-    // Before anything is made: down must find it, whatever happens now.
-    writeTree(tree);
-    orThrow(await way.make(tree));
+    const unlockHosts = orThrow((await way.lock?.()) ?? ok(() => {}));
+    try {
+      // A tree file with another tree's hosts would make our `down` take them away.
+      orThrow(await way.may(tree, earlier));
+      // Before anything is made: down must find it, whatever happens now.
+      writeTree(tree);
+      orThrow(await way.make(tree));
+    } finally {
+      unlockHosts();
+    }
     orThrow(await startHead(tree, way, upgrade));
     const client = orThrow(await reachHead(tree, timeout_s, invocation.signal));
     const present = new Set(orThrow(await client.list()).flatMap((h) => (h.present ? [h.host] : [])));

@@ -6,7 +6,15 @@ import type { MtError } from "../../shared/errors.ts";
 import { clusterNamespace, hostNamespace, localRunDir, localStateDir } from "../../shared/names.ts";
 import { cleanEnv, isAlive, startDaemon, toolCommand } from "../../shared/process.ts";
 import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
-import { HEAD_ADDR, hostEnvironment, makeHosts, mayMakeHosts, removeHosts, shareOut } from "./local-hosts.ts";
+import {
+  HEAD_ADDR,
+  hostEnvironment,
+  lockHosts,
+  makeHosts,
+  mayMakeHosts,
+  removeHosts,
+  shareOut,
+} from "./local-hosts.ts";
 import type { NodeConfig } from "./node.ts";
 import type { AgentStart, Way } from "./via.ts";
 
@@ -14,6 +22,7 @@ export const local: Way = {
   async hosts(names, earlier) {
     return shareOut(names, earlier?.hosts ?? []).map((hosts) => ({ hosts, head: HEAD_ADDR }));
   },
+  lock: lockHosts,
   may: (tree, earlier) => mayMakeHosts(tree.hosts, earlier?.hosts ?? []),
   make: (tree) => makeHosts(tree.hosts),
   get headNamespace() {

@@ -42,6 +42,8 @@ export interface Way {
   ): Promise<
     Result<{ hosts: TreeHost[]; head: string; listen?: string; failed?: Map<string, MtError> }, MtError>
   >;
+  /** Where trees share a machine: keeps others from making hosts between `may` and the end of `make`. */
+  lock?(): Promise<Result<() => void, MtError>>;
   /** Whether the tree can be made here and takes nothing from another: asked before a tree file names it. */
   may(tree: TreeFile, earlier: TreeFile | undefined): Promise<Result<void, MtError>>;
   /** Makes what is missing of the hosts themselves. */
