@@ -2,7 +2,7 @@
  * Names folded into a node set that expands to them again, in as many dimensions as they have numbers: the
  * names rack1n1 … rack4n32 are `rack[1-4]n[1-32]`. Linear in the names, whether they are regular or not.
  */
-import { isPadded } from "./nodeset.ts";
+import { paddedTo } from "./ranges.ts";
 
 /** Names as a node set that expands to them: `kn1 kn2 gw` → `kn[1-2],gw`. Padding is kept. */
 export const foldNodes = (names: Iterable<string>): string => foldTerms(names).join(",");
@@ -82,7 +82,7 @@ function mergeAlong(boxes: Box[], dimensions: readonly number[]): Box[] {
 function bracket(numbers: readonly string[]): string {
   if (numbers.length === 1) return numbers[0]!;
   // 08 says that 10 beside it is meant with two digits as well.
-  const widths = new Set(numbers.filter(isPadded).map((n) => n.length));
+  const widths = new Set(numbers.map(paddedTo).filter((width) => width > 0));
   const items = numbers.map((n) => ({ n: Number(n), width: widths.has(n.length) ? n.length : 0 }));
   items.sort((a, b) => a.width - b.width || a.n - b.n);
   const spans: { lo: number; hi: number; width: number }[] = [];

@@ -29,7 +29,7 @@ export function nodesNamed(text: string): Result<Set<string>, MtError> {
 }
 
 /** `$MT_GROUPS`, else the user's file and the machine's; the user's groups go before those of the same name. */
-export function groupFiles(): string[] {
+function groupFiles(): string[] {
   if (process.env.MT_GROUPS) return [process.env.MT_GROUPS];
   const config = process.env.XDG_CONFIG_HOME || join(homedir(), ".config");
   return ["/etc/megatux/groups", join(config, "megatux/groups")].filter((file) => existsSync(file));

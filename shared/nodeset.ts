@@ -5,7 +5,7 @@
  */
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "./errors.ts";
-import { NAME_LENGTH_MAX } from "./ranges.ts";
+import { NAME, NAME_LENGTH_MAX, paddedTo } from "./ranges.ts";
 
 /** More names than this in one set are a mistake in it; they are counted before any is made. */
 export const NODES_MAX = 10_000_000;
@@ -127,8 +127,6 @@ function endOfTerm(text: string, from: number): number | Bad {
   return open < 0 ? text.length : { why: "[ without ]", at: open };
 }
 
-const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
-
 function patternIn(word: string): { what: string | Pattern; count: number } | Bad {
   if (word.length <= NAME_LENGTH_MAX && NAME.test(word)) return { what: word, count: 1 };
   const pattern: Pattern = [];
@@ -183,8 +181,8 @@ function spansIn(
     const [lo, hi, step] = [Number(first), Number(last), Number(every)];
     if (hi < lo) return { why: `${part} counts down`, at };
     if (step < 1) return { why: `${part} steps by nothing`, at };
-    const width = isPadded(first) ? first.length : 0;
-    if (isPadded(last) && last.length !== first.length)
+    const width = paddedTo(first);
+    if (paddedTo(last) > 0 && last.length !== first.length)
       return { why: `${first} and ${last} are padded to different lengths`, at };
     spans.push({ lo, hi, step, width });
     count += Math.floor((hi - lo) / step) + 1;
@@ -193,8 +191,6 @@ function spansIn(
   }
   return { spans, count, digits };
 }
-
-export const isPadded = (digits: string) => digits.length > 1 && digits.startsWith("0");
 
 /** `@gpu`, `@rack[1-4]`, `@*`: the sets of the groups that it names. */
 function groupsIn(

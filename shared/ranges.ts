@@ -1,5 +1,6 @@
 /**
- * Names in numbers: `g[0-226]`, `kn[01-16,20]`, and sets of them: `kn[1-4],gw`.
+ * Names in numbers, as record ids have them: `g[0-226]`, `kn[01-16,20]`, and sets of them: `g[1-4],gw`. The sets of
+ * hosts that people write, with operators and groups, are nodeset.ts.
  * A range is held as spans of numbers and expanded only where somebody needs the members, so that a
  * range of a million costs as much as one of two.
  */
@@ -21,7 +22,7 @@ export interface Range {
 }
 
 /** The characters of an id; it starts with a letter, a digit or `_`, so that it is no option and no `..`. */
-const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
+export const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
 const PIECE = /^[A-Za-z0-9._-]*$/;
 export const NAME_LENGTH_MAX = 40;
 /** More members than this in one range are a mistake in the input, not a plan. */
@@ -52,7 +53,7 @@ export function parseRange(text: string): Result<Range, MtError> {
     const lo = Number(m[1]);
     const hi = Number(m[2] ?? m[1]);
     if (hi < lo) return bad(`${part} counts down`);
-    const width = m[1]!.length > 1 && m[1]!.startsWith("0") ? m[1]!.length : 0;
+    const width = paddedTo(m[1]!);
     spans.push({ lo, hi, width });
     count += hi - lo + 1;
     if (prefix.length + suffix.length + Math.max(width, String(hi).length) > NAME_LENGTH_MAX)
@@ -69,6 +70,8 @@ export function parseRange(text: string): Result<Range, MtError> {
   return ok({ prefix, suffix, spans });
 }
 
+/** To how many digits a number is padded: 3 of `007`, 0 of `7`. */
+export const paddedTo = (number: string) => (number.length > 1 && number.startsWith("0") ? number.length : 0);
 const digits = (n: number, width: number) => (width > 0 ? String(n).padStart(width, "0") : String(n));
 
 export function rangeCount(range: Range): number {
@@ -137,14 +140,7 @@ export function splitName(name: string): { family: Family; n: number } | undefin
   const m = /^(.*?)(\d{1,15})(\D*)$/.exec(name);
   if (!m) return undefined;
   const number = m[2]!;
-  return {
-    family: {
-      prefix: m[1]!,
-      suffix: m[3]!,
-      width: number.length > 1 && number.startsWith("0") ? number.length : 0,
-    },
-    n: Number(number),
-  };
+  return { family: { prefix: m[1]!, suffix: m[3]!, width: paddedTo(number) }, n: Number(number) };
 }
 
 /** Names as few ranges: `kn1 kn2 kn4 gw` → `kn[1-2,4]`, `gw`. Families in order of first appearance. */
@@ -197,7 +193,7 @@ function splitSet(text: string): string[] {
   return parts;
 }
 
-/** A node set: names and ranges with commas between them. */
+/** A set of ids: names and ranges with commas between them. */
 export function parseSet(text: string): Result<Range[], MtError> {
   const ranges: Range[] = [];
   let count = 0;
@@ -212,7 +208,7 @@ export function parseSet(text: string): Result<Range[], MtError> {
   return ok(ranges);
 }
 
-/** The members of a node set, each once, in order. */
+/** The members of a set of ids, each once, in order. */
 export function expandSet(text: string): Result<string[], MtError> {
   return parseSet(text).map((ranges) => {
     const names = new Set<string>();

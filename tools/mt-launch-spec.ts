@@ -11,9 +11,14 @@ const tree = {
     type: "string",
     valueHint: "SET",
     description:
-      "hosts to make or mend a tree of, as kn[1-4]; without it the tree that is up, else this host",
+      "hosts to make or mend a tree of, as kn[1-4]; without it the tree that is up, else all nodes of the Slurm job (--via slurm), else this host",
   },
-  via: { type: "enum", options: ["local", "ssh"], default: "local", description: "how hosts are reached" },
+  via: {
+    type: "enum",
+    options: ["local", "ssh", "slurm"],
+    default: "local",
+    description: "how hosts are reached",
+  },
   fanout: { type: "string", valueHint: "N", default: "16", description: "children a node of that tree" },
 } satisfies ArgsDef;
 const image = {

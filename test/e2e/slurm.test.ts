@@ -118,10 +118,19 @@ describe("mt-tree up --via slurm", () => {
     ]);
   });
 
-  test("in a batch script the head runs on a node that has an agent too; HOSTS are checked", () => {
-    const done = bed.on(
+  /** Runs a shell line as a batch script to its end; gives what it printed. */
+  const batch = (nodes: number, line: string) => {
+    const out = `/tmp/testbed-${NAME}/batch`;
+    return bed.on(
       0,
-      `sbatch -Q -N2 -o /tmp/testbed-${NAME}/batch --wrap "mt-tree up '${NAME}[2,9],\${SLURMD_NODENAME:-${NAME}1}' --via slurm; mt-tree exec '${NAME}[1-2]' -- hostname; mt-tree down"; for i in $(seq 300); do [ "$(squeue -h)" ] || break; sleep 0.1; done; cat /tmp/testbed-${NAME}/batch`,
+      `sbatch -Q -N${nodes} -o ${out} --wrap "${line}"; for i in $(seq 600); do [ "$(squeue -h)" ] || break; sleep 0.1; done; cat ${out}`,
+    );
+  };
+
+  test("in a batch script the head runs on a node that has an agent too; HOSTS are checked", () => {
+    const done = batch(
+      2,
+      `mt-tree up '${NAME}[2,9],\${SLURMD_NODENAME:-${NAME}1}' --via slurm; mt-tree exec '${NAME}[1-2]' -- hostname; mt-tree down`,
     );
     expect(done.stderr).toBe("");
     const all = records(done.stdout);
@@ -133,6 +142,18 @@ describe("mt-tree up --via slurm", () => {
     expect(all.filter((r) => r.kind === "exit").map((r) => r.stdout)).toEqual(
       expect.arrayContaining([`${NAME}1\n`, `${NAME}2\n`]),
     );
+  });
+
+  test("mt-launch in a batch script: up on all nodes of the job, checked, down, and the tree with it", () => {
+    const topology = `/tmp/testbed-${NAME}/ring`;
+    const done = batch(
+      N,
+      `mt-topo gen ring --routers ${N} >${topology}; mt-launch up ${topology} --via slurm; mt-launch check ring-${N}; mt-launch down ring-${N}`,
+    );
+    const verdict = { kind: "verdict", hosts: N, routers: N, converged: N };
+    expect(records(done.stdout)).toMatchObject([verdict, verdict]);
+    expect(noAgents()).toBe(true);
+    for (const k of [1, 2, 3, 4]) expect(bed.on(k, "find /run/megatux/*/*").stdout).toBe("");
   });
 
   test("a tree that is here by another way is not taken for the job's", () => {

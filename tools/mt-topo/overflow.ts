@@ -4,7 +4,8 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { fail } from "../../shared/errors.ts";
-import { fold, formatRange, parseRange, type Range, splitName } from "../../shared/ranges.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
+import { formatRange, parseRange, type Range, splitName } from "../../shared/ranges.ts";
 import type { Guest, Host } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
 import { type Entry, guestCount, type Plan } from "./plan.ts";
@@ -30,7 +31,7 @@ export const markFull = (host: Host, full: ReadonlySet<string>): Host =>
 export function noHostLeft(plan: Plan, full: ReadonlySet<string>) {
   const waiting = plan.guests.filter(({ record }) => record.host === undefined);
   const n = waiting.reduce((sum, { record }) => sum + guestCount(record), 0);
-  const names = fold(full).join(",");
+  const names = foldNodes(full);
   return fail<void>(
     "failed",
     `Cannot place ${n} guests that found no room: no host is left, ${names.slice(0, 60)} ${full.size === 1 ? "is" : "are"} full`,

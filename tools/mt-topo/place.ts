@@ -7,7 +7,7 @@ import { ok, type Result } from "neverthrow";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { type MtError, orThrow } from "../../shared/errors.ts";
-import { fold } from "../../shared/ranges.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
 import type { Guest, Host, Router } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
@@ -27,8 +27,7 @@ export async function placeCommand({ args, signal }: Invocation): Promise<number
   orThrow(complete(plan));
   const planned = plan.hosts.map(({ record }) => record);
   const { usable, failed } = orThrow(await readHosts(args.hosts as string, planned, signal));
-  if (failed.length > 0)
-    inform(`warning: nothing is placed on ${fold(failed).join(",")}: mt-tree says failed`);
+  if (failed.length > 0) inform(`warning: nothing is placed on ${foldNodes(failed)}: mt-tree says failed`);
   orThrow(args.overflow === true ? placeOverflow(plan, usable) : placePlan(plan, usable));
   const over = overcommitted(plan);
   if (over) inform(over);

@@ -4,6 +4,7 @@
  */
 import {
   formatRange,
+  paddedTo,
   parseRange,
   type Range,
   rangeCount,
@@ -124,7 +125,7 @@ function spansOf(part: Range, partId: string, range: Range): Span[] {
   const number = partId.slice(range.prefix.length, partId.length - range.suffix.length);
   if (!partId.endsWith(range.suffix) || !/^\d{1,15}$/.test(number)) return [];
   const n = Number(number);
-  return [{ lo: n, hi: n, width: number.length > 1 && number.startsWith("0") ? number.length : 0 }];
+  return [{ lo: n, hi: n, width: paddedTo(number) }];
 }
 
 /** Where the numbers of a span stand in the range. */

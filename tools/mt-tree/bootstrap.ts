@@ -100,8 +100,8 @@ shutil.copyfileobj(urllib.request.urlopen("http://%s:%s/%s" % tuple(sys.argv[1:4
 
 /**
  * Brings the binary where it is missing and starts the agent. Set before, besides: mode (have, fetch, stream), the
- * parent's from_addr, from_port, from_path; upgrade; no_port: the agent is not started, a LINK does that. stdin: the configuration in one line, then, to stream, the
- * binary, packed.
+ * parent's from_addr, from_port, from_path; upgrade; no_port: the agent is not started, a LINK does that. stdin: the
+ * configuration in one line, then, to stream, the binary, packed.
  */
 export const START = `${COMMON}${SETTLE}${FETCH}
 place() { # the packed binary on stdin

@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { treeFile, treeSocket } from "../../shared/names.ts";
+import type { CommandEnd } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { Link } from "./link.ts";
 import {
@@ -23,11 +24,7 @@ import type { Place } from "./node.ts";
 import { socketWire, type Wire } from "./wire.ts";
 
 /** How a command ended on one host. */
-export interface HostExit {
-  code?: number;
-  signal?: string;
-  error?: MtError;
-}
+export type HostExit = CommandEnd;
 
 export interface SessionEvents {
   output(host: string, fd: 1 | 2, bytes: Buffer): void;

@@ -23,7 +23,7 @@ export type EnrolAnswer =
   | { host: string; error: MtError };
 
 /** What it is told: `identity.key` is its own, and not in here. */
-export type EnrolConfig = Omit<NodeConfig, "identity"> & { identity: { ca: string; cert: string } };
+type EnrolConfig = Omit<NodeConfig, "identity"> & { identity: { ca: string; cert: string } };
 
 /** How long it waits to be told. */
 const TOLD_S = 60;

@@ -4,7 +4,7 @@
  */
 
 /** Longest frame, header and payload. */
-export const FRAME_BYTES_MAX = 2 * 1024 * 1024;
+const FRAME_BYTES_MAX = 2 * 1024 * 1024;
 /** Payload of one frame, so that no host's bytes hold up another's for long. */
 export const CHUNK_BYTES = 128 * 1024;
 

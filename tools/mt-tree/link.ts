@@ -8,17 +8,16 @@ import { encodeFrame, encodeHeader, type FrameHandler, FrameReader } from "./fra
 import type { Message } from "./messages.ts";
 import type { Wire } from "./wire.ts";
 
-/** A peer that has said nothing for this long is given up, unless the tree was brought up with another time. */
-export const SILENCE_MS = 2_000;
-let silence_ms = SILENCE_MS;
-/** How often a parent asks its children; one ticker for all links of a process. */
-const tickMs = () => silence_ms / 2.5;
-
-/** Before the first link: how long a peer may be silent, for all links of this process. */
+/** A peer that has said nothing for this long is given up. */
+let silence_ms = 2_000;
 export const silence = () => silence_ms;
+/** For all links of this process; to be called before the first. */
 export function setSilence(ms: number): void {
   silence_ms = ms;
 }
+/** How often a parent asks its children; one ticker for all links of a process. */
+const tickMs = () => silence_ms / 2.5;
+
 /** Frames up to this size are put together, so that many small ones are one write. */
 const SMALL_BYTES = 16 * 1024;
 const WRITE_BYTES = 64 * 1024;

@@ -27,6 +27,7 @@ import { Sessions } from "./sessions.ts";
 import type { SshLinks } from "./transport-ssh.ts";
 import type { Transport, Wire } from "./wire.ts";
 
+/** Where a node of this name takes links. */
 export interface Place {
   name: string;
   addr: string;
@@ -51,8 +52,8 @@ export interface NodeConfig {
   hosts?: Place[];
 }
 
-/** How long a host may take to come back by another way, where a node above it died, before its work is lost. */
-export const REJOIN_MS = Number(process.env.MT_REJOIN_MS) || 2_500;
+/** How long a host may take to come back by another way, where a node above it died, before its work is lost (MT_REJOIN_MS is for tests). */
+const REJOIN_MS = Number(process.env.MT_REJOIN_MS) || 2_500;
 /** The same where its own link ended: only its own death does that, or a network that is cut. */
 const ENDED_MS = Math.min(700, REJOIN_MS);
 /** How long an agent that finds nobody goes on trying; its commands end sooner. */

@@ -6,10 +6,11 @@ import { randomBytes } from "node:crypto";
 import type { Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import type { MtError } from "../../shared/errors.ts";
+import type { HeldStdin } from "./ssh.ts";
 import { ancestorsOf, type TreeFile, type TreeHost } from "./tree-file.ts";
 
 /** Where a host may fetch the binary, once. */
-export interface Offer {
+interface Offer {
   addr: string;
   port: number;
   path: string;
@@ -21,14 +22,14 @@ interface Means {
   serve(
     host: TreeHost,
     onLine: (line: string) => void,
-    hold: (stdin: { write(text: string): void; end(): void }) => void,
+    hold: (stdin: HeldStdin) => void,
   ): Promise<Result<string[], MtError>>;
 }
 
 /** A server on one host. */
 interface Server {
   port: Promise<number | undefined>;
-  stdin: { write(text: string): void; end(): void } | undefined;
+  stdin: HeldStdin | undefined;
   offered: Map<string, (there: boolean) => void>;
   over: Promise<unknown>;
 }

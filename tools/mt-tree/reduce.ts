@@ -21,6 +21,7 @@ export class TreeReduction {
   readonly #client: TreeClient;
   readonly #session: Session;
   readonly #reducer: Reducer;
+  readonly #put: (bytes: Buffer) => void;
   /** Hosts that hold output which has not been lost. */
   readonly #holding: Set<string>;
   readonly #lost: string[] = [];
@@ -29,8 +30,6 @@ export class TreeReduction {
   #current: Reduction | undefined;
   /** Called where the generation under way cannot end well. */
   #again: (() => void) | undefined;
-
-  readonly #put: (bytes: Buffer) => void;
 
   /**
    * @param holding hosts whose command has ended well
@@ -43,10 +42,10 @@ export class TreeReduction {
     holding: Iterable<string>,
     put: (bytes: Buffer) => void,
   ) {
-    this.#put = put;
     this.#client = client;
     this.#session = session;
     this.#reducer = reducer;
+    this.#put = put;
     this.#holding = new Set(holding);
   }
 
@@ -66,9 +65,7 @@ export class TreeReduction {
     this.#again?.();
   }
 
-  /**
-   * @returns the hosts whose output was lost before it could be taken in
-   */
+  /** Gives the hosts whose output was lost before it could be taken in. */
   async run(): Promise<Result<string[], MtError>> {
     try {
       while (!this.#stopped) {
@@ -77,14 +74,14 @@ export class TreeReduction {
         const present = new Map(listed.value.flatMap((h) => (h.present ? [[h.host, h]] : [])));
         // One on its way to another parent is there in a moment, or told to be gone.
         if ([...this.#holding].some((host) => !present.has(host))) {
-          await new Promise((r) => setTimeout(r, SETTLE_MS));
+          await settle();
           continue;
         }
         if (++this.#g > GENERATIONS_MAX)
           return fail("failed", `Cannot reduce: the tree changed ${GENERATIONS_MAX} times meanwhile`);
         const outcome = await this.#generation(plansOf(present, this.#holding));
         if (outcome === "again") {
-          await new Promise((r) => setTimeout(r, SETTLE_MS));
+          await settle();
           continue;
         }
         if (outcome) return fail(outcome.code, outcome.message, outcome.hint);
@@ -138,16 +135,14 @@ export class TreeReduction {
   }
 }
 
+const settle = () => new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
 const at = (error: MtError, host: string): MtError =>
   error.message.includes(" at ")
     ? error
     : mtError(error.code, error.message.replace(/^Cannot reduce/, `Cannot reduce at ${host}`), error.hint);
 
 /** The tree as it stands, without branches that hold nothing. */
-export function plansOf(
-  present: ReadonlyMap<string, HostStatus>,
-  holding: ReadonlySet<string>,
-): ReducePlan[] {
+function plansOf(present: ReadonlyMap<string, HostStatus>, holding: ReadonlySet<string>): ReducePlan[] {
   const plans = new Map<string, ReducePlan>();
   const tops: ReducePlan[] = [];
   const planOf = (host: string): ReducePlan => {

@@ -23,13 +23,19 @@ export interface SshCall {
   signal?: AbortSignal;
 }
 
+/** stdin of a script that goes on reading. */
+export interface HeldStdin {
+  write(text: string): void;
+  end(): void;
+}
+
 export interface SshRun {
   /** What the host said, without `@mt`; called as it comes. */
   onLine?: (line: string) => void;
   /** What the script reads on its stdin after itself. */
   input?: readonly (string | Uint8Array)[];
   /** stdin stays open after it: what the script then reads comes by this. */
-  hold?: (stdin: { write(text: string): void; end(): void }) => void;
+  hold?: (stdin: HeldStdin) => void;
   /** Seconds for the whole. */
   timeout_s: number;
 }

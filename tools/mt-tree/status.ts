@@ -1,5 +1,4 @@
 /** mt-tree status: the hosts of the tree, as records, or as a table for people. */
-
 import type { Invocation } from "../../shared/cli/start.ts";
 import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT, mtError, orThrow } from "../../shared/errors.ts";

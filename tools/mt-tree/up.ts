@@ -2,7 +2,6 @@
  * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
  * is left alone, what is missing or dead is made: the same command heals.
  */
-
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
@@ -49,6 +48,7 @@ export async function up(invocation: Invocation): Promise<number> {
       upgrade,
       progress: args.progress === true,
     });
+    // "local" is also what is meant where nothing is said: a tree that is here keeps its own way.
     if (earlier && args.via !== "local" && args.via !== via)
       return complain(
         invocation.tool,

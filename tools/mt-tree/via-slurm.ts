@@ -167,10 +167,12 @@ function startStep(step: string, hosts: string[]): ChildProcess {
   // Where files are here says nothing about where they are there.
   for (const name of ["MT_RUN", "MT_STATE", "MT_CACHE", "MT_HOST"]) delete env[name];
   const n = hosts.length;
+  // One bracket a name, which every Slurm reads.
+  const nodelist = fold(hosts).join(",");
   const child = spawn(
     "srun",
     [
-      ...[`--job-name=${step}`, `--nodelist=${fold(hosts).join(",")}`, `--nodes=${n}`, `--ntasks=${n}`],
+      ...[`--job-name=${step}`, `--nodelist=${nodelist}`, `--nodes=${n}`, `--ntasks=${n}`],
       // Beside the job's own steps, and with all that the job has on a node.
       ...["--ntasks-per-node=1", "--overlap", "--cpu-bind=none", "--mem=0"],
       // One that ends, or a node that dies, takes nobody with it.

@@ -12,7 +12,7 @@ import { inform, warn } from "../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { limiter } from "../../shared/limiter.ts";
 import { treeDir } from "../../shared/names.ts";
-import { fold } from "../../shared/ranges.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { type Binary, findBinary, KNOWN_RELEASE, packed, RELEASE } from "./binary.ts";
 import { bootstrapError, HAND_ON, PROBE, START, STOP } from "./bootstrap.ts";
 import { leaveTree } from "./leave.ts";
@@ -296,7 +296,7 @@ export function viaSsh(options: WayOptions): Way {
       if (unreached.length === 0) return ok(undefined);
       return fail(
         "lost",
-        `Cannot end the agents on ${fold(unreached).join(",")}: they could not be reached`,
+        `Cannot end the agents on ${foldNodes(unreached)}: they could not be reached`,
         "an agent that finds no head ends by itself within a minute; its files stay in MT_RUN/agents there",
       );
     },
