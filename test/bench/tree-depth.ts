@@ -46,6 +46,7 @@ async function exec(client: TreeClient, names: readonly string[]): Promise<numbe
         output: (host, _fd, bytes) => said.set(host, (said.get(host) ?? "") + bytes),
         exit: (_host, { code }) => code === 0 && --left === 0 && resolve(),
       },
+      names.length,
     );
     session.start([...names]);
   });
