@@ -50,6 +50,7 @@ export class Link {
   readonly #heartbeat: Heartbeat;
   #heard = Date.now();
   #closed = false;
+  #deadline: NodeJS.Timeout | undefined;
   #queue: Uint8Array[] = [];
   #queued = 0;
   #scheduled = false;
@@ -88,12 +89,20 @@ export class Link {
     }
   }
 
-  /** Called by the ticker. */
+  /** Called by the ticker; `slept`: this process was itself stopped for a while. */
   tick(now: number, slept: boolean): void {
     if (slept) this.#heard = now;
-    const silent = now - this.#heard;
-    if (silent >= silence_ms) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
-    else if (this.#heartbeat === "asks") this.send({ t: "ping", at: performance.now() });
+    const left = silence_ms - (now - this.#heard);
+    if (left <= 0) return this.#end(`it was silent for ${((now - this.#heard) / 1000).toFixed(1)} s`);
+    if (this.#heartbeat === "asks") this.send({ t: "ping", at: performance.now() });
+    // Given up when its time is over, not at the tick after that.
+    if (left >= tickMs() || this.#deadline) return;
+    const due = now + left;
+    this.#deadline = setTimeout(() => {
+      this.#deadline = undefined;
+      const late = Date.now();
+      if (!this.#closed) this.tick(late, late - due > silence_ms / 4);
+    }, left);
   }
 
   /** Queues a frame. What is under way is bounded by the windows of the sessions, not here. */
@@ -155,6 +164,7 @@ export class Link {
     this.#flush();
     this.#closed = true;
     ticking.delete(this);
+    clearTimeout(this.#deadline);
     if (ticking.size === 0) {
       clearInterval(ticker);
       ticker = undefined;
