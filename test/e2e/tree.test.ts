@@ -331,6 +331,22 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
       });
   });
 
+  test("filters that end while their share of the stream still comes: every record is told, once", async () => {
+    const ids = Array.from({ length: 200_000 }, (_, i) => `g${i}`);
+    put("stream", `${ids.map((_, i) => recordOf(i, hostOf(i))).join("\n")}\n${END}\n`);
+    // Each takes another part of its share before it ends.
+    const done = await run(`mt-tree map -- sh -c 'exec head -n $((\${MT_HOST#tf} * 1000))' <stream >out`);
+    expect(done.code).toBe(1);
+    const out = text("out").trimEnd().split("\n").slice(0, -1);
+    const told = out.map((line) => /"id":"(g\d+)"/.exec(line)![1]!);
+    expect(told).toHaveLength(ids.length);
+    expect(new Set(told).size).toBe(ids.length);
+    for (const [k, host] of HOSTS.entries()) {
+      const whole = out.filter((line) => line.includes(`"${host}"`) && !line.includes('"state":"failed"'));
+      expect([host, whole.length]).toEqual([host, (k + 1) * 1000]);
+    }
+  });
+
   // ---- reductions ----
 
   describe("--reduce", () => {

@@ -474,6 +474,8 @@ class MapRun {
     for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
     if (how.error || how.code !== 0) this.#failed = true;
     const error = how.error ?? ended(this.#invocation.rest[0]!, name, how);
+    // Lines that were still gathered for it are of those that it did not give back.
+    this.#sendTo(name, host);
     host.ended = error;
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
     else for (const line of host.tally.missing()) this.#fail(line, error);
