@@ -1,9 +1,11 @@
 /** What mt-tree exec and mt-boot exec make of a command's output: lines for people, text and bytes for records. */
 import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
+import { startTime } from "../../shared/lock.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { printed } from "../../shared/records/output.ts";
 import { nameHosts } from "../../tools/mt-push/cluster.ts";
+import { type CommandEnd, endAsked, launcher } from "../../tools/mt-tree/command.ts";
 import { Bytes, wholeLines } from "../../tools/mt-tree/exec-output.ts";
 import { withEnv } from "./shared-fixtures.ts";
 
@@ -37,4 +39,24 @@ test("more hosts than fit into a word are named by a group, for as long as the c
   expect(namedHosts(set)._unsafeUnwrap().sort()).toEqual([...hosts].sort());
   done();
   expect(existsSync(env!.MT_GROUPS!)).toBe(false);
+});
+
+test("what an agent asked to end ends before the agent does, whatever it ignores", async () => {
+  let said: (line: string) => void = () => {};
+  const ready = new Promise<string>((resolve) => {
+    said = resolve;
+  });
+  const ended = new Promise<CommandEnd>((end) => {
+    const argv = ["sh", "-c", 'trap "" TERM; sleep 100 & echo $!; wait'];
+    const running = launcher()(
+      { argv, env: {}, stdin: false },
+      { output: (_fd, bytes) => said(String(bytes)), heldBack: () => false, end },
+    );
+    ready.then(() => running!.kill("SIGTERM"));
+  });
+  const child = Number(await ready);
+  await endAsked(0.2);
+  expect(await ended).toMatchObject({ signal: "SIGKILL" });
+  // Whoever takes in orphans may still have to take note of its end.
+  await expect.poll(() => startTime(child)).toBeUndefined();
 });

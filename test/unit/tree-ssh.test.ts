@@ -1,7 +1,7 @@
 /** What mt-tree --via ssh makes of ssh's words, and how a bare host fetches the binary with whatever program it has. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -72,6 +72,29 @@ test.each(Object.entries({ PROBE, START, LINK, HAND_ON, STOP }))(
       expect(spawnSync(shell, ["-n"], { input: script, encoding: "utf8" }).stderr, shell).toBe("");
   },
 );
+
+test("STOP ends what a killed agent left running, and nobody who has such a pid since", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "mt-stop-"));
+  const groups = join(dir, "agents/t.kn1/groups");
+  mkdirSync(groups, { recursive: true });
+  const [left, later] = [0, 1].map(() => spawn("sleep", ["100"], { detached: true, stdio: "ignore" }));
+  try {
+    for (const child of [left, later]) writeFileSync(join(groups, String(child!.pid)), "");
+    const before = Date.now() / 1000 - 60;
+    utimesSync(join(groups, String(later!.pid)), before, before);
+    const ended = new Promise((resolve) => left!.on("exit", (_, signal) => resolve(signal)));
+    const script = String(withVariables({ host: "kn1", tree: "t", sha: "none", purge: "" }, STOP));
+    const env = { ...process.env, MT_RUN: dir, HOME: dir };
+    expect(spawnSync("sh", { input: script, env, encoding: "utf8" }).stdout).toBe("@mt end\n");
+    expect(await ended).toBe("SIGKILL");
+    expect(process.kill(later!.pid!, 0)).toBe(true);
+    expect(existsSync(dir)).toBe(false);
+  } finally {
+    left!.kill("SIGKILL");
+    later!.kill("SIGKILL");
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
 
 describe("fetching with one program and no other", () => {
   const body = Buffer.alloc(3_000_000, "MegaTux \r\n\0");

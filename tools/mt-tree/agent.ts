@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { collectWhenQuiet } from "../../shared/collect.ts";
 import { EXIT } from "../../shared/errors.ts";
-import { endLeftGroups, launcher } from "./command.ts";
+import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
 import { setSilence } from "./link.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
 import { sshTransport, stdioTransport } from "./transport-ssh.ts";
@@ -46,6 +46,7 @@ export async function agent({ args, signal }: Invocation): Promise<number> {
   collectWhenQuiet(true);
   await Promise.race([node.run(), ended]);
   node.stop();
+  await endAsked(STOP_S);
   for (const ending of file ? [".pid", ".ready"] : []) rmSync(beside(ending)!, { force: true });
   return EXIT.ok;
 }

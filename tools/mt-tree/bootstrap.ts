@@ -185,12 +185,15 @@ exec "$bin" $word hand-on --addr "$3"
 /** Ends the agent of this tree and takes its files away; with purge set, every binary that was brought, too. */
 export const STOP = `${COMMON}
 end_agent || die "busy the agent does not end (pid $pid)"
-# Groups of commands that a killed agent left: their pid and start time.
+# Groups of commands that a killed agent left, as the next agent would end them (command.ts): a leader that began after
+# its file was written is somebody else.
+booted=$(($(date +%s) - $(cut -d. -f1 /proc/uptime)))
 for group in "$dir"/groups/*; do
+  written=$(date -r "$group" +%s 2>/dev/null) || continue
   leader=\${group##*/}
   set -- $(sed 's/.*) //' "/proc/$leader/stat" 2>/dev/null)
-  [ $# -lt 20 ] || [ "\${20}" != "$(cat "$group")" ] || kill -9 "-$leader"
-done
+  [ "$written" -lt "$booted" ] || [ $((booted + \${20:-0} / 100)) -gt $((written + 2)) ] || kill -9 "-$leader"
+done 2>/dev/null
 rm -rf "$dir"
 rmdir "$run/agents" "$run" 2>/dev/null
 if [ -n "$purge" ]; then

@@ -8,7 +8,7 @@ import { uptime } from "node:os";
 import { join } from "node:path";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { startTime } from "../../shared/lock.ts";
-import { cleanEnv, toolCommand } from "../../shared/process.ts";
+import { cleanEnv, toolCommand, waitFor } from "../../shared/process.ts";
 import type { Command } from "./messages.ts";
 
 export interface CommandEnd {
@@ -41,6 +41,9 @@ export type Launch = (command: Command, events: CommandEvents) => Running | unde
 const OUTPUT_GRACE_MS = 500;
 /** How long what was asked to end may take. */
 const KILL_GRACE_MS = 5_000;
+
+/** Seconds that what still runs has, once its agent was asked to end: less than that has itself. */
+export const STOP_S = 2;
 
 /** Of the times in /proc, on every Linux. */
 const TICKS_PER_S = 100;
@@ -132,22 +135,38 @@ export function launcher(groupsDir?: string): Launch {
   };
 }
 
+/** Groups that were asked to end and of which somebody may be left. */
+const ending = new Set<number>();
+
 /**
  * This process group was asked to end: whoever of it is there after the grace is killed. Not only its leader:
  * that may heed SIGTERM and leave children that do not.
  */
 function killLater(leader: number): void {
+  if (ending.has(leader)) return;
+  ending.add(leader);
   const end = Date.now() + KILL_GRACE_MS;
   const look = setInterval(() => {
-    const over = Date.now() >= end;
-    try {
-      process.kill(-leader, over ? "SIGKILL" : 0);
-      if (!over) return;
-    } catch {
-      // Nobody is left in it.
-    }
+    if (ending.has(leader) && isGroup(leader, Date.now() >= end ? "SIGKILL" : 0) && Date.now() < end) return;
+    ending.delete(leader);
     clearInterval(look);
   }, 100);
+}
+
+/** Before the agent ends: what was asked to end has this long, and is then killed. Nobody else would do it. */
+export async function endAsked(grace_s: number): Promise<void> {
+  await waitFor(() => ([...ending].some((leader) => isGroup(leader, 0)) ? undefined : true), grace_s, 20);
+  for (const leader of ending) isGroup(leader, "SIGKILL");
+  ending.clear();
+}
+
+/** Signals a process group; whether anybody is in it. */
+function isGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-leader, signal);
+  } catch {
+    return false;
+  }
 }
 
 /** Ends the groups that an agent before this one left running: nobody hears from them any more. */

@@ -10,7 +10,7 @@ import { EXIT, type MtError, mtError } from "../../shared/errors.ts";
 import { runDir } from "../../shared/names.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { makeKey } from "./authority.ts";
-import { endLeftGroups, launcher } from "./command.ts";
+import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
 import { setSilence } from "./link.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
 import { tlsTransport } from "./transport-tls.ts";
@@ -62,6 +62,7 @@ export async function enrol({ signal }: Invocation): Promise<number> {
     return EXIT.failed;
   }
   node.stop();
+  await endAsked(STOP_S);
   rmSync(groups, { recursive: true, force: true });
   try {
     rmdirSync(runDir());
