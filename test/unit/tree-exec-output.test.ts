@@ -1,11 +1,7 @@
 /** What mt-tree exec and mt-boot exec make of a command's output: lines for people, text and bytes for records. */
-import { existsSync } from "node:fs";
 import { expect, test } from "vitest";
-import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { printed } from "../../shared/records/output.ts";
-import { nameHosts } from "../../tools/mt-push/cluster.ts";
 import { Bytes, wholeLines } from "../../tools/mt-tree/exec-output.ts";
-import { withEnv } from "./shared-fixtures.ts";
 
 test("lines are printed when they are whole, wherever the pieces were cut", () => {
   const tail = new Bytes();
@@ -25,16 +21,4 @@ test("bytes stand in base64 only where text would lose some", () => {
     stderr: "gr\ufffd",
     stderr_base64: half.toString("base64"),
   });
-});
-
-test("more hosts than fit into a word are named by a group, for as long as the call takes", () => {
-  const letters = (i: number) => String(10_000 + i).replaceAll(/\d/g, (d) => "abcdefghij"[Number(d)]!);
-  const hosts = Array.from({ length: 8_000 }, (_, i) => `host-of-a-cloud-${letters(i)}`);
-  expect(nameHosts(["kn1", "kn2"])).toMatchObject({ set: "kn[1-2]" });
-  const { set, env, done } = nameHosts(hosts);
-  expect([set, env!.MT_GROUPS]).toEqual(["@these", expect.stringMatching(/groups$/)]);
-  withEnv({ MT_GROUPS: env!.MT_GROUPS });
-  expect(namedHosts(set)._unsafeUnwrap().sort()).toEqual([...hosts].sort());
-  done();
-  expect(existsSync(env!.MT_GROUPS!)).toBe(false);
 });
