@@ -30,4 +30,20 @@ export const hostSchema = Type.Object(
 export type Host = Static<typeof hostSchema>;
 export const hostExamples: Host[] = [
   { kind: "host", id: "kn1", addr: "10.254.0.1", cores: 2, mem_mib: 6000 },
+  {
+    kind: "host",
+    id: "kn17",
+    addr: "10.254.0.17",
+    cores: 2,
+    mem_mib: 6000,
+    state: "up",
+    parent: "kn1",
+    depth: 2,
+    since: "2026-11-22T17:00:00.000Z",
+    rtt_ms: 0.41,
+    release: "0.1.0",
+    load: 0.2,
+    mem_available_mib: 5210,
+    agent_rss_mib: 46,
+  },
 ];

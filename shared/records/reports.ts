@@ -128,6 +128,19 @@ export const reportExamples = {
   ] as Sample[],
   exit: [
     { kind: "exit", id: "g0", host: "kn1", guest: "g0", code: 0, stdout: "g0\n", stderr: "", seconds: 0.04 },
+    {
+      kind: "exit",
+      id: "kn2",
+      host: "kn2",
+      seconds: 600.1,
+      state: "failed",
+      error: {
+        by: "mt-tree",
+        code: "timeout",
+        message: "Cannot run make: no end after 600 s",
+        hint: "--timeout S gives it longer",
+      },
+    },
   ] as Exit[],
   verdict: [
     {
