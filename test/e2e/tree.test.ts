@@ -17,7 +17,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Done, Lab, type Rec, records, until } from "./lab.ts";
+import { lock } from "../../shared/lock.ts";
+import { Lab, type Rec, records, until } from "./lab.ts";
 
 const HOSTS = Array.from({ length: 8 }, (_, i) => `tf${i + 1}`);
 const ALL = "tf[1-8]";
@@ -47,7 +48,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
   const put = (name: string, content = "") => writeFileSync(path(name), content);
 
   /** A shell line that goes on while the test does; what it says on stderr is in `err` at once. */
-  function begin(line: string): { pid: number; done: Promise<Done>; err: () => string } {
+  function begin(line: string) {
     const { child, done } = lab.start("/bin/bash", ["-c", line]);
     started.add(child);
     let err = "";
@@ -55,7 +56,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
       err += bytes;
     });
     void done.then(() => started.delete(child));
-    return { pid: child.pid!, done, err: () => err };
+    return { child, pid: child.pid!, done, err: () => err };
   }
   const run = (line: string) => begin(line).done;
   const list = async (): Promise<Rec[]> => records((await run("mt-tree status --records")).stdout);
@@ -285,7 +286,11 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
       tf8) read -r line; echo "$line"; printf '{"kind":"guest","id":"tf8-1"'; kill -9 $$ ;;
       esac`,
     );
-    const done = await run(`mt-tree map -- sh ${path("filter")} <few`);
+    const mapping = begin(`mt-tree map -- sh ${path("filter")} <few`);
+    // Whoever reads stderr may be slow: it is full for a while.
+    mapping.child.stderr!.pause();
+    setTimeout(() => mapping.child.stderr!.resume(), 400);
+    const done = await mapping.done;
     expect(done.code).toBe(1);
     const out = done.stdout.trimEnd().split("\n");
     expect(out.at(-1)).toBe(END);
@@ -481,12 +486,16 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
       ]);
       expect((await run(other("mt-tree down"))).code).toBe(0);
       // Two that begin at once with the same names: one has them, and the other's down takes nothing away.
-      const race = await Promise.all([
-        run(other("mt-tree up 'tfo[1-2]'")),
-        run("MT_RUN=$PWD/run3 MT_STATE=$PWD/state3 mt-tree up 'tfo[1-2]'"),
-      ]);
-      expect(race.map((d) => d.code).sort()).toEqual([0, 75]);
-      const [won, gone] = race[0]!.code === 0 ? ["2", "3"] : ["3", "2"];
+      const release = (await lock(path("leases/hosts.lock"), "the test"))._unsafeUnwrap();
+      const race = [2, 3].map((k) =>
+        run(`MT_RUN=$PWD/run${k} MT_STATE=$PWD/state${k} MT_LEASES=$PWD/leases mt-tree up 'tfo[1-2]'`),
+      );
+      const waiting = () => readdirSync(path("leases")).filter((f) => f.startsWith("hosts.lock."));
+      await until("both wait for their turn", () => waiting().length === 2, 15);
+      release();
+      const codes = (await Promise.all(race)).map((done) => done.code);
+      expect([...codes].sort()).toEqual([0, 75]);
+      const [won, gone] = codes[0] === 0 ? ["2", "3"] : ["3", "2"];
       expect((await run(`MT_RUN=$PWD/run${gone} MT_STATE=$PWD/state${gone} mt-tree down`)).code).toBe(0);
       const there = await run(`MT_RUN=$PWD/run${won} mt-tree exec 'tfo[1-2]' -- sh -c 'echo $MT_RUN'`);
       expect(records(there.stdout).map((r) => r.stdout)).toEqual(
