@@ -101,8 +101,13 @@ export function toMtError(thrown: unknown): MtError {
     case "EACCES":
     case "EPERM":
       return mtError("permission", text, "run it as root");
-    case "ENOENT":
     case "ENOTDIR":
+      return mtError(
+        "data",
+        e.path ? `Cannot use ${e.path}: a part of it is no directory` : text,
+        "MT_RUN and MT_STATE are directories, or can be made?",
+      );
+    case "ENOENT":
     case "EISDIR":
       return mtError("data", text);
     default:

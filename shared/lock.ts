@@ -83,7 +83,11 @@ export async function lock(path: string, what: string, timeout_s = 30): Promise<
       "wait for it, then try again",
     );
   } finally {
-    rmSync(mine, { force: true });
+    try {
+      rmSync(mine, { force: true });
+    } catch {
+      // Where it could not be made, its error is the one to tell.
+    }
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
 
@@ -16,20 +16,20 @@ const isRoot = () => process.getuid?.() === 0;
 
 /** What dies with the machine: sockets, pids, leases. */
 export function runDir(): string {
-  if (process.env.MT_RUN) return process.env.MT_RUN;
+  if (process.env.MT_RUN) return resolve(process.env.MT_RUN);
   if (isRoot()) return "/run/megatux";
   return join(process.env.XDG_RUNTIME_DIR ?? `/tmp/run-${process.getuid?.() ?? 0}`, "megatux");
 }
 
 /** What stays: images and history. */
 export function stateDir(): string {
-  if (process.env.MT_STATE) return process.env.MT_STATE;
+  if (process.env.MT_STATE) return resolve(process.env.MT_STATE);
   if (isRoot()) return "/var/lib/megatux";
   return join(process.env.XDG_STATE_HOME ?? join(homedir(), ".local/state"), "megatux");
 }
 
 /** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
-export const leaseDir = () => process.env.MT_LEASES ?? "/run/megatux-leases";
+export const leaseDir = () => resolve(process.env.MT_LEASES ?? "/run/megatux-leases");
 
 /** Who holds a share of what the kernel has once: an experiment on a host, known by the host's own MT_RUN. */
 export const leaseHolder = (host: string, experiment: string) =>
@@ -39,7 +39,7 @@ export const leaseHoldersOf = (hostRunDir: string) => `${hostRunDir}:`;
 
 /** What the machine is found to be, for all its hosts; it may go at any time and is then found again. */
 export function cacheDir(): string {
-  if (process.env.MT_CACHE) return process.env.MT_CACHE;
+  if (process.env.MT_CACHE) return resolve(process.env.MT_CACHE);
   if (isRoot()) return "/var/cache/megatux";
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "megatux");
 }

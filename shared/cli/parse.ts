@@ -175,6 +175,11 @@ function parseCommand(
       `Cannot run ${tool.name} ${command}: ${spec.rest.name} is missing`,
       `${tool.name} ${command} … -- ${spec.rest.name}`,
     );
+  if (rest[0] === "")
+    return usage(
+      `Cannot run ${tool.name} ${command}: the command after -- is empty`,
+      `${tool.name} ${command} … -- ${spec.rest?.name ?? ""}`,
+    );
   if (!spec.rest && dashes >= 0)
     return usage(`Cannot use --: ${tool.name} ${command} runs no command`, `${tool.name} ${command} --help`);
   const twins = flags.filter(([f]) => given[f] === undefined && env[twinOf(f) ?? ""]);

@@ -118,6 +118,20 @@ describe("mt-tree up --via slurm", () => {
     ]);
   });
 
+  test("a node that Slurm does not reach is named, and keeps nobody else from being up; status has it missing", () => {
+    const files = `/tmp/testbed-${NAME}/slurm`;
+    bed.on(2, `kill $(cat ${files}/${NAME}2.pid); while [ -e ${files}/${NAME}2.pid ]; do sleep 0.1; done`);
+    const done = bed.allocated(N, "mt-tree up --via slurm; mt-tree status; mt-tree down");
+    bed.on(2, `slurmd -N ${NAME}2`);
+    const found = records(done.stdout);
+    const states = (list: Rec[]) => list.sort(byId).map((r) => r.state);
+    expect(states(found.slice(0, N))).toEqual(["up", "failed", "up", "up"]);
+    expect(found.find((r) => r.id === `${NAME}2`)).toMatchObject({
+      error: { code: "lost", message: expect.stringMatching(/Slurm does not reach it/) },
+    });
+    expect(states(found.slice(N))).toEqual(["up", "failed", "up", "up"]);
+  });
+
   /** Runs a shell line as a batch script to its end; gives what it printed. */
   const batch = (nodes: number, line: string) => {
     const out = `/tmp/testbed-${NAME}/batch`;

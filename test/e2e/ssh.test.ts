@@ -376,6 +376,12 @@ describe.skipIf(process.getuid?.() !== 0)("mt-tree --via ssh (needs root)", () =
     ] as const) {
       expect(errorOf(done, id), id).toMatchObject({ code, message: expect.stringMatching(message) });
     }
+    // It is of the tree, and is not there.
+    expect(hosts(head("mt-tree status")).map((r: Rec) => [r.id, r.state])).toEqual([
+      [name(1), "up"],
+      [name(2), "up"],
+      [name(5), "failed"],
+    ]);
     expect(on(5, "ls -A ~/.cache/megatux/*").stdout.trim()).toBe("");
     expect(head("mt-tree down")).toMatchObject({ code: 0, stderr: "" });
   });

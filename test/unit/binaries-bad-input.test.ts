@@ -411,6 +411,15 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
     expect(run(call("mt-tree map -- cat"), text(PLAN))).toMatchObject({ code: 0, stdout: text(PLAN) });
   });
 
+  test("mt-tree map without a tree keeps to its time, reduces, and says why a command does not start", () => {
+    const reduced = run([...call("mt-tree map --reduce"), "sort -r", "--", "cat"], text(PLAN));
+    expect(reduced).toMatchObject({ code: 0, lines: [...PLAN].sort().reverse() });
+    const late = run(call("mt-tree map --timeout 1 -- sleep 60"));
+    expect([late.code, late.stderr]).toEqual([1, expect.stringMatching(/Cannot finish: no end after 1 s/)]);
+    expect(run(call("mt-tree map -- /etc/passwd")).code).toBe(77);
+    expect(run([...call("mt-tree map --"), ""]).code).toBe(64);
+  });
+
   const noKsm = 'mkdir -p "$W/none"; mount --bind "$W/none" /sys/kernel/mm/ksm';
   test("mt-ksm settle and report where the kernel has no KSM: 69, the plan passed on", () => {
     for (const command of ["mt-ksm settle", "mt-ksm report"]) {

@@ -21,6 +21,12 @@ import { withEnv } from "./shared-fixtures.ts";
 
 const LONG = "x".repeat(40);
 
+test("directories that are given are found from every directory", () => {
+  withEnv({ MT_RUN: "here/run", MT_STATE: "/there" });
+  expect(runDir()).toBe(`${process.cwd()}/here/run`);
+  expect(stateDir()).toBe("/there");
+});
+
 describe("links", () => {
   const makers = [
     bridgeName("abilene", "lan-chi"),

@@ -3,6 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { expect, test } from "vitest";
 import { certify, dnsName, makeAuthority, makeKey } from "../../tools/mt-tree/authority.ts";
 import { addressTowards, memoryMib, nodeFields, perNode } from "../../tools/mt-tree/slurm-nodes.ts";
+import { unreachedNodes } from "../../tools/mt-tree/via-slurm.ts";
 
 test("cores of every node, as SLURM_JOB_CPUS_PER_NODE has them", () => {
   expect(perNode("2(x3),4")).toEqual([2, 2, 2, 4]);
@@ -25,6 +26,13 @@ NodeName=kn2 CPUTot=4 NodeAddr=kn2.example RealMemory=2000
     { NodeName: "kn1", CPUTot: "2", NodeAddr: "10.0.0.1", RealMemory: "1000" },
     { NodeName: "kn2", CPUTot: "4", NodeAddr: "kn2.example", RealMemory: "2000" },
   ]);
+});
+
+test("nodes that srun could not start its task on", () => {
+  const said = `srun: error: Task launch for StepId=1.0 failed on node kn2: Communication connection failure
+srun: error: Application launch failed: Communication connection failure
+srun: error: kn3: task 2: Killed\n`;
+  expect([...unreachedNodes(said)]).toEqual([["kn2", "Communication connection failure"]]);
 });
 
 test("our address is the one on the way there", async () => {

@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { connect } from "node:net";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { treeFile, treeSocket } from "../../shared/names.ts";
+import { socketPath, treeFile, treeSocket } from "../../shared/names.ts";
 import type { CommandEnd } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { Link } from "./link.ts";
@@ -100,9 +100,20 @@ export class TreeClient {
 
   /** Connects to the head of the tree that is up here; `unavailable` where none is. */
   static connect(path = treeSocket()): Promise<Result<TreeClient, MtError>> {
+    const usable = socketPath(path);
+    if (usable.isErr())
+      return Promise.resolve(fail(usable.error.code, usable.error.message, usable.error.hint));
     return new Promise((resolve) => {
       const socket = connect(path);
       socket.once("error", (e: NodeJS.ErrnoException) => {
+        if (e.code === "EACCES")
+          return resolve(
+            fail(
+              "permission",
+              `Cannot reach the tree: ${path} is another user's`,
+              "be that user, or have a tree of your own with another MT_RUN",
+            ),
+          );
         const nobody = e.code === "ENOENT" || e.code === "ECONNREFUSED";
         const recorded = existsSync(treeFile());
         const why = !nobody ? e.message : recorded ? "its head is gone" : "none is up here";
@@ -163,8 +174,8 @@ export class TreeClient {
   }
   readonly #probes = new Map<string, (host: string, probed: Probed) => void>();
 
-  /** Tells the head of hosts that it shall expect, and to reach them where that is its part. */
-  expect(hosts: Place[], reach = false): void {
+  /** Tells the head of the hosts that it shall expect, and which of them to reach where that is its part. */
+  expect(hosts: Place[], reach: string[] = []): void {
     this.#link.send({ t: "expect", hosts, reach });
   }
 
@@ -337,7 +348,14 @@ export class Session {
 
   allLost(why: string): void {
     for (const c of this.#channels.values())
-      if (!c.done) this.#finish(c, { error: mtError("lost", `Cannot hear from ${c.host}: ${why}`) });
+      if (!c.done)
+        this.#finish(c, {
+          error: mtError(
+            "lost",
+            `Cannot hear from ${c.host}: ${why}`,
+            "mt-tree up brings it back; then run it again",
+          ),
+        });
   }
 
   /** A host came by another way, or is gone for good. */

@@ -40,7 +40,7 @@ export type Launch = (command: Command, events: CommandEvents) => Running | unde
 /** After a command has ended, how long what it left behind may still hold its output open. */
 const OUTPUT_GRACE_MS = 500;
 /** How long what was asked to end may take. */
-const KILL_GRACE_MS = 5_000;
+export const KILL_GRACE_MS = 5_000;
 
 /** Seconds that what still runs has, once its agent was asked to end: less than that has itself. */
 export const STOP_S = 2;
@@ -195,7 +195,8 @@ export function endLeftGroups(groupsDir: string): void {
   }
 }
 
-function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoException): MtError {
+/** Why a program could not be started here. */
+export function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoException): MtError {
   // The kernel says the same of a directory that is not there as of a program.
   if (cwd !== undefined && !isDirectory(cwd))
     return mtError(

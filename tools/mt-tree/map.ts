@@ -4,13 +4,11 @@
  * changed by its host, or failed with the host named. Where no tree is up the command runs here.
  */
 import buffer from "node:buffer";
-import { spawn } from "node:child_process";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
 import { collectAfter } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
-import { cleanEnv, toolCommand } from "../../shared/process.ts";
 import { fold } from "../../shared/ranges.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
 import { type Block, BlockSplitter, LineSplitter, linesOf, type RawLine } from "../../shared/stream/lines.ts";
@@ -22,6 +20,7 @@ import { endSession } from "./exec.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { type HostStatus, windowFor } from "./messages.ts";
 import { TreeReduction } from "./reduce.ts";
+import { runHere } from "./run-here.ts";
 import { Tally, type Verdict } from "./tally.ts";
 import { readTree } from "./tree-file.ts";
 
@@ -36,8 +35,8 @@ const BUFFERS_MAX = 3;
 export async function map(invocation: Invocation): Promise<number> {
   const connected = await TreeClient.connect();
   if (connected.isErr()) {
-    // A tree that should be here and is not is no reason to do a cluster's work on this machine.
-    if (readTree()) orThrow(connected);
+    // A tree that should be here and is not, or is another's, is no reason to do a cluster's work on this machine.
+    if (readTree() || connected.error.code !== "unavailable") orThrow(connected);
     return runHere(invocation);
   }
   const listed = orThrow(await connected.value.list());
@@ -47,26 +46,6 @@ export async function map(invocation: Invocation): Promise<number> {
   } finally {
     connected.value.close();
   }
-}
-
-/** No tree is up: the filter runs on this host, on our own stdin and stdout. */
-function runHere({ rest, signal }: Invocation): Promise<number> {
-  const [first = "", ...args] = rest;
-  const words = /^mt-[a-z]+$/.test(first) ? [...toolCommand(first), ...args] : rest;
-  return new Promise((resolve) => {
-    const child = spawn(words[0]!, words.slice(1), { stdio: "inherit", env: cleanEnv() });
-    signal.addEventListener("abort", () => child.kill("SIGTERM"), { once: true });
-    child.on("error", (e: NodeJS.ErrnoException) => {
-      warn(
-        mtError(
-          "unavailable",
-          `Cannot run ${first}: ${e.code === "ENOENT" ? "it is not on this host" : e.message}`,
-        ),
-      );
-      resolve(EXIT.unavailable);
-    });
-    child.on("exit", (code) => resolve(code ?? EXIT.failed));
-  });
 }
 
 /** One host's side of the run. */
@@ -486,7 +465,8 @@ class MapRun {
         `Cannot finish: the head of the tree is gone: ${this.#client.headLost}`,
         "mt-tree up mends it; then run this again",
       );
-    else if (how.error) inform(how.error.message);
+    else if (how.error)
+      inform(how.error.message.includes(name) ? how.error.message : `${name}: ${how.error.message}`);
   }
 
   /** Reduces what the hosts hold; the records of those that are lost meanwhile come out failed. */

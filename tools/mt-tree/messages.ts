@@ -123,8 +123,8 @@ export type HeadMessage =
   | { t: "list" }
   /** The client has all that session `s` gave on these hosts: they may forget it, some time. */
   | { t: "done"; s: string; hs: string[] }
-  /** `reach`: where the head reaches the hosts, not they it, it is to do so now. */
-  | { t: "expect"; hosts: { name: string; addr: string; port: number }[]; reach?: boolean }
+  /** `reach`: where the head reaches the hosts, not they it, it is to reach these now. */
+  | { t: "expect"; hosts: { name: string; addr: string; port: number }[]; reach: string[] }
   | { t: "listed"; hosts: HostStatus[] }
   | { t: "joined"; h: string; epoch: string; parent: string }
   | { t: "lost"; h: string; since: string };

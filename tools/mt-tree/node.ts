@@ -402,8 +402,11 @@ export class TreeNode {
           else if (message.t === "done") this.#done(message.s, message.hs);
           else if (message.t === "expect") {
             this.#expect(message.hosts);
-            if (message.reach)
-              this.#transport.reach?.(message.hosts.filter((h) => !this.#routes.has(h.name)));
+            const reach = new Set(message.reach);
+            if (reach.size > 0)
+              this.#transport.reach?.(
+                message.hosts.filter((h) => reach.has(h.name) && !this.#routes.has(h.name)),
+              );
           } else if (isDown(message)) this.#fromClient(link, message, payload, frame);
         },
         close: () => {

@@ -2,7 +2,7 @@
  * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
  * is left alone, what is missing or dead is made: the same command heals.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { numberArg } from "../../shared/cli/parse.ts";
@@ -117,9 +117,10 @@ export async function up(invocation: Invocation): Promise<number> {
       else if (via === "ssh") host.release = RELEASE;
     }
     writeTree(tree);
+    // One that failed is still a host of the tree: it is missing, and status says so.
     client.expect(
-      places(tree).filter((h) => !failed.has(h.name)),
-      true,
+      places(tree),
+      tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
     );
     const status = orThrow(await waitForHosts(client, failed, timeout_s, invocation.signal));
     client.close();
@@ -140,7 +141,11 @@ const places = (tree: TreeFile): Place[] =>
 async function startHead(tree: TreeFile, way: Way, upgrade: boolean): Promise<Result<void, MtError>> {
   const config = join(treeDir(), "head.json");
   const { name, addr, listen = addr, release } = tree.head;
-  if (nodeRuns(config)) {
+  const end = () => endProcess(Number(readFileSync(join(treeDir(), "head.pid"), "utf8")), config);
+  if (nodeRuns(config) && !existsSync(treeSocket())) {
+    // Somebody has taken its socket away: nobody can talk to it any more.
+    await end();
+  } else if (nodeRuns(config)) {
     if (tree.via !== "ssh" || release === RELEASE) return ok(undefined);
     if (!upgrade)
       return fail(
@@ -148,7 +153,7 @@ async function startHead(tree: TreeFile, way: Way, upgrade: boolean): Promise<Re
         `Cannot use the tree: its head is of another release than this mt-tree (${release})`,
         "mt-tree up --upgrade starts head and agents anew; what runs on them now is ended",
       );
-    await endProcess(Number(readFileSync(join(treeDir(), "head.pid"), "utf8")), config);
+    await end();
   }
   tree.head.release = RELEASE;
   writeTree(tree);

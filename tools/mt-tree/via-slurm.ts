@@ -97,6 +97,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
 const ON_NODE = `"$@" --version >/dev/null || { printf '{"host":"%s","exit":%d}\\n' "$SLURMD_NODENAME" $?; exit; }
 exec "$@" enrol`;
 
+/** Where a node cannot be reached, Slurm ends the whole step: it is started again without that one. */
 async function startAgents(
   tree: TreeFile,
   agents: AgentStart[],
@@ -104,7 +105,40 @@ async function startAgents(
   timeout_s: number,
 ): Promise<Map<string, MtError>> {
   const failed = new Map<string, MtError>();
-  if (agents.length === 0) return failed;
+  const until = Date.now() + timeout_s * 1000;
+  for (let left = agents; left.length > 0; ) {
+    const begun = sizeOf(log());
+    const now = await startAtOnce(tree, left, signal, Math.max(1, (until - Date.now()) / 1000));
+    for (const [host, error] of now) failed.set(host, error);
+    const unreached = unreachedNodes(readFileSync(log(), "utf8").slice(begun));
+    for (const [host, why] of unreached)
+      if (now.has(host))
+        failed.set(
+          host,
+          mtError("lost", `Cannot start the agent of ${host}: Slurm does not reach it: ${why}`, "sinfo -R"),
+        );
+    left = left.filter((a) => now.has(a.host.id) && !unreached.has(a.host.id));
+    if (unreached.size === 0 || signal.aborted || Date.now() >= until) break;
+    for (const agent of left) failed.delete(agent.host.id);
+  }
+  return failed;
+}
+
+/** What srun says of nodes where it could not start its task, and why. */
+export function unreachedNodes(said: string): Map<string, string> {
+  const lines = said.matchAll(/^srun: error: Task launch for \S+ failed on node (\S+): (.*)$/gm);
+  return new Map([...lines].map(([, node = "", why = ""]) => [node, why]));
+}
+
+const sizeOf = (path: string) => (existsSync(path) ? readFileSync(path, "utf8").length : 0);
+
+async function startAtOnce(
+  tree: TreeFile,
+  agents: AgentStart[],
+  signal: AbortSignal,
+  timeout_s: number,
+): Promise<Map<string, MtError>> {
+  const failed = new Map<string, MtError>();
   const waiting = new Map(agents.map((a) => [a.host.id, a]));
   const certified = new Set<string>();
   const step = `mt-tree-${randomBytes(4).toString("hex")}`;
