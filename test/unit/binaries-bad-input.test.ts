@@ -411,6 +411,16 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
     expect(run(call("mt-tree map -- cat"), text(PLAN))).toMatchObject({ code: 0, stdout: text(PLAN) });
   });
 
+  test.each([
+    ["--no-port", /Cannot use --no-port with --via local: it is for --via ssh/],
+    ["--upgrade", /Cannot use --upgrade with --via local/],
+    ["--via ssh --head here", /Cannot use --head "here": expected an IPv4 address/],
+  ])("mt-tree up %s is 64 and makes no tree", (flags, why) => {
+    const ran = run(call(`mt-tree up mttb1 ${flags}`));
+    expect([ran.code, ran.stdout, ran.stderr]).toEqual([64, "", expect.stringMatching(why)]);
+    expect(existsSync(join(work, "run/tree"))).toBe(false);
+  });
+
   test("mt-tree map without a tree keeps to its time, reduces, and says why a command does not start", () => {
     const reduced = run([...call("mt-tree map --reduce"), "sort -r", "--", "cat"], text(PLAN));
     expect(reduced).toMatchObject({ code: 0, lines: [...PLAN].sort().reverse() });

@@ -34,7 +34,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           type: "string",
           valueHint: "ADDR",
           description:
-            "IPv4 address at which hosts reach this machine (default: the one that ssh comes from)",
+            "with ssh: IPv4 address at which hosts reach this machine (default: the one that ssh comes from)",
         },
         fanout: { type: "string", valueHint: "N", default: "16", description: "children a node" },
         port: { type: "string", valueHint: "PORT", default: "7420", description: "TCP port of the agents" },
@@ -56,7 +56,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         },
         upgrade: {
           type: "boolean",
-          description: "end agents of another release and start them anew from this one",
+          description: "with ssh: end agents of another release and start them anew from this one",
         },
       },
       stdin: "none",

@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
+import { parseIp } from "../../shared/addresses.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { complain } from "../../shared/cli/start.ts";
@@ -58,6 +59,7 @@ export async function up(invocation: Invocation): Promise<number> {
           "mt-tree down first; another MT_RUN has another tree",
         ),
       );
+    orThrow(onlyForSsh(args, via));
     if (args.hosts === undefined && !earlier && !way.knowsHosts)
       return complain(
         invocation.tool,
@@ -128,6 +130,16 @@ export async function up(invocation: Invocation): Promise<number> {
   } finally {
     unlock();
   }
+}
+
+/** Flags that another way would pass over: a tree of namespaces is not what `--no-port` asks for. */
+function onlyForSsh(args: Invocation["args"], via: WayName): Result<void, MtError> {
+  const given = ["head", "no-port", "upgrade"].find((f) => args[f] !== undefined && args[f] !== false);
+  if (via !== "ssh" && given !== undefined)
+    return fail("usage", `Cannot use --${given} with --via ${via}: it is for --via ssh`);
+  if (args.head !== undefined && parseIp(String(args.head)).isErr())
+    return fail("usage", `Cannot use --head ${JSON.stringify(args.head)}: expected an IPv4 address`);
+  return ok(undefined);
 }
 
 /** A host that is the head's machine too takes the port after the head's. */
