@@ -243,3 +243,15 @@ test("a reduction over a tree that loses an inner node is done again without it,
   ).flat();
   expect([...out].sort()).toEqual(expected.sort());
 }, 20_000);
+
+test("a reducer that fails says why", async () => {
+  const { launcher } = await import("../../tools/mt-tree/command.ts");
+  const { Reduction } = await import("../../tools/mt-tree/reduction.ts");
+  let reduction: InstanceType<typeof Reduction> | undefined;
+  await new Promise<void>((resolve) => {
+    const argv = ["sh", "-c", "cat >/dev/null; echo no such thing >&2; exit 3"];
+    reduction = new Reduction(launcher(), { argv, env: {} }, undefined, [], { pull() {}, progress: resolve });
+  });
+  const hint = "it said: no such thing";
+  expect(reduction?.done?.error).toMatchObject({ message: "Cannot reduce: sh ended with exit code 3", hint });
+});

@@ -28,6 +28,7 @@ interface Kid {
 }
 
 const NEWLINE = Buffer.from("\n");
+const SAID_MAX = 300;
 const EMPTY = Buffer.alloc(0);
 
 export class Reduction {
@@ -39,6 +40,8 @@ export class Reduction {
   readonly #running: Running | undefined;
   #ownLeft: boolean;
   #closed = false;
+  /** The end of what the reducer said on stderr. */
+  #said = "";
 
   /** @param own what this host's command put out; undefined where it has no part in it */
   constructor(
@@ -55,7 +58,11 @@ export class Reduction {
       { ...reducer, stdin: true },
       {
         output: (fd, bytes) => {
-          if (this.#closed || fd === 2) return;
+          if (this.#closed) return;
+          if (fd === 2) {
+            this.#said = `${this.#said}${bytes}`.slice(-SAID_MAX);
+            return;
+          }
           this.out.append(bytes);
           events.progress();
         },
@@ -67,6 +74,7 @@ export class Reduction {
             mtError(
               "failed",
               `Cannot reduce: ${reducer.argv[0]} ${signal ? `was ended by ${signal}` : `ended with exit code ${code}`}`,
+              this.#said.trim() === "" ? undefined : `it said: ${this.#said.trim()}`,
             ),
           );
         },
