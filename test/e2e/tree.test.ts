@@ -426,10 +426,10 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
   });
 
   test("the head killed: clients say so, commands end, and mt-tree up mends it", async () => {
+    put("few", `${HOSTS.map((h, i) => recordOf(i, h)).join("\n")}\n`);
     const mapping = begin(
       "(cat few; exec tail -f /dev/null) | mt-tree map -- sh -c 'echo $$ >>$MT_RUN/starts; cat; echo ended >>$MT_RUN/starts'",
     );
-    put("few", `${HOSTS.map((h, i) => recordOf(i, h)).join("\n")}\n`);
     await until("commands run", () => HOSTS.every((h) => startsOn(h).length === 1));
     const commands = HOSTS.flatMap(startsOn);
     process.kill(Number(text("run/tree/head.pid")), "SIGKILL");

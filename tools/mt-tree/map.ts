@@ -459,13 +459,16 @@ class MapRun {
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
     else for (const line of host.tally.missing()) this.#fail(line, error);
     // Once is enough where it is the same for all.
-    if (this.#client.headLost !== undefined)
+    if (this.#client.headLost !== undefined) {
+      // A stream that goes on is read to its end, which may be far.
+      if (this.#badInput === undefined && this.#end === undefined)
+        inform("the head of the tree is gone: what still comes for its hosts comes out failed");
       this.#badInput ??= mtError(
         "lost",
         `Cannot finish: the head of the tree is gone: ${this.#client.headLost}`,
         "mt-tree up mends it; then run this again",
       );
-    else if (how.error)
+    } else if (how.error)
       inform(how.error.message.includes(name) ? how.error.message : `${name}: ${how.error.message}`);
   }
 
