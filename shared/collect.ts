@@ -3,7 +3,7 @@
  * behind; and in a daemon, whose collector has no timer (an idle process must not wake for it), they stay. Whoever
  * moves much tells it every so often. Node and Deno do this by themselves.
  */
-const EVERY_BYTES = 16 * 2 ** 20;
+const EVERY_BYTES = 20 * 2 ** 20;
 /** What is not worth a collection once all is quiet. */
 const LITTLE_BYTES = 2 ** 20;
 const QUIET_MS = 2_000;

@@ -131,44 +131,53 @@ function isKindOrHost(p: number): 0 | 2 | 3 {
 
 /** White space within a line. */
 function space(): void {
-  while (at < to && (bytes[at] === 0x20 || bytes[at] === 9 || bytes[at] === 13)) at++;
+  const b = bytes;
+  let i = at;
+  for (let c = b[i]; c === 0x20 || c === 9 || c === 13; c = b[i]) i++;
+  at = i;
 }
 
-/** Over a string; false where there is none. */
+/** Over a string; false where there is none. Locals, here and below: they are what is compiled well. */
 function string(): boolean {
-  if (bytes[at] !== QUOTE) return false;
-  at++;
-  for (;;) {
-    if (at >= to) return false;
-    const c = bytes[at]!;
-    if (c === QUOTE) break;
+  const b = bytes;
+  const end = to;
+  let i = at;
+  if (b[i] !== QUOTE) return false;
+  for (i++; i < end; i++) {
+    const c = b[i]!;
+    if (c === QUOTE) {
+      at = i + 1;
+      return true;
+    }
     if (c < 0x20) return false;
     if (c === BACKSLASH) {
       plain = false;
-      at++;
-      const e = bytes[at];
-      if (e === 0x75) {
-        for (let i = 1; i <= 4; i++) if (!isHex(bytes[at + i])) return false;
-        at += 4;
-      } else if (
-        // " \ / b f n r t
-        !(
-          e === QUOTE ||
-          e === BACKSLASH ||
-          e === 0x2f ||
-          e === 0x62 ||
-          e === 0x66 ||
-          e === 0x6e ||
-          e === 0x72 ||
-          e === 0x74
-        )
-      )
-        return false;
+      i = escaped(i + 1);
+      if (i < 0) return false;
     } else if (c > 0x7f) plain = false;
-    at++;
   }
-  at++;
-  return true;
+  return false;
+}
+
+/** What follows a backslash: the place of its last character, -1 where it is no escape. */
+function escaped(i: number): number {
+  switch (bytes[i]) {
+    case 0x75:
+      for (let k = 1; k <= 4; k++) if (!isHex(bytes[i + k])) return -1;
+      return i + 4;
+    // " \ / b f n r t
+    case QUOTE:
+    case BACKSLASH:
+    case 0x2f:
+    case 0x62:
+    case 0x66:
+    case 0x6e:
+    case 0x72:
+    case 0x74:
+      return i;
+    default:
+      return -1;
+  }
 }
 
 function isHex(c: number | undefined): boolean {
@@ -234,12 +243,13 @@ function word(text: string): boolean {
   return true;
 }
 
-const isDigit = (c: number | undefined) => c !== undefined && c >= 0x30 && c <= 0x39;
-
 function digits(): boolean {
-  const from = at;
-  while (at < to && isDigit(bytes[at])) at++;
-  return at > from;
+  const b = bytes;
+  let i = at;
+  for (let c = b[i]; c !== undefined && c >= 0x30 && c <= 0x39; c = b[i]) i++;
+  const any = i > at;
+  at = i;
+  return any;
 }
 
 function number(): boolean {

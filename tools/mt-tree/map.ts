@@ -26,7 +26,7 @@ import { readTree } from "./tree-file.ts";
 
 /** Lines for a host wait this long for more, so that hosts get few large frames: once input pauses, and at most. */
 const PAUSE_MS = 2;
-const WAIT_MS = 20;
+const WAIT_MS = 50;
 /** What waits for all hosts together. */
 const GATHERED_BYTES_MAX = 16 * 2 ** 20;
 /** As many slow hosts as this may have their buffers full while the stream goes on. */
