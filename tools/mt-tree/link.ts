@@ -16,7 +16,7 @@ export function setSilence(ms: number): void {
   silence_ms = ms;
 }
 /** How often a parent asks its children; one ticker for all links of a process. */
-const tickMs = () => silence_ms / 2.5;
+const tickMs = () => silence_ms / 2.2;
 
 /** Frames up to this size are put together, so that many small ones are one write. */
 const SMALL_BYTES = 16 * 1024;
