@@ -82,27 +82,41 @@ export class Link {
       (why) => this.#end(why),
     );
     if (heartbeat === "none") return;
-    ticking.add(this);
-    if (!ticker) {
-      lastTick = Date.now();
-      ticker = setInterval(tick, tickMs());
+    // Who only watches wakes when time may be up, not at every tick: most agents have no children.
+    if (heartbeat === "watches") this.#watch(silence_ms);
+    else {
+      ticking.add(this);
+      lastTick = ticker ? lastTick : Date.now();
+      ticker ??= setInterval(tick, tickMs());
     }
   }
 
   /** Called by the ticker; `slept`: this process was itself stopped for a while. */
   tick(now: number, slept: boolean): void {
-    if (slept) this.#heard = now;
-    const left = silence_ms - (now - this.#heard);
-    if (left <= 0) return this.#end(`it was silent for ${((now - this.#heard) / 1000).toFixed(1)} s`);
-    if (this.#heartbeat === "asks") this.send({ t: "ping", at: performance.now() });
+    const left = this.#check(now, slept);
+    if (left <= 0) return;
+    this.send({ t: "ping", at: performance.now() });
     // Given up when its time is over, not at the tick after that.
-    if (left >= tickMs() || this.#deadline) return;
-    const due = now + left;
+    if (left < tickMs() && !this.#deadline) this.#watch(left);
+  }
+
+  /** Looks again in a while; goes on doing so where there is no ticker for it. */
+  #watch(in_ms: number): void {
+    const due = Date.now() + in_ms;
     this.#deadline = setTimeout(() => {
       this.#deadline = undefined;
-      const late = Date.now();
-      if (!this.#closed) this.tick(late, late - due > silence_ms / 4);
-    }, left);
+      const now = Date.now();
+      const left = this.#closed ? 0 : this.#check(now, now - due > silence_ms / 4);
+      if (left > 0 && this.#heartbeat === "watches") this.#watch(left);
+    }, in_ms);
+  }
+
+  /** How long the peer may still say nothing, in ms; ends the link where that time is over. */
+  #check(now: number, slept: boolean): number {
+    if (slept) this.#heard = now;
+    const silent = now - this.#heard;
+    if (silent >= silence_ms) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
+    return silence_ms - silent;
   }
 
   /** Queues a frame. What is under way is bounded by the windows of the sessions, not here. */
