@@ -78,10 +78,6 @@ async function hostRecords(
     if ((line as Host | null)?.kind !== "host") continue;
     const host = validate("host", line);
     if (host.isErr()) return unread(host.error.message);
-    if (host.value.state === "failed") {
-      inform(`warning: nothing is placed on ${host.value.id}: ${source} says that it failed`);
-      continue;
-    }
     hosts.set(host.value.id, host.value);
   }
   return ok([...hosts.values()]);
