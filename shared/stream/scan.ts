@@ -56,6 +56,12 @@ function textOf(from: number, end: number): string {
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const OBJECT = 0x7b;
+const OBJECT_END = 0x7d;
+const ARRAY = 0x5b;
+const ARRAY_END = 0x5d;
+const COMMA = 0x2c;
+const COLON = 0x3a;
 const DEPTH_MAX = 64;
 
 let bytes: Buffer;
@@ -74,23 +80,16 @@ export function scanRecord(buffer: Buffer, from: number): Scanned | undefined {
   let idLength = 0;
   let host: string | undefined;
   space();
-  if (bytes[at] !== 0x7b) return undefined;
+  if (bytes[at] !== OBJECT) return undefined;
   at++;
   space();
-  for (let first = true; bytes[at] !== 0x7d; first = false) {
-    if (!first) {
-      if (bytes[at] !== 0x2c) return undefined;
-      at++;
-      space();
-    }
+  for (let first = true; bytes[at] !== OBJECT_END; first = false) {
+    if (!first && !sign(COMMA)) return undefined;
     const name = at + 1;
     plain = true;
     if (!string() || !plain) return undefined;
     const length = at - 1 - name;
-    space();
-    if (bytes[at] !== 0x3a) return undefined;
-    at++;
-    space();
+    if (!sign(COLON)) return undefined;
     const field = length === 2 ? isId(name) : length === 4 ? isKindOrHost(name) : 0;
     const value = at;
     if (field === 0) {
@@ -127,6 +126,15 @@ function isKindOrHost(p: number): 0 | 2 | 3 {
   const a = bytes[p];
   if (a === 0x6b && bytes[p + 1] === 0x69 && bytes[p + 2] === 0x6e && bytes[p + 3] === 0x64) return 2;
   return a === 0x68 && bytes[p + 1] === 0x6f && bytes[p + 2] === 0x73 && bytes[p + 3] === 0x74 ? 3 : 0;
+}
+
+/** Over one character and the white space around it; false where it is not there. */
+function sign(c: number): boolean {
+  space();
+  if (bytes[at] !== c) return false;
+  at++;
+  space();
+  return true;
 }
 
 /** White space within a line. */
@@ -188,47 +196,22 @@ function isHex(c: number | undefined): boolean {
 function skip(depth: number): boolean {
   const c = bytes[at];
   if (c === QUOTE) return string();
-  if (c === 0x7b) return object(depth);
-  if (c === 0x5b) return array(depth);
+  if (c === OBJECT) return nested(OBJECT_END, depth);
+  if (c === ARRAY) return nested(ARRAY_END, depth);
   if (c === 0x74) return word("true");
   if (c === 0x66) return word("false");
   if (c === 0x6e) return word("null");
   return number();
 }
 
-function object(depth: number): boolean {
+/** Over an object or an array, up to its closing bracket. */
+function nested(close: typeof OBJECT_END | typeof ARRAY_END, depth: number): boolean {
   if (depth === DEPTH_MAX) return false;
   at++;
   space();
-  for (let first = true; bytes[at] !== 0x7d; first = false) {
-    if (!first) {
-      if (bytes[at] !== 0x2c) return false;
-      at++;
-      space();
-    }
-    if (!string()) return false;
-    space();
-    if (bytes[at] !== 0x3a) return false;
-    at++;
-    space();
-    if (!skip(depth + 1)) return false;
-    space();
-    if (at >= to) return false;
-  }
-  at++;
-  return true;
-}
-
-function array(depth: number): boolean {
-  if (depth === DEPTH_MAX) return false;
-  at++;
-  space();
-  for (let first = true; bytes[at] !== 0x5d; first = false) {
-    if (!first) {
-      if (bytes[at] !== 0x2c) return false;
-      at++;
-      space();
-    }
+  for (let first = true; bytes[at] !== close; first = false) {
+    if (!first && !sign(COMMA)) return false;
+    if (close === OBJECT_END && !(string() && sign(COLON))) return false;
     if (!skip(depth + 1)) return false;
     space();
     if (at >= to) return false;
