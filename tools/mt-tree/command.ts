@@ -57,9 +57,8 @@ export function launcher(groupsDir?: string): Launch {
   const base = cleanEnv();
   return (command, events) => {
     const { argv, env, cwd, stdin } = command;
-    const [first = "", ...rest] = argv;
-    // Our own tools are those of this agent's release, wherever PATH points.
-    const words = /^mt-[a-z]+$/.test(first) ? [...toolCommand(first), ...rest] : argv;
+    const [first = ""] = argv;
+    const words = commandWords(argv);
     let over = false;
     const end = (how: CommandEnd) => {
       if (over) return;
@@ -126,13 +125,17 @@ export function launcher(groupsDir?: string): Launch {
       },
       kill(signal) {
         if (pid === undefined) return;
-        try {
-          process.kill(-pid, signal);
-        } catch {}
+        signalGroup(pid, signal);
         if (signal === "SIGTERM") killLater(pid);
       },
     };
   };
+}
+
+/** What is run for these words: our own tools are those of this release, wherever PATH points. */
+export function commandWords(argv: readonly string[]): readonly string[] {
+  const [first = "", ...rest] = argv;
+  return /^mt-[a-z]+$/.test(first) ? [...toolCommand(first), ...rest] : argv;
 }
 
 /** Groups that were asked to end and of which somebody may be left. */
@@ -147,7 +150,8 @@ function killLater(leader: number): void {
   ending.add(leader);
   const end = Date.now() + KILL_GRACE_MS;
   const look = setInterval(() => {
-    if (ending.has(leader) && isGroup(leader, Date.now() >= end ? "SIGKILL" : 0) && Date.now() < end) return;
+    if (ending.has(leader) && signalGroup(leader, Date.now() >= end ? "SIGKILL" : 0) && Date.now() < end)
+      return;
     ending.delete(leader);
     clearInterval(look);
   }, 100);
@@ -155,13 +159,13 @@ function killLater(leader: number): void {
 
 /** Before the agent ends: what was asked to end has this long, and is then killed. Nobody else would do it. */
 export async function endAsked(grace_s: number): Promise<void> {
-  await waitFor(() => ([...ending].some((leader) => isGroup(leader, 0)) ? undefined : true), grace_s, 20);
-  for (const leader of ending) isGroup(leader, "SIGKILL");
+  await waitFor(() => ([...ending].some((leader) => signalGroup(leader, 0)) ? undefined : true), grace_s, 20);
+  for (const leader of ending) signalGroup(leader, "SIGKILL");
   ending.clear();
 }
 
 /** Signals a process group; whether anybody is in it. */
-function isGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(-leader, signal);
   } catch {
@@ -187,11 +191,7 @@ export function endLeftGroups(groupsDir: string): void {
     const ticks = startTime(pid);
     const began_ms = ticks === undefined ? written_ms : booted_ms + (Number(ticks) * 1000) / TICKS_PER_S;
     if (!(pid > 1) || written_ms < booted_ms || began_ms > written_ms + CLOCK_SLACK_MS) continue;
-    try {
-      process.kill(-pid, "SIGKILL");
-    } catch {
-      // It has ended meanwhile.
-    }
+    signalGroup(pid, "SIGKILL");
   }
 }
 

@@ -4,17 +4,17 @@ import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { warn } from "../../shared/cli/stderr.ts";
 import { EXIT, exitCodeOf, mtError, orThrow } from "../../shared/errors.ts";
-import { cleanEnv, toolCommand } from "../../shared/process.ts";
-import { cannotRun, KILL_GRACE_MS } from "./command.ts";
+import { cleanEnv } from "../../shared/process.ts";
+import { cannotRun, commandWords, KILL_GRACE_MS } from "./command.ts";
 
 export async function runHere({ args, rest, signal }: Invocation): Promise<number> {
   const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
   orThrow(numberArg(args, "buffer", { min: 1 }));
-  const [first = "", ...words] = rest;
-  const [program = "", ...before] = /^mt-[a-z]+$/.test(first) ? toolCommand(first) : [first];
+  const [first = ""] = rest;
+  const [program = "", ...words] = commandWords(rest);
   const env = cleanEnv();
   const reduced = args.reduce !== undefined;
-  const filter = spawn(program, [...before, ...words], {
+  const filter = spawn(program, words, {
     stdio: ["inherit", reduced ? "pipe" : "inherit", "inherit"],
     env,
   });
