@@ -20,35 +20,51 @@ export async function agent({ args, signal }: Invocation): Promise<number> {
   const path = String(args.config);
   const file = path === "-" ? undefined : path;
   const config = JSON.parse(readFileSync(file ?? 0, "utf8")) as NodeConfig;
-  if (config.silence_ms !== undefined) setSilence(config.silence_ms);
   const beside = (ending: string) => file?.replace(/\.json$/, ending);
   const note = (ending: string, text: string) =>
     file && writeFileSync(beside(ending)!, text, { mode: 0o600 });
   note(".pid", String(process.pid));
   const groups = file && join(dirname(file), "groups");
-  if (groups) endLeftGroups(groups);
   let end: () => void = () => {};
   const ended = new Promise<void>((resolve) => {
     end = resolve;
   });
   signal.addEventListener("abort", end, { once: true });
-  const bare = transportOf(config, args.stdio === true, end);
-  const transport: Transport = {
-    ...bare,
+  const transport = transportOf(config, args.stdio === true, end);
+  await runNode(config, transport, groups, ended, () => note(".ready", ""));
+  for (const ending of file ? [".pid", ".ready"] : []) rmSync(beside(ending)!, { force: true });
+  return EXIT.ok;
+}
+
+/**
+ * A node, until it is ended or has found nobody to join for long; nothing that it ran is left then. Throws where it
+ * cannot listen.
+ * @param groups where the process groups of its commands are written down; those of an agent before it are ended
+ * @param listening called once it takes others
+ */
+export async function runNode(
+  config: NodeConfig,
+  transport: Transport,
+  groups: string | undefined,
+  ended: Promise<void>,
+  listening: () => void,
+): Promise<void> {
+  if (config.silence_ms !== undefined) setSilence(config.silence_ms);
+  if (groups) endLeftGroups(groups);
+  const told: Transport = {
+    ...transport,
     listen: async (self, accept) => {
-      await bare.listen(self, accept);
-      note(".ready", "");
+      await transport.listen(self, accept);
+      listening();
     },
   };
-  const node = new TreeNode(config, transport, launcher(groups));
+  const node = new TreeNode(config, told, launcher(groups));
   if (config.socket) await listenForClients(node, config.socket);
   // What starting took is not needed any more.
   collectWhenQuiet(true);
   await Promise.race([node.run(), ended]);
   node.stop();
   await endAsked(STOP_S);
-  for (const ending of file ? [".pid", ".ready"] : []) rmSync(beside(ending)!, { force: true });
-  return EXIT.ok;
 }
 
 /** @param end called when the only wire that there will be is over */

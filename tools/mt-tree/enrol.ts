@@ -9,12 +9,10 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError } from "../../shared/errors.ts";
 import { runDir } from "../../shared/names.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
+import { runNode } from "./agent.ts";
 import { makeKey } from "./authority.ts";
-import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
-import { setSilence } from "./link.ts";
-import { type NodeConfig, TreeNode } from "./node.ts";
+import type { NodeConfig } from "./node.ts";
 import { tlsTransport } from "./transport-tls.ts";
-import type { Transport } from "./wire.ts";
 
 /** What an agent says of itself, a line each: its key, then that it listens, or why not. */
 export type EnrolAnswer =
@@ -35,34 +33,23 @@ export async function enrol({ signal }: Invocation): Promise<number> {
   const { SLURM_JOB_ID, SLURM_STEP_ID } = process.env;
   say({ host, public_key: publicKey, step: `${SLURM_JOB_ID}.${SLURM_STEP_ID}` });
   const told = await configFor(host);
-  if (told?.silence_ms !== undefined) setSilence(told.silence_ms);
   if (!told) {
     say({ host, error: mtError("timeout", `Cannot join host ${host}: mt-tree up did not tell it how`) });
     return EXIT.failed;
   }
   settle(host);
   const identity = { ...told.identity, key };
-  const tls = tlsTransport(identity);
-  const transport: Transport = {
-    ...tls,
-    listen: async (self, accept) => {
-      await tls.listen(self, accept);
-      say({ host, listening: true });
-    },
-  };
   // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job.
   const groups = join(runDir(), `job-${SLURM_JOB_ID}`);
-  endLeftGroups(groups);
-  const node = new TreeNode({ ...told, identity }, transport, launcher(groups));
   const ended = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
   try {
-    await Promise.race([node.run(), ended]);
+    await runNode({ ...told, identity }, tlsTransport(identity), groups, ended, () =>
+      say({ host, listening: true }),
+    );
   } catch (thrown) {
     say({ host, error: cannotListen(told, thrown as NodeJS.ErrnoException) });
     return EXIT.failed;
   }
-  node.stop();
-  await endAsked(STOP_S);
   rmSync(groups, { recursive: true, force: true });
   try {
     rmdirSync(runDir());

@@ -299,7 +299,7 @@ export class TreeNode {
               for (let i = 0; i < below.length; i += ROUTES_MAX)
                 link.send({ t: "routes", add: below.slice(i, i + ROUTES_MAX), gone: [], ended: [] });
             } else if (message.t === "refused") {
-              inform(`${message.error.message}`);
+              inform(message.error.message);
               give();
             } else if (isDown(message)) this.#down(message, payload, frame);
           },

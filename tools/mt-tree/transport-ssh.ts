@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable } from "node:stream";
+import { inform } from "../../shared/cli/stderr.ts";
 import { cleanEnv, findProgram } from "../../shared/process.ts";
 import { LINK } from "./bootstrap.ts";
 import { silence } from "./link.ts";
@@ -41,7 +42,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
 
   function open(host: Place): void {
     const program = findProgram(links.command[0] ?? "ssh");
-    if (program.isErr()) return void process.stderr.write(`mt-tree: ${program.error.message}\n`);
+    if (program.isErr()) return inform(program.error.message);
     const script = withVariables({ host: host.name, ...links.variables }, LINK);
     const words = sshWords({ ...links, host: host.name }, script);
     const child = spawn(program.value, words, { stdio: ["pipe", "pipe", "inherit"], env: cleanEnv() });
@@ -68,7 +69,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
       const at = said.indexOf(MARK);
       if (at < 0) {
         const failed = /^@mt failed (.*)$/m.exec(String(said));
-        if (failed) process.stderr.write(`mt-tree: ${host.name}: ${failed[1]}\n`);
+        if (failed) inform(`${host.name}: ${failed[1]}`);
         said = said.subarray(-4096);
         return;
       }
