@@ -48,11 +48,6 @@ class End implements Wire {
     this.#net.carry(this.#node, this.peer.#node, () => this.peer.#ended());
   }
 
-  /** Its node has died: it hears nothing more, and its peer that it is gone. */
-  die(): void {
-    this.close();
-  }
-
   #ended(): void {
     if (!this.open) return;
     this.open = false;
@@ -114,7 +109,7 @@ export class MemoryNet {
   /** Ends all wires of a node; it takes no more. */
   kill(name: string): void {
     this.#listeners.delete(name);
-    for (const end of this.#ends.get(name) ?? []) end.die();
+    for (const end of this.#ends.get(name) ?? []) end.close();
     this.#ends.delete(name);
   }
 

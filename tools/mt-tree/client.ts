@@ -160,7 +160,6 @@ export class TreeClient {
       const done = () => {
         clearTimeout(late);
         this.#probes.delete(s);
-        this.#link.send({ t: "close", s, hs: [] });
         resolve(probed);
       };
       const late = setTimeout(done, timeout_ms);
@@ -239,10 +238,6 @@ export class Session {
     this.#events = events;
   }
 
-  has(host: string): boolean {
-    return this.#channels.has(host);
-  }
-
   /** Hosts where it has not ended yet. */
   get running(): string[] {
     this.#running ??= [...this.#channels.values()].filter((c) => !c.done).map((c) => c.host);
@@ -268,8 +263,11 @@ export class Session {
         exit: undefined,
         done: false,
       });
-    if (hosts.length > 0)
-      this.#send({ t: "start", s: this.s, hs: hosts, window: this.#window, ...this.#command });
+    if (hosts.length > 0) this.#sendStart(hosts);
+  }
+
+  #sendStart(hs: string[]): void {
+    this.#send({ t: "start", s: this.s, hs, window: this.#window, ...this.#command });
   }
 
   /** Queues stdin for one host. */
@@ -428,7 +426,7 @@ export class Session {
   }
 
   #synced(c: Channel, known: boolean, o: number): void {
-    if (!known) this.#send({ t: "start", s: this.s, hs: [c.host], window: this.#window, ...this.#command });
+    if (!known) this.#sendStart([c.host]);
     else this.#credit(c, o);
     for (const piece of this.#broadcasting ? this.#cast : c.unacked)
       if (piece.o + piece.bytes.length > o)

@@ -43,14 +43,11 @@ export function presenceFrom(told: Partial<Presence> | null): Presence | undefin
 
 /** Of a host, what changes. */
 export interface Vitals {
-  /** Load over a minute, memory that is free for use, seconds since the agent started. */
+  /** Load over a minute, memory that is free for use. */
   load: number;
   mem_available_mib: number;
-  up_s: number;
   /** Memory that the agent itself has resident. */
   rss_mib: number;
-  /** Commands that run on the host for clients of the tree. */
-  sessions: number;
 }
 
 export type LinkMessage =

@@ -100,7 +100,6 @@ export class TreeNode {
   /** Those that did not come by another way in time. */
   readonly #lost = new Set<string>();
   readonly #lostTimers = new Map<string, NodeJS.Timeout>();
-  readonly #began = Date.now();
   /** The head's: what hosts may forget. */
   #over = {
     hosts: new Set<string>(),
@@ -375,9 +374,7 @@ export class TreeNode {
     return {
       load: loadavg()[0]!,
       mem_available_mib: availableMib(),
-      up_s: Math.round((Date.now() - this.#began) / 1000),
       rss_mib: Math.round(process.memoryUsage.rss() / 2 ** 20),
-      sessions: this.#sessions.size,
     };
   }
 

@@ -64,10 +64,6 @@ export class Sessions {
     this.#reductions = new Reductions(host, launch, send, sendDown);
   }
 
-  get size(): number {
-    return this.#sessions.size;
-  }
-
   handle(message: DownMessage, payload: Buffer): void {
     if (message.t === "alive") return this.#endAllBut(message.sessions);
     if (message.t === "forget") {
