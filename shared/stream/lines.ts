@@ -2,6 +2,7 @@
  * Bytes in, lines out. A line is text with its newline taken off; one that is no UTF-8 is told apart.
  * Decodes whole chunks at once, which is what makes passing records on fast.
  */
+import buffer from "node:buffer";
 
 /** A line longer than this is no record: it is cut, and its length told. */
 export const LINE_BYTES_MAX = 64 * 1024 * 1024;
@@ -16,6 +17,18 @@ export interface RawLine {
 }
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Whether bytes are UTF-8. Deno has no isUtf8 of its own. */
+export const isUtf8: (bytes: Uint8Array) => boolean = buffer.isUtf8 ?? decodes;
+
+function decodes(bytes: Uint8Array): boolean {
+  try {
+    strict.decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** A block: the bytes of whole lines, newlines and all (the last of a stream may lack its own); or a line that is too long, cut. */
 export type Block = Buffer | RawLine;

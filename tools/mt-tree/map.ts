@@ -3,7 +3,6 @@
  * order; what comes back goes out at once; context goes out once, as it went in. Every record comes out:
  * changed by its host, or failed with the host named. Where no tree is up the command runs here.
  */
-import buffer from "node:buffer";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
@@ -11,7 +10,14 @@ import { collectAfter } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { fold } from "../../shared/ranges.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
-import { type Block, BlockSplitter, LineSplitter, linesOf, type RawLine } from "../../shared/stream/lines.ts";
+import {
+  type Block,
+  BlockSplitter,
+  isUtf8,
+  LineSplitter,
+  linesOf,
+  type RawLine,
+} from "../../shared/stream/lines.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { nextUnlessAborted, stdinRefilled } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
@@ -520,17 +526,6 @@ function ended(command: string, host: string, how: HostExit): MtError {
 
 const NEWLINE = 10;
 const EMPTY = Buffer.alloc(0);
-const isUtf8 = buffer.isUtf8 ?? decodes;
-
-/** Deno has no isUtf8. */
-function decodes(bytes: Uint8Array): boolean {
-  try {
-    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
 

@@ -53,8 +53,7 @@ export class Tally {
           continue;
         }
       }
-      const newline = bytes.indexOf(10, at);
-      const end = newline < 0 ? bytes.length : newline + 1;
+      const end = lineEnd(bytes, at);
       if (head && !head.context && sameLine(head, bytes, at, end)) {
         this.#pop(head);
         at = end;
@@ -85,8 +84,7 @@ export class Tally {
   }
 
   #pop(head: Sent): void {
-    const newline = head.bytes.indexOf(10, head.at);
-    head.at = newline < 0 ? head.bytes.length : newline + 1;
+    head.at = lineEnd(head.bytes, head.at);
     if (head.at === head.bytes.length) this.#sent.shift();
   }
 
@@ -106,6 +104,12 @@ export class Tally {
   }
 }
 
+/** Where the line that begins at `at` ends, its newline included. */
+function lineEnd(bytes: Buffer, at: number): number {
+  const newline = bytes.indexOf(10, at);
+  return newline < 0 ? bytes.length : newline + 1;
+}
+
 /** Whether the line that came is the first that waits, whatever was written after both. */
 function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
   const { length } = head.bytes;
@@ -114,11 +118,8 @@ function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
 }
 
 function parsed(head: Sent): Line | undefined {
-  const newline = head.bytes.indexOf(10, head.at);
   try {
-    return JSON.parse(
-      head.bytes.toString("utf8", head.at, newline < 0 ? head.bytes.length : newline),
-    ) as Line;
+    return JSON.parse(head.bytes.toString("utf8", head.at, lineEnd(head.bytes, head.at))) as Line;
   } catch {
     return undefined;
   }
