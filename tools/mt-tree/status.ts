@@ -71,12 +71,7 @@ function asTable(hosts: Host[]): string[] {
       "RELEASE",
     ],
   ];
-  const or = (value: string | number | undefined, digits?: number) =>
-    value === undefined
-      ? "-"
-      : typeof value === "number" && digits !== undefined
-        ? value.toFixed(digits)
-        : `${value}`;
+  const or = (value: string | number | undefined) => String(value ?? "-");
   for (const h of hosts)
     rows.push([
       h.id,
@@ -85,8 +80,8 @@ function asTable(hosts: Host[]): string[] {
       or(h.since),
       or(h.parent),
       or(h.depth),
-      or(h.rtt_ms, 2),
-      or(h.load, 2),
+      or(h.rtt_ms?.toFixed(2)),
+      or(h.load?.toFixed(2)),
       or(h.mem_available_mib),
       or(h.agent_rss_mib),
       or(h.release),

@@ -111,7 +111,8 @@ export async function up(invocation: Invocation): Promise<number> {
     const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) && !(upgrade && old(h)) ? [] : [k]));
     for (const h of tree.hosts)
       if (present.has(h.id) && old(h) && !upgrade) failed.set(h.id, oldAgent(h.id, h.release!));
-    const starts = await Promise.all(missing.map((k) => agentStart(tree, k)));
+    const all = places(tree);
+    const starts = await Promise.all(missing.map((k) => agentStart(tree, all, k)));
     const notStarted = await way.start(tree, starts, invocation.signal);
     for (const { host } of starts) {
       const error = notStarted.get(host.id);
@@ -121,7 +122,7 @@ export async function up(invocation: Invocation): Promise<number> {
     writeTree(tree);
     // One that failed is still a host of the tree: it is missing, and status says so.
     client.expect(
-      places(tree),
+      all,
       tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
     );
     const status = orThrow(await waitForHosts(client, failed, timeout_s, invocation.signal));
@@ -186,9 +187,8 @@ async function startHead(tree: TreeFile, way: Way, upgrade: boolean): Promise<Re
   );
 }
 
-/** What the k-th host's agent is told. */
-async function agentStart(tree: TreeFile, k: number) {
-  const all = places(tree);
+/** What the k-th host's agent is told; `all` are the places of the hosts. */
+async function agentStart(tree: TreeFile, all: readonly Place[], k: number) {
   const host = tree.hosts[k]!;
   const above = ancestorsOf(k, tree.fanout).map((a) => all[a]!);
   return {

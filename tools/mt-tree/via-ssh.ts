@@ -183,7 +183,8 @@ export function viaSsh(options: WayOptions): Way {
 
     async hosts(names, earlier) {
       const known = earlier?.hosts ?? [];
-      const fresh = names.filter((n) => !known.some((h) => h.id === n));
+      const ids = new Set(known.map((h) => h.id));
+      const fresh = names.filter((n) => !ids.has(n));
       const failed = new Map<string, MtError>();
       if (earlier && fresh.length === 0)
         return ok({ hosts: known, head: earlier.head.addr, listen: earlier.head.listen });
