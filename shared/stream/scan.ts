@@ -89,6 +89,7 @@ export function scanRecord(buffer: Buffer, from: number): Scanned | undefined {
     plain = true;
     if (!string() || !plain) return undefined;
     const length = at - 1 - name;
+    space();
     if (!sign(COLON)) return undefined;
     const field = length === 2 ? isId(name) : length === 4 ? isKindOrHost(name) : 0;
     const value = at;
@@ -128,9 +129,8 @@ function isKindOrHost(p: number): 0 | 2 | 3 {
   return a === 0x68 && bytes[p + 1] === 0x6f && bytes[p + 2] === 0x73 && bytes[p + 3] === 0x74 ? 3 : 0;
 }
 
-/** Over one character and the white space around it; false where it is not there. */
+/** Over one character and the white space after it; false where it is not there. */
 function sign(c: number): boolean {
-  space();
   if (bytes[at] !== c) return false;
   at++;
   space();
@@ -211,13 +211,20 @@ function nested(close: typeof OBJECT_END | typeof ARRAY_END, depth: number): boo
   space();
   for (let first = true; bytes[at] !== close; first = false) {
     if (!first && !sign(COMMA)) return false;
-    if (close === OBJECT_END && !(string() && sign(COLON))) return false;
+    if (close === OBJECT_END && !key()) return false;
     if (!skip(depth + 1)) return false;
     space();
     if (at >= to) return false;
   }
   at++;
   return true;
+}
+
+/** Over a member's name and its colon. */
+function key(): boolean {
+  if (!string()) return false;
+  space();
+  return sign(COLON);
 }
 
 function word(text: string): boolean {
