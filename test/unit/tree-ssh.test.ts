@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bootstrapError, FETCH, HAND_ON, LINK, PROBE, START, STOP } from "../../tools/mt-tree/bootstrap.ts";
-import { sshError, sshWords, withVariables } from "../../tools/mt-tree/ssh.ts";
+import { marked } from "../../tools/mt-tree/marker.ts";
+import { sshError, sshWords, stdinOf, withVariables } from "../../tools/mt-tree/ssh.ts";
 
 test.each([
   [
@@ -46,6 +47,14 @@ test("a host's own words become errors that say what to do", () => {
   expect(bootstrapError("kn1", "old mt-tree 0.0.9", 7420).hint).toContain("--upgrade");
 });
 
+test("our own lines are known wherever they begin, by the last marker in them", () => {
+  expect(marked("@mt cores 2")).toBe("cores 2");
+  expect(marked("Welcome@mt cores 2")).toBe("cores 2");
+  expect(marked("\x1b]0;kn1: @mt\x07@mt @mt end")).toBe("end");
+  expect(marked("@mt")).toBeUndefined();
+  expect(marked("Welcome")).toBeUndefined();
+});
+
 test("no value of a variable is read by a shell, and the command line has no word of the script", () => {
   const evil = "a'b$(touch /tmp/never)\"`id`\\\\ c";
   const script = withVariables({ value: evil }, 'printf %s "$value"');
@@ -58,7 +67,7 @@ test("no value of a variable is read by a shell, and the command line has no wor
   for (const shell of ["sh", "bash", "zsh", "fish"]) {
     if (spawnSync(shell, ["-c", "true"]).status !== 0) continue;
     const done = spawnSync(shell, ["-c", words.at(-1)!], {
-      input: `${script}; cat\nthe rest`,
+      input: `${stdinOf(script)}; cat\nthe rest`,
       encoding: "utf8",
     });
     expect(done.stdout, shell).toBe(evil);
@@ -85,7 +94,7 @@ test("STOP ends what a killed agent left running, and nobody who has such a pid 
     const ended = new Promise((resolve) => left!.on("exit", (_, signal) => resolve(signal)));
     const script = String(withVariables({ host: "kn1", tree: "t", sha: "none", purge: "" }, STOP));
     const env = { ...process.env, MT_RUN: dir, HOME: dir };
-    expect(spawnSync("sh", { input: script, env, encoding: "utf8" }).stdout).toBe("@mt end\n");
+    expect(spawnSync("sh", { input: script, env, encoding: "utf8" }).stdout).toBe("\n@mt end\n");
     expect(await ended).toBe("SIGKILL");
     expect(process.kill(later!.pid!, 0)).toBe(true);
     expect(existsSync(dir)).toBe(false);

@@ -1,10 +1,12 @@
 /**
  * What runs on a host before it has anything of ours: scripts for a POSIX sh, with what a bare host has. Each says
  * what it found or did in lines `@mt WORD …`, the last of them `@mt end`; `@mt failed CODE WHY` is why it could not.
+ * Each begins on a new line: a profile may have left one unfinished.
  */
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import { CHUNK_BYTES } from "./frames.ts";
+import { MARK } from "./marker.ts";
 
 /**
  * What all of them begin with. Set before: host, tree (which one), name, digest, sha (how it begins) and size of the
@@ -13,7 +15,7 @@ import { CHUNK_BYTES } from "./frames.ts";
 const COMMON = `
 umask_was=$(umask); umask 077
 PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
-say() { printf '@mt %s\\n' "$*" || exit 1; }
+say() { printf '\\n${MARK}%s\\n' "$*" || exit 1; }
 end() { say end; exit \${code:-0}; }
 die() { say "failed $*"; end; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }

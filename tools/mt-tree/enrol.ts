@@ -11,6 +11,7 @@ import { runDir } from "../../shared/names.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { runNode } from "./agent.ts";
 import { makeKey } from "./authority.ts";
+import { markedLine } from "./marker.ts";
 import type { NodeConfig } from "./node.ts";
 import { tlsTransport } from "./transport-tls.ts";
 
@@ -28,7 +29,7 @@ const TOLD_S = 60;
 
 export async function enrol({ signal }: Invocation): Promise<number> {
   const host = process.env.SLURMD_NODENAME ?? "";
-  const say = (answer: EnrolAnswer) => writeAll(1, Buffer.from(`${JSON.stringify(answer)}\n`));
+  const say = (answer: EnrolAnswer) => writeAll(1, markedLine(JSON.stringify(answer)));
   const { publicKey, key } = await makeKey();
   const { SLURM_JOB_ID, SLURM_STEP_ID } = process.env;
   say({ host, public_key: publicKey, step: `${SLURM_JOB_ID}.${SLURM_STEP_ID}` });

@@ -10,12 +10,13 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT } from "../../shared/errors.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { packed } from "./binary.ts";
+import { markedLine } from "./marker.ts";
 
 /** However long the other end keeps the connection. */
 const LIFE_S = 900;
 
 export async function handOn({ args, signal }: Invocation): Promise<number> {
-  const say = (text: string) => writeAll(1, Buffer.from(`@mt ${text}\n`));
+  const say = (text: string) => writeAll(1, markedLine(text));
   const paths = new Set<string>();
   const bytes = packed(process.execPath);
   const server = createServer(async (request, response) => {

@@ -1,12 +1,13 @@
 /**
  * One run of ssh: a shell script on a host, as the user's own ssh reaches it. The script goes in by stdin, so that
- * no login shell reads it and no process list shows it; what the host says are lines that begin with `@mt`, whatever
- * else its profile prints. Every run has a time limit.
+ * no login shell reads it and no process list shows it; what the host says are lines with our marker (marker.ts),
+ * whatever else its profile prints before, between and after. Every run has a time limit.
  */
 import { spawn } from "node:child_process";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { cleanEnv, findProgram } from "../../shared/process.ts";
+import { marked } from "./marker.ts";
 
 /** Seconds in which a host must take the connection and say that it is an sshd. */
 export const CONNECT_S = 10;
@@ -30,7 +31,7 @@ export interface HeldStdin {
 }
 
 export interface SshRun {
-  /** What the host said, without `@mt`; called as it comes. */
+  /** What the host said, without the marker; called as it comes. */
   onLine?: (line: string) => void;
   /** What the script reads on its stdin after itself. */
   input?: readonly (string | Uint8Array)[];
@@ -64,12 +65,18 @@ function options(connect_s: number): string[] {
   ];
 }
 
-/** The words of ssh that run a script of so many bytes, which its stdin begins with. */
+/** What stdin begins with: a profile that reads an answer (`read -p "Press Enter"`) gets blank lines, not the script. */
+const BEGIN = "#@mt";
+const BLANK_LINES = "\n".repeat(16);
+
+/** The words of ssh that run this script, which stdin begins with as `stdinOf` gives it. */
 export function sshWords({ command, host, connect_s }: SshCall, script: Buffer): string[] {
   // dd, for a shell may read its input ahead; no login shell, csh and fish neither, finds anything to expand.
-  const read = `exec sh -c 'eval "$(dd bs=1 count=${script.length} 2>/dev/null)"'`;
+  const read = `exec sh -c 'while IFS= read -r l && [ "$l" != "${BEGIN}" ]; do :; done; eval "$(dd bs=1 count=${script.length} 2>/dev/null)"'`;
   return [...command.slice(1), ...options(connect_s), "--", host, read];
 }
+
+export const stdinOf = (script: Buffer) => Buffer.concat([Buffer.from(`${BLANK_LINES}${BEGIN}\n`), script]);
 
 /** A script with its variables set before it; values are quoted, whatever they hold. */
 export function withVariables(variables: Readonly<Record<string, string | number>>, script: string): Buffer {
@@ -95,12 +102,13 @@ export async function runBySsh(
     const parts = (begun + text).split("\n");
     begun = parts.pop()!.slice(-STDERR_CHARACTERS);
     for (const line of parts) {
-      if (!line.startsWith("@mt ")) {
+      const said = marked(line);
+      if (said === undefined) {
         if (line.trim() !== "") other = line;
         continue;
       }
-      lines.push(line.slice(4));
-      onLine?.(line.slice(4));
+      lines.push(said);
+      onLine?.(said);
     }
   });
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
@@ -116,7 +124,7 @@ export async function runBySsh(
   const stop = () => child.kill("SIGTERM");
   call.signal?.addEventListener("abort", stop, { once: true });
   if (call.signal?.aborted) stop();
-  for (const part of [script, ...input]) child.stdin.write(part);
+  for (const part of [stdinOf(script), ...input]) child.stdin.write(part);
   if (hold) hold({ write: (text) => child.stdin.write(text), end: () => child.stdin.end() });
   else child.stdin.end();
   const code = await new Promise<number | undefined>((resolve) => {

@@ -8,8 +8,9 @@ import { inform } from "../../shared/cli/stderr.ts";
 import { cleanEnv, findProgram } from "../../shared/process.ts";
 import { LINK } from "./bootstrap.ts";
 import { silence } from "./link.ts";
+import { MARK } from "./marker.ts";
 import type { NodeConfig, Place } from "./node.ts";
-import { sshWords, withVariables } from "./ssh.ts";
+import { sshWords, stdinOf, withVariables } from "./ssh.ts";
 import { streamWire, type Transport, type Wire } from "./wire.ts";
 
 /** How the head reaches hosts: in its configuration. */
@@ -22,7 +23,7 @@ export interface SshLinks {
 
 /** Seconds, after the connection, in which the agent must be there. */
 const START_S = 20;
-const MARK = Buffer.from("@mt link\n");
+const LINKED = Buffer.from(`${MARK}link\n`);
 
 /** The head's end: an ssh for each host that it is told to dial and that has none. */
 export function sshTransport(links: SshLinks, head: Place): Transport {
@@ -53,7 +54,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
       silence_ms: silence(),
     };
     child.stdin.on("error", () => {});
-    child.stdin.write(script);
+    child.stdin.write(stdinOf(script));
     child.stdin.write(`${JSON.stringify(config)}\n`);
     const late = setTimeout(() => child.kill(), (links.connect_s + START_S) * 1000);
     const over = () => {
@@ -66,9 +67,9 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
     let said: Buffer = Buffer.alloc(0);
     child.stdout.on("data", function look(this: Readable, chunk: Buffer) {
       said = Buffer.concat([said, chunk]);
-      const at = said.indexOf(MARK);
+      const at = said.indexOf(LINKED);
       if (at < 0) {
-        const failed = /^@mt failed (.*)$/m.exec(String(said));
+        const failed = /@mt failed (.*)\n/.exec(String(said));
         if (failed) inform(`${host.name}: ${failed[1]}`);
         said = said.subarray(-4096);
         return;
@@ -77,7 +78,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
       child.stdout.removeListener("data", look);
       const wire = streamWire(child.stdout, child.stdin, () => child.kill());
       accept(wire, host.name);
-      const rest = said.subarray(at + MARK.length);
+      const rest = said.subarray(at + LINKED.length);
       if (rest.length > 0) child.stdout.emit("data", rest);
     });
   }

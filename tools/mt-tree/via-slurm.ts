@@ -24,6 +24,7 @@ import { fold } from "../../shared/ranges.ts";
 import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import { certify } from "./authority.ts";
 import type { EnrolAnswer } from "./enrol.ts";
+import { MARK, marked } from "./marker.ts";
 import { addressTowards, allocatedHosts, job } from "./slurm-nodes.ts";
 import type { TreeFile } from "./tree-file.ts";
 import type { AgentStart, Way, WayOptions } from "./via.ts";
@@ -94,7 +95,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
  * What srun runs on a node. The words of our own tool are its arguments; a node where it does not start is told
  * at once, and the others go on.
  */
-const ON_NODE = `"$@" --version >/dev/null || { printf '{"host":"%s","exit":%d}\\n' "$SLURMD_NODENAME" $?; exit; }
+const ON_NODE = `"$@" --version >/dev/null || { printf '\\n${MARK}{"host":"%s","exit":%d}\\n' "$SLURMD_NODENAME" $?; exit; }
 exec "$@" enrol`;
 
 /** Where a node cannot be reached, Slurm ends the whole step: it is started again without that one. */
@@ -126,7 +127,7 @@ async function startAgents(
 
 /** What srun says of nodes where it could not start its task, and why. */
 export function unreachedNodes(said: string): Map<string, string> {
-  const lines = said.matchAll(/^srun: error: Task launch for \S+ failed on node (\S+): (.*)$/gm);
+  const lines = said.matchAll(/srun: error: Task launch for \S+ failed on node (\S+): (.*)$/gm);
   return new Map([...lines].map(([, node = "", why = ""]) => [node, why]));
 }
 
@@ -248,7 +249,7 @@ type Answer = EnrolAnswer | { host: string; exit: number };
 
 function answer(line: string): Answer | undefined {
   try {
-    const said = JSON.parse(line) as Answer;
+    const said = JSON.parse(marked(line) ?? "") as Answer;
     return typeof said?.host === "string" ? said : undefined;
   } catch {
     return undefined;
