@@ -2,6 +2,7 @@
  * Nodes of a tree in one process: the real protocol code over wires that are memory and a delay. A node can be killed
  * (its wires end), or cut off (what it sends and what is sent to it waits).
  */
+import { err, ok } from "neverthrow";
 import { TreeClient } from "../tools/mt-tree/client.ts";
 import type { Launch } from "../tools/mt-tree/command.ts";
 import { type NodeConfig, type Place, TreeNode } from "../tools/mt-tree/node.ts";
@@ -130,14 +131,14 @@ export class MemoryNet {
       listen: async (_self, accept) => void this.#listeners.set(name, accept),
       dial: (to, timeout_ms) =>
         new Promise((resolve) => {
-          const late = setTimeout(() => resolve(undefined), timeout_ms);
+          const late = setTimeout(() => resolve(err("no answer")), timeout_ms);
           this.carry(name, to.name, () => {
             const accept = this.#listeners.get(to.name);
             const ends = accept && this.wires(name, to.name);
             if (accept && ends) accept(ends[1], name);
             this.carry(to.name, name, () => {
               clearTimeout(late);
-              resolve(ends?.[0]);
+              resolve(ends ? ok(ends[0]) : err("nobody is there"));
             });
           });
         }),

@@ -56,6 +56,8 @@ export type LinkMessage =
   | { t: "refused"; error: MtError }
   /** `ended`: hosts whose own link to us ended; the others in `gone` stood below those and may come elsewhere. */
   | { t: "routes"; add: Presence[]; gone: Presence[]; ended: string[] }
+  /** To an agent: another has its place, or has it no more. */
+  | { t: "place"; taken: boolean }
   | { t: "ping"; at: number }
   | { t: "pong"; at: number };
 

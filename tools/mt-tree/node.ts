@@ -23,6 +23,7 @@ import {
   type UpMessage,
   type Vitals,
 } from "./messages.ts";
+import { type Route, Routes } from "./routes.ts";
 import { Sessions } from "./sessions.ts";
 import type { SshLinks } from "./transport-ssh.ts";
 import type { Transport, Wire } from "./wire.ts";
@@ -62,17 +63,14 @@ const ORPHAN_KILL_MS = 10_000;
 const DIAL_MS = 2_000;
 /** At the start all nodes start at once: the nearest ancestor gets this long to be there. */
 const FIRST_DIAL_MS = 1_500;
+/** How often a node says again why it cannot join, where that stays the same. */
+const SAY_AGAIN_MS = 60_000;
 /** How long the head gathers what hosts may forget. */
 const FORGET_MS = 1_000;
 /** Of a whole subtree, as many hosts are told in one frame. */
 const ROUTES_MAX = 1_000;
 /** How often one that had to join a further ancestor looks whether a nearer is back. */
 const NEARER_MS = 10_000;
-
-interface Route {
-  presence: Presence;
-  link: Link;
-}
 
 /** A link to a parent, and how it will have ended. */
 interface Joined {
@@ -86,7 +84,9 @@ export class TreeNode {
   readonly #config: NodeConfig;
   readonly #transport: Transport;
   readonly #epoch = randomBytes(8).toString("hex");
-  readonly #routes = new Map<string, Route>();
+  readonly #routes = new Routes<Link>();
+  /** Links whose other end has proved to be this host. */
+  readonly #children = new Map<Link, string>();
   /** Hosts that may speak for a host besides itself, as the authority has said. */
   readonly #passes = new Map<string, Pass>();
   readonly #sessions: Sessions;
@@ -146,6 +146,7 @@ export class TreeNode {
             if (refused === "stranger") return link.close();
             if (refused) return link.send({ t: "refused", error: refused });
             joined = true;
+            this.#children.set(link, name);
             link.send({ t: "welcome", name: this.#config.self.name });
             if (message.t === "hello") this.#addRoutes(message.presences, link, name);
             return;
@@ -156,8 +157,8 @@ export class TreeNode {
           } else if (isUp(message) && this.#maySpeak(name, message.h)) this.#up(message, payload, frame);
         },
         close: () => {
-          const gone = [...this.#routes.values()].filter((r) => r.link === link).map((r) => r.presence);
-          this.#dropRoutes(gone, new Set([name]), link);
+          this.#children.delete(link);
+          this.#dropRoutes(this.#routes.over(link), new Set([name]), link);
         },
       },
       "asks",
@@ -197,33 +198,46 @@ export class TreeNode {
       if (!p) continue;
       this.#learn(p);
       if (!this.#maySpeak(child, p.host)) continue;
-      const known = this.#routes.get(p.host)?.presence;
-      // A late word about an older link of the same agent changes nothing.
-      if (known && known.epoch === p.epoch && known.join > p.join) continue;
-      this.#routes.set(p.host, { presence: p, link });
+      const before = this.#routes.get(p.host)?.presence.epoch;
+      const { taken, displaced } = this.#routes.tell(p, link);
+      if (!taken) continue;
       add.push(p);
-      if (this.#isHead) this.#joined(p);
+      // Its own way to another parent is no other agent.
+      const other = before !== undefined && before !== p.epoch;
+      if (this.#isHead) this.#joined(p, other);
+      if (displaced && other) this.#tellPlace(displaced, true);
     }
     if (add.length > 0) this.#parent?.send({ t: "routes", add, gone: [], ended: [] });
   }
 
   #dropRoutes(presences: Presence[], ended: ReadonlySet<string>, link: Link): void {
     const gone: Presence[] = [];
+    const add: Presence[] = [];
     for (const p of presences) {
-      const route = this.#routes.get(p.host);
-      if (!route || route.link !== link || route.presence.epoch !== p.epoch || route.presence.join > p.join)
+      const over = this.#routes.untell(p, link);
+      if (!over) continue;
+      if (over.instead) {
+        add.push(over.instead.presence);
+        const other = over.instead.presence.epoch !== p.epoch;
+        if (this.#isHead) this.#joined(over.instead.presence, other);
+        if (other) this.#tellPlace(over.instead, false);
         continue;
-      this.#routes.delete(p.host);
-      gone.push(route.presence);
+      }
+      gone.push(over.gone);
       if (this.#isHead) this.#gone(p, ended.has(p.host) ? ENDED_MS : REJOIN_MS);
     }
-    if (gone.length > 0)
+    if (gone.length + add.length > 0)
       this.#parent?.send({
         t: "routes",
-        add: [],
+        add,
         gone,
         ended: gone.flatMap((p) => (ended.has(p.host) ? [p.host] : [])),
       });
+  }
+
+  /** Tells an agent that is our child that another has its place, or none any more. */
+  #tellPlace({ presence, link }: Route<Link>, taken: boolean): void {
+    if (this.#children.get(link) === presence.host) link.send({ t: "place", taken });
   }
 
   // ---- the link to the parent ----
@@ -251,7 +265,7 @@ export class TreeNode {
       if (Date.now() - orphanedAt > ORPHAN_KILL_MS) {
         this.#sessions.endAll();
         // Those below have a parent, and cannot know that it has none.
-        this.#down({ t: "alive", hs: [...this.#routes.keys()], sessions: [] }, EMPTY);
+        this.#down({ t: "alive", hs: [...this.#routes.hosts()], sessions: [] }, EMPTY);
       }
       if (Date.now() - orphanedAt > ORPHAN_END_MS) return;
       await pause(250);
@@ -275,12 +289,36 @@ export class TreeNode {
     }
   }
 
-  /** Joins an ancestor, by its place among ours; gives nothing where nobody is there. */
+  /** Says why an ancestor could not be joined: each reason once, and again where it stays so. */
+  #cannotJoin({ name, addr, port }: Place, why: string): void {
+    const said = this.#said.get(name);
+    const now = Date.now();
+    if (this.#stopped || (said?.why === why && now - said.at < SAY_AGAIN_MS)) return;
+    this.#said.set(name, { why, at: now });
+    inform(`Cannot join ${name} at ${addr}:${port} as ${this.#config.self.name}: ${why}`);
+  }
+  readonly #said = new Map<string, { why: string; at: number }>();
+
+  /** That it was so is in the log; that it is not so any more, too. */
+  #hasJoined({ name }: Place): void {
+    if (this.#said.size === 0) return;
+    this.#said.clear();
+    inform(`Joined ${name} as ${this.#config.self.name}`);
+  }
+
+  /** Joins an ancestor, by its place among ours; gives nothing where nobody is there, and says why. */
   async #join(at: number): Promise<Joined | undefined> {
     const ancestor = this.#config.ancestors[at]!;
-    const wire = await this.#transport.dial(ancestor, DIAL_MS);
-    if (this.#stopped) wire?.close();
-    if (!wire || this.#stopped) return undefined;
+    const dialled = await this.#transport.dial(ancestor, DIAL_MS);
+    if (dialled.isErr()) {
+      this.#cannotJoin(ancestor, dialled.error);
+      return undefined;
+    }
+    const wire = dialled.value;
+    if (this.#stopped) {
+      wire.close();
+      return undefined;
+    }
     return new Promise((resolve) => {
       let onLost: (how: { silent: boolean }) => void = () => {};
       const lost = new Promise<{ silent: boolean }>((r) => {
@@ -293,29 +331,38 @@ export class TreeNode {
             if (message.t === "welcome") {
               clearTimeout(late);
               this.#parent = link;
+              settled = true;
+              this.#hasJoined(ancestor);
               resolve({ link, at, lost });
-              const below = [...this.#routes.values()].map((r) => r.presence);
+              const below = [...this.#routes.all()].map((r) => r.presence);
               for (let i = 0; i < below.length; i += ROUTES_MAX)
                 link.send({ t: "routes", add: below.slice(i, i + ROUTES_MAX), gone: [], ended: [] });
             } else if (message.t === "refused") {
-              inform(message.error.message);
-              give();
-            } else if (isDown(message)) this.#down(message, payload, frame);
+              give(message.error.message);
+            } else if (message.t === "place") this.#placeTaken(ancestor, message.taken);
+            else if (isDown(message)) this.#down(message, payload, frame);
           },
           close: (why) => {
             if (this.#parent === link) this.#parent = undefined;
-            give();
+            give(`${why} before it let this node in`);
             onLost({ silent: why.startsWith("it was silent") });
           },
         },
         "watches",
       );
-      const give = () => {
+      let settled = false;
+      const give = (why: string) => {
         clearTimeout(late);
+        if (settled) return;
+        settled = true;
+        this.#cannotJoin(ancestor, why);
         resolve(undefined);
-        if (this.#parent !== link) link.close();
+        link.close();
       };
-      const late = setTimeout(give, DIAL_MS);
+      const late = setTimeout(
+        () => give(`it took the connection and did not answer in ${DIAL_MS / 1000} s`),
+        DIAL_MS,
+      );
       this.#joins++;
       const self: Presence = {
         host: this.#config.self.name,
@@ -332,6 +379,16 @@ export class TreeNode {
         presences: [self],
       });
     });
+  }
+
+  /** Another agent speaks as this host, or does so no more: nothing comes here meanwhile. */
+  #placeTaken(ancestor: Place, taken: boolean): void {
+    if (taken)
+      this.#cannotJoin(
+        ancestor,
+        "another agent with this host's key is there and has its place; this one waits until that is gone",
+      );
+    else this.#hasJoined(ancestor);
   }
 
   // ---- routing ----
@@ -381,7 +438,7 @@ export class TreeNode {
   /** Of the links to our children, in ms. */
   #roundTrips(): Record<string, number> {
     const out: Record<string, number> = {};
-    for (const { presence, link } of this.#routes.values())
+    for (const { presence, link } of this.#routes.all())
       if (presence.parent === this.#config.self.name && link.rtt_ms !== undefined)
         out[presence.host] = link.rtt_ms;
     return out;
@@ -445,7 +502,8 @@ export class TreeNode {
     }, FORGET_MS);
   }
 
-  #joined(p: Presence): void {
+  /** @param instead another agent of this host was there, which knows nothing of what this one runs */
+  #joined(p: Presence, instead: boolean): void {
     clearTimeout(this.#lostTimers.get(p.host));
     this.#lostTimers.delete(p.host);
     // One that came by another way was there all the time.
@@ -454,7 +512,7 @@ export class TreeNode {
     this.#epochs.set(p.host, p.epoch);
     this.#missing.delete(p.host);
     // Its clients may have given it up meanwhile: nothing runs on that nobody waits for.
-    if (p.join > 1) {
+    if (p.join > 1 || instead) {
       const sessions = [...this.#clients].flatMap(([s, c]) => (c.hosts.has(p.host) ? [s] : []));
       this.#down({ t: "alive", hs: [p.host], sessions }, EMPTY);
     }

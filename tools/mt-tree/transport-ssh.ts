@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable } from "node:stream";
+import { err, ok } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import { cleanEnv, findProgram } from "../../shared/process.ts";
 import { LINK } from "./bootstrap.ts";
@@ -33,7 +34,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
     async listen(_self, take) {
       accept = take;
     },
-    dial: async () => undefined,
+    dial: async () => err("nobody is above the head"),
     // One level deep: a host speaks for itself and for nobody else.
     passHolds: () => false,
     reach(hosts) {
@@ -92,7 +93,7 @@ export function stdioTransport(over: () => void): Transport {
     async dial() {
       const only = wire;
       wire = undefined;
-      return only;
+      return only ? ok(only) : err("its ssh has ended");
     },
   };
 }

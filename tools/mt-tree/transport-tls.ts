@@ -2,20 +2,13 @@
 import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { connect, createServer, type TLSSocket } from "node:tls";
-import { inform } from "../../shared/cli/stderr.ts";
+import { err, ok, type Result } from "neverthrow";
 import { dnsName, type Identity, passHolds } from "./authority.ts";
 import type { Place } from "./node.ts";
 import { Strangers } from "./strangers.ts";
 import { socketWire, type Transport, type Wire } from "./wire.ts";
 
 export function tlsTransport({ ca, cert, key }: Identity): Transport {
-  /** What was said last of why a node cannot be joined: once is enough. */
-  const said = new Map<string, string>();
-  const tell = ({ name, addr, port }: Place, why: string) => {
-    if (said.get(name) === why) return;
-    said.set(name, why);
-    inform(`Cannot join ${name} at ${addr}:${port}: ${why}`);
-  };
   const authority = new X509Certificate(ca).publicKey;
   return {
     passHolds: ({ host, pass }) => pass !== undefined && passHolds(authority, host, pass),
@@ -37,7 +30,7 @@ export function tlsTransport({ ca, cert, key }: Identity): Transport {
       });
     },
 
-    dial(to: Place, timeout_ms: number): Promise<Wire | undefined> {
+    dial(to: Place, timeout_ms: number): Promise<Result<Wire, string>> {
       return new Promise((resolve) => {
         const socket = connect({
           host: to.addr,
@@ -48,21 +41,18 @@ export function tlsTransport({ ca, cert, key }: Identity): Transport {
           servername: dnsName(to.name),
           minVersion: "TLSv1.3",
         });
-        const give = (wire: Wire | undefined) => {
+        const nobody = (e?: NodeJS.ErrnoException) => {
           clearTimeout(late);
           socket.removeListener("error", nobody);
-          if (!wire) socket.on("error", () => {}).destroy();
-          resolve(wire);
-        };
-        const nobody = (e?: NodeJS.ErrnoException) => {
-          tell(to, e ? (e.code ?? e.message) : `no answer in ${timeout_ms / 1000} s`);
-          give(undefined);
+          socket.on("error", () => {}).destroy();
+          resolve(err(e ? (e.code ?? e.message) : `no answer in ${timeout_ms / 1000} s`));
         };
         const late = setTimeout(nobody, timeout_ms);
         socket.once("error", nobody);
         socket.once("secureConnect", () => {
-          said.delete(to.name);
-          give(socketWire(socket));
+          clearTimeout(late);
+          socket.removeListener("error", nobody);
+          resolve(ok(socketWire(socket)));
         });
       });
     },

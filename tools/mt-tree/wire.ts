@@ -4,6 +4,7 @@
  * and tests join thousands of nodes in one process over wires that are memory and a delay.
  */
 import type { Duplex, Readable, Stream, Writable } from "node:stream";
+import type { Result } from "neverthrow";
 import type { Presence } from "./messages.ts";
 import type { Place } from "./node.ts";
 
@@ -19,8 +20,8 @@ export interface Wire {
 export interface Transport {
   /** Takes wires to this place; `name` is who the other has proved to be. */
   listen(self: Place, accept: (wire: Wire, name: string) => void): Promise<void>;
-  /** Gives nothing where nobody is there, or the other cannot prove to be `to`, within `timeout_ms`. */
-  dial(to: Place, timeout_ms: number): Promise<Wire | undefined>;
+  /** Gives why not where nobody is there, or the other cannot prove to be `to`, within `timeout_ms`. */
+  dial(to: Place, timeout_ms: number): Promise<Result<Wire, string>>;
   /** Whether what a presence says of who may speak for its host is true; absent where every node may speak for all. */
   passHolds?(presence: Presence): boolean;
   /** Where the head reaches hosts, not they it: makes the wires that are missing, and hands them to `accept`. */
