@@ -9,6 +9,13 @@ export const hostSchema = Type.Object(
     addr: Type.Optional(ip("its address on the cluster's network, where tunnels end")),
     cores: count("processor cores that guests may use; 0: not known, it never joined"),
     mem_mib: count("memory that guests may use; 0: not known"),
+    mtu: Type.Optional(
+      Type.Integer({
+        minimum: 68,
+        maximum: 4294967295,
+        description: "MTU of the interface that has its address, as its agent measures it; absent: not known",
+      }),
+    ),
     full: Type.Optional(
       Type.Boolean({
         description: "it had no room for guests of the plan: mt-topo place --overflow gives it no more",
@@ -29,13 +36,14 @@ export const hostSchema = Type.Object(
 );
 export type Host = Static<typeof hostSchema>;
 export const hostExamples: Host[] = [
-  { kind: "host", id: "kn1", addr: "10.254.0.1", cores: 2, mem_mib: 6000 },
+  { kind: "host", id: "kn1", addr: "10.254.0.1", cores: 2, mem_mib: 6000, mtu: 1500 },
   {
     kind: "host",
     id: "kn17",
     addr: "10.254.0.17",
     cores: 2,
     mem_mib: 6000,
+    mtu: 1500,
     state: "up",
     parent: "kn1",
     depth: 2,

@@ -20,14 +20,13 @@ import {
   routerNamespacePrefix,
 } from "../../shared/names.ts";
 import { findProgram, run, runOk, waitFor } from "../../shared/process.ts";
+import { UNDERLAY_MTU } from "./local-mtu.ts";
 import type { TreeHost } from "./tree-file.ts";
 
 /** 10.254.0.0/16 is the cluster's network: hosts count up from .0.1, the head is at the top. */
 const NETWORK = 10 * 2 ** 24 + 254 * 2 ** 16;
 export const HEAD_ADDR = formatIp(NETWORK + 0xfffe);
 const HOSTS_MAX = 60_000;
-/** Room for a tunnel's header, so that guests keep their 1,500 bytes. */
-const UNDERLAY_MTU = 9000;
 const BRIDGE = "net0";
 /** Of the machine's memory, what hosts share out: the rest is the machine's own. */
 const MEMORY_SHARE = 0.9;
@@ -39,7 +38,8 @@ export function shareOut(names: string[], known: readonly TreeHost[]): Result<Tr
     return fail("usage", `Cannot make ${all.length} hosts on one machine: ${HOSTS_MAX} at most`);
   const cores = Math.max(1, Math.floor(availableParallelism() / all.length));
   const mem_mib = Math.max(1, Math.floor((totalmem() / 2 ** 20) * (MEMORY_SHARE / all.length)));
-  return ok(all.map((id, k) => ({ id, addr: formatIp(NETWORK + 1 + k), cores, mem_mib })));
+  const mtus = new Map(known.map((h) => [h.id, h.mtu]));
+  return ok(all.map((id, k) => ({ id, addr: formatIp(NETWORK + 1 + k), cores, mem_mib, mtu: mtus.get(id) })));
 }
 
 async function namespaces(): Promise<Set<string>> {
@@ -84,8 +84,14 @@ export async function mayMakeHosts(
   return ok(undefined);
 }
 
-/** Makes what is missing of the bridge, the namespaces and the links between them. */
-export async function makeHosts(hosts: TreeHost[]): Promise<Result<void, MtError>> {
+/**
+ * Makes what is missing of the bridge, the namespaces and the links between them.
+ * @param mtus by host, what links that are there already are to have from now on
+ */
+export async function makeHosts(
+  hosts: TreeHost[],
+  mtus: ReadonlyMap<string, number>,
+): Promise<Result<void, MtError>> {
   const there = await namespaces();
   const net = clusterNamespace();
   const missing = hosts.filter((h) => !there.has(hostNamespace(h.id)));
@@ -98,7 +104,7 @@ export async function makeHosts(hosts: TreeHost[]): Promise<Result<void, MtError
   }
   if (!there.has(net)) {
     const bridge = [
-      `link add ${BRIDGE} mtu ${UNDERLAY_MTU} type bridge stp_state 0 forward_delay 0`,
+      `link add ${BRIDGE} type bridge stp_state 0 forward_delay 0`,
       `addr add ${HEAD_ADDR}/16 dev ${BRIDGE}`,
       `link set ${BRIDGE} up`,
       "link set lo up",
@@ -116,11 +122,17 @@ export async function makeHosts(hosts: TreeHost[]): Promise<Result<void, MtError
     const port = `p${k}`;
     if (ports.has(port) && !missing.includes(h)) continue;
     if (ports.has(port)) wire.push(`link del ${port}`);
+    const mtu = h.mtu ?? UNDERLAY_MTU;
     wire.push(
-      `link add ${port} mtu ${UNDERLAY_MTU} master ${BRIDGE} up type veth peer name eth0 mtu ${UNDERLAY_MTU} netns ${hostNamespace(h.id)}`,
+      `link add ${port} mtu ${mtu} master ${BRIDGE} up type veth peer name eth0 mtu ${mtu} netns ${hostNamespace(h.id)}`,
     );
     if (!missing.includes(h)) missing.push(h);
   }
+  for (const [k, h] of hosts.entries())
+    if (mtus.has(h.id) && !missing.includes(h)) wire.push(`link set p${k} mtu ${mtus.get(h.id)}`);
+  // The end of the head takes what any host can send. To a host a bridge passes on only what its port takes.
+  const widest = Math.max(...hosts.map((h) => h.mtu ?? UNDERLAY_MTU));
+  if (wire.length > 0) wire.push(`link set ${BRIDGE} mtu ${widest}`);
   if (wire.length > 0) {
     const made = await runOk("ip", ["-batch", "-"], {
       input: `${wire.join("\n")}\n`,
@@ -129,8 +141,10 @@ export async function makeHosts(hosts: TreeHost[]): Promise<Result<void, MtError
     });
     if (made.isErr()) return made.map(() => undefined);
   }
-  for (const h of missing) {
-    const inside = [`addr replace ${h.addr}/16 dev eth0`, "link set eth0 up", "link set lo up"];
+  for (const h of hosts) {
+    if (!missing.includes(h) && !mtus.has(h.id)) continue;
+    const mtu = `link set eth0 mtu ${h.mtu ?? UNDERLAY_MTU}`;
+    const inside = [mtu, `addr replace ${h.addr}/16 dev eth0`, "link set eth0 up", "link set lo up"];
     const made = await runOk("ip", ["-batch", "-"], {
       input: `${inside.join("\n")}\n`,
       netns: hostNamespace(h.id),

@@ -48,6 +48,8 @@ export interface Vitals {
   mem_available_mib: number;
   /** Memory that the agent itself has resident. */
   rss_mib: number;
+  /** The largest packet of the interface that has its address. */
+  mtu?: number;
 }
 
 export type LinkMessage =

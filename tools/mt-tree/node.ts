@@ -26,6 +26,7 @@ import {
 import { type Route, Routes } from "./routes.ts";
 import { Sessions } from "./sessions.ts";
 import type { SshLinks } from "./transport-ssh.ts";
+import { underlayMtu } from "./underlay.ts";
 import type { Transport, Wire } from "./wire.ts";
 
 /** Where a node of this name takes links. */
@@ -414,7 +415,9 @@ export class TreeNode {
       else link.send({ ...message, hs }, payload);
     if (!here) return;
     if (message.t === "probe")
-      this.#up({ t: "vitals", s: message.s, h: name, vitals: this.#vitals(), links: this.#roundTrips() });
+      void this.#vitals().then((vitals) =>
+        this.#up({ t: "vitals", s: message.s, h: name, vitals, links: this.#roundTrips() }),
+      );
     else this.#sessions.handle(message, payload);
   }
 
@@ -427,11 +430,13 @@ export class TreeNode {
     else link?.send(message, payload);
   }
 
-  #vitals(): Vitals {
+  async #vitals(): Promise<Vitals> {
+    const mtu = await underlayMtu(this.#config.self.addr);
     return {
       load: loadavg()[0]!,
       mem_available_mib: availableMib(),
       rss_mib: Math.round(process.memoryUsage.rss() / 2 ** 20),
+      ...(mtu === undefined ? {} : { mtu }),
     };
   }
 

@@ -42,6 +42,12 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           type: "boolean",
           description: "with ssh: every link stays inside it, one level deep, and nobody listens",
         },
+        mtu: {
+          type: "string",
+          valueHint: "N|SET=N",
+          description:
+            "with local: MTU of the hosts' links to each other, 1500 unless said here; may be given several times",
+        },
         silence: {
           type: "string",
           valueHint: "S",
@@ -59,6 +65,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description: "with ssh: end agents of another release and start them anew from this one",
         },
       },
+      repeatable: ["mtu"],
       stdin: "none",
       reads: [],
       writes: ["host"],
@@ -181,6 +188,10 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
   },
   examples: [
     { does: "four hosts on this machine", command: "mt-tree up 'kn[1-4]' --via local >hosts.jsonl" },
+    {
+      does: "the same on a network that takes jumbo frames only between two of them",
+      command: "mt-tree up 'kn[1-4]' --via local --mtu 'kn[1-2]=9000'",
+    },
     { does: "sixteen machines that ssh reaches", command: "mt-tree up 'node[01-16]' --via ssh >hosts.jsonl" },
     { does: "a command on all of them", command: "mt-tree exec 'kn[1-4]' -- uname -r" },
     {

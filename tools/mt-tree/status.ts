@@ -9,7 +9,7 @@ import type { HostStatus } from "./messages.ts";
 import { readTree } from "./tree-file.ts";
 
 /** How long hosts have to say how they are; who does not is shown without it. */
-const PROBE_MS = 2_000;
+export const PROBE_MS = 2_000;
 
 export async function status({ args }: Invocation): Promise<number> {
   const client = orThrow(await TreeClient.connect());
@@ -33,6 +33,7 @@ export async function status({ args }: Invocation): Promise<number> {
       addr: h.addr,
       cores,
       mem_mib,
+      mtu: vitals?.mtu,
       state: h.present ? "up" : "failed",
       error: h.present ? undefined : missing(h),
       parent: h.parent,

@@ -15,6 +15,8 @@ export interface TreeHost {
   addr: string;
   cores: number;
   mem_mib: number;
+  /** Of its link to the cluster's network, where it was asked for: --via local. */
+  mtu?: number;
   /** What its agent was started from, as `--version` says it; known where up brings the binary. */
   release?: string;
 }

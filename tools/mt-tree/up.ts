@@ -18,9 +18,10 @@ import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, issuePass, makeAuthority } from "./authority.ts";
 import { RELEASE } from "./binary.ts";
 import { oldAgent } from "./bootstrap.ts";
-import { TreeClient } from "./client.ts";
+import { type Probed, TreeClient } from "./client.ts";
 import type { HostStatus } from "./messages.ts";
 import type { Place } from "./node.ts";
+import { PROBE_MS } from "./status.ts";
 import { ancestorsOf, lockTree, readTree, type TreeFile, type TreeHost, writeTree } from "./tree-file.ts";
 import { type Way, type WayName, wayOf } from "./via.ts";
 import { nodeRuns, startNode } from "./via-local.ts";
@@ -46,6 +47,7 @@ export async function up(invocation: Invocation): Promise<number> {
       head: args.head === undefined ? undefined : String(args.head),
       timeout_s,
       no_port,
+      mtu: invocation.lists.mtu,
       upgrade,
       progress: args.progress === true,
     });
@@ -60,6 +62,10 @@ export async function up(invocation: Invocation): Promise<number> {
         ),
       );
     orThrow(onlyForSsh(args, via));
+    if (args.mtu !== undefined && via !== "local")
+      orThrow(
+        fail("usage", `Cannot use --mtu with --via ${via}: it is for the hosts that --via local makes`),
+      );
     if (args.hosts === undefined && !earlier && !way.knowsHosts)
       return complain(
         invocation.tool,
@@ -126,8 +132,10 @@ export async function up(invocation: Invocation): Promise<number> {
       tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
     );
     const status = orThrow(await waitForHosts(client, failed, timeout_s, invocation.signal));
+    const there = status.flatMap((h) => (h.present ? [h.host] : []));
+    const probed = await client.probe(there, PROBE_MS);
     client.close();
-    return printHosts(tree, way, status, failed, timeout_s);
+    return printHosts(tree, way, status, failed, timeout_s, probed);
   } finally {
     unlock();
   }
@@ -256,13 +264,15 @@ function printHosts(
   status: HostStatus[],
   failed: ReadonlyMap<string, MtError>,
   timeout_s: number,
+  probed: ReadonlyMap<string, Probed> = new Map(),
 ): number {
   const writer = new LineWriter();
   let code: number = EXIT.ok;
   const present = new Set(status.flatMap((s) => (s.present ? [s.host] : [])));
   const known = new Set(tree.hosts.map((h) => h.id));
   for (const h of tree.hosts) {
-    const record = { kind: "host", id: h.id, addr: h.addr, cores: h.cores, mem_mib: h.mem_mib };
+    const mtu = probed.get(h.id)?.vitals.mtu;
+    const record = { kind: "host", id: h.id, addr: h.addr, cores: h.cores, mem_mib: h.mem_mib, mtu };
     if (present.has(h.id) && !failed.has(h.id)) writer.line(JSON.stringify({ ...record, state: "up" }));
     else {
       code = EXIT.failed;

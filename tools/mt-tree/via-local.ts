@@ -15,30 +15,48 @@ import {
   removeHosts,
   shareOut,
 } from "./local-hosts.ts";
+import { mtusOf } from "./local-mtu.ts";
 import type { NodeConfig } from "./node.ts";
-import type { AgentStart, Way } from "./via.ts";
+import type { AgentStart, Way, WayOptions } from "./via.ts";
 
-export const local: Way = {
-  async hosts(names, earlier) {
-    return shareOut(names, earlier?.hosts ?? []).map((hosts) => ({ hosts, head: HEAD_ADDR }));
-  },
-  lock: lockHosts,
-  may: (tree, earlier) => mayMakeHosts(tree.hosts, earlier?.hosts ?? []),
-  make: (tree) => makeHosts(tree.hosts),
-  get headNamespace() {
-    return clusterNamespace();
-  },
-  async start(_tree, agents) {
-    const failed = new Map<string, MtError>();
-    for (const agent of agents) {
-      const started = startAgent(agent);
-      if (started.isErr()) failed.set(agent.host.id, started.error);
-    }
-    return failed;
-  },
-  remove: (tree) => removeHosts(tree.hosts),
-  logOf: (host) => join(localRunDir(host), "tree", "node.log"),
-};
+export function viaLocal({ mtu = [] }: WayOptions): Way {
+  /** What this run asks for; what stands already keeps its own. */
+  let mtus: ReadonlyMap<string, number> = new Map();
+  return {
+    async hosts(names, earlier) {
+      const hosts = shareOut(names, earlier?.hosts ?? []);
+      if (hosts.isErr()) return hosts.map((all) => ({ hosts: all, head: HEAD_ADDR }));
+      const asked = mtusOf(
+        mtu,
+        hosts.value.map((h) => h.id),
+      );
+      return asked.map((all) => {
+        mtus = all;
+        const wired = hosts.value.map((h) => {
+          const its = all.get(h.id) ?? h.mtu;
+          return its === undefined ? h : { ...h, mtu: its };
+        });
+        return { hosts: wired, head: HEAD_ADDR };
+      });
+    },
+    lock: lockHosts,
+    may: (tree, earlier) => mayMakeHosts(tree.hosts, earlier?.hosts ?? []),
+    make: (tree) => makeHosts(tree.hosts, mtus),
+    get headNamespace() {
+      return clusterNamespace();
+    },
+    async start(_tree, agents) {
+      const failed = new Map<string, MtError>();
+      for (const agent of agents) {
+        const started = startAgent(agent);
+        if (started.isErr()) failed.set(agent.host.id, started.error);
+      }
+      return failed;
+    },
+    remove: (tree) => removeHosts(tree.hosts),
+    logOf: (host) => join(localRunDir(host), "tree", "node.log"),
+  };
+}
 
 function startAgent({ host, config }: AgentStart): Result<void, MtError> {
   const file = join(localRunDir(host.id), "tree", "agent.json");

@@ -22,6 +22,8 @@ export interface WayOptions {
   head?: string;
   timeout_s?: number;
   no_port?: boolean;
+  /** MTUs of hosts that are made, in words. */
+  mtu?: readonly string[];
   upgrade?: boolean;
   /** Say on stderr what was done. */
   progress?: boolean;
@@ -65,7 +67,7 @@ export interface Way {
 export async function wayOf(name: WayName, options: WayOptions): Promise<Way> {
   switch (name) {
     case "local":
-      return (await import("./via-local.ts")).local;
+      return (await import("./via-local.ts")).viaLocal(options);
     case "ssh":
       return (await import("./via-ssh.ts")).viaSsh(options);
     case "slurm":
