@@ -29,6 +29,7 @@ export const switchSchema = Type.Object(
     bridge: Type.Optional(text("name of the bridge in the host's namespace")),
     tunnel: Type.Optional(text("name of the VXLAN link, where the segment spans hosts")),
     ports: Type.Optional(count("ports of guests and routers on it")),
+    mtu: Type.Optional(count("MTU of everything on it")),
     applied: Type.Optional(
       Type.Record(Type.String(), Type.Boolean(), {
         description: "delay_ms, rate_mbit, loss: whether the kernel does it",
@@ -88,6 +89,9 @@ export const verdictSchema = Type.Object(
     ready: Type.Optional(count("guests that said so themselves")),
     pairs_tried: Type.Optional(count("pings between guests of different routers, or inside the only LAN")),
     pairs_reached: Type.Optional(count("of them, how many were answered")),
+    pairs_full_sized: Type.Optional(
+      count("of these, how many were answered at the full size of the guest's MTU, too"),
+    ),
     left_behind: Type.Optional(
       count("processes, namespaces, links, mounts, settings, run files that should be gone"),
     ),
@@ -153,6 +157,7 @@ export const reportExamples = {
       ready: 44,
       pairs_tried: 440,
       pairs_reached: 440,
+      pairs_full_sized: 440,
     },
   ] as Verdict[],
   error: [

@@ -137,6 +137,36 @@ describe("what is counted", () => {
     expect(tally.unreached()).toEqual([["g5", sources[1]!.targets[1]!.guest]]);
   });
 
+  it("tells a target that only a small ping reaches, and where large ones get lost", () => {
+    const [a, b] = [guest("a[0-1]", 1, 0), guest("b0", 2, 0, "ready", "kn2")];
+    for (const g of [a, b]) g.interfaces[0]!.mtu = 1450;
+    const sized = choosePairs([run(a), run(b)], 7, 16);
+    expect(probePlan(header, [], sized)).toContain('"targets":["10.2.0.10/1422"]');
+    const tally = tallyOf(sized);
+    tally.hear(exit("a0", "kn1", "10.2.0.10/1422\n"));
+    tally.hear(exit("a1", "kn1", "10.2.0.10\n"));
+    tally.hear(exit("b0", "kn2", sized[1]!.targets.map((t) => `${t.ip}\n${t.ip}/1422\n`).join("")));
+    expect([tally.pairs_tried, tally.reached(), tally.fullSized(), tally.unreached()]).toEqual([3, 3, 2, []]);
+    expect(tally.again(10).map((s) => [s.run.guest.id, s.targets.map((t) => t.ip)])).toEqual([
+      ["a1", ["10.2.0.10"]],
+    ]);
+    const seen = emptyCensus();
+    const reads = readInto(seen);
+    for (const [id, hosts] of [
+      ["x-y", ["kn1", "kn2"]],
+      ["y-z", ["kn2", "kn3"]],
+      ["lan", ["kn1"]],
+    ] as const)
+      reads.segment({ kind: "segment", id, hosts: [...hosts], vni: 1, mtu: 1450 });
+    const verdict = verdictOf(seen, undefined, tally, 1, undefined);
+    expect(verdict).toMatchObject({ pairs_reached: 3, pairs_full_sized: 2 });
+    expect(verdict.error?.message).toContain(
+      "1 of 3 pings get through only while they are small: look at segment x-y with its MTU of 1450 between kn1 and kn2",
+    );
+    tally.hear(exit("a1", "kn1", "10.2.0.10/1422\n"));
+    expect([tally.reached(), tally.fullSized(), tally.narrow()]).toEqual([3, 3, []]);
+  });
+
   const census = emptyCensus();
   const read = readInto(census);
   read.experiment(header);
@@ -155,7 +185,7 @@ describe("what is counted", () => {
     const tally = tallyOf(sources);
     for (const record of all) tally.hear(record);
     const verdict = verdictOf(census, end, tally, 1.5, undefined);
-    expect(Object.keys(verdict).slice(0, 10)).toEqual([
+    expect(Object.keys(verdict).slice(0, 11)).toEqual([
       "kind",
       "id",
       "hosts",
@@ -165,6 +195,7 @@ describe("what is counted", () => {
       "ready",
       "pairs_tried",
       "pairs_reached",
+      "pairs_full_sized",
       "seconds",
     ]);
     expect(verdict).toMatchObject({ guests: 10, ready: 9, pairs_tried: 18, pairs_reached: 14 });

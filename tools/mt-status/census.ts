@@ -3,7 +3,7 @@
  * two records with the same kind and id counts. Ranges are never expanded.
  */
 import { parseRange, type Range, rangeCount } from "../../shared/ranges.ts";
-import type { End, Experiment, Guest, Host, Kind, Router } from "../../shared/records/index.ts";
+import type { End, Experiment, Guest, Host, Kind, Router, Segment } from "../../shared/records/index.ts";
 
 /** A guest record with its range taken apart. */
 export interface GuestRun {
@@ -12,11 +12,18 @@ export interface GuestRun {
   count: number;
 }
 
+export interface Spanning {
+  hosts: readonly string[];
+  mtu: number | undefined;
+}
+
 export interface Census {
   experiment: Experiment | undefined;
   hosts: Map<string, Host>;
   routers: Map<string, Router>;
   guests: Map<string, GuestRun>;
+  /** Segments that reach over hosts. */
+  spanning: Map<string, Spanning>;
   /** Ids of kinds of which only the number matters. */
   others: Map<Kind, Set<string>>;
 }
@@ -27,6 +34,7 @@ export function emptyCensus(): Census {
     hosts: new Map(),
     routers: new Map(),
     guests: new Map(),
+    spanning: new Map(),
     others: new Map(),
   };
 }
@@ -53,7 +61,11 @@ export function readInto(census: Census) {
       return undefined;
     },
     image: other,
-    segment: other,
+    segment: (record: Segment) => {
+      const { id, hosts, mtu } = record;
+      if (hosts && hosts.length > 1) census.spanning.set(id, { hosts, mtu });
+      return other(record);
+    },
   };
 }
 

@@ -10,6 +10,7 @@ import type { End } from "../../shared/records/index.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Census, countGuests, countsThatDiffer, emptyCensus, readInto } from "./census.ts";
 import { remember } from "./history.ts";
+import { narrowSegments } from "./narrow.ts";
 import { askable, choosePairs } from "./pairs.ts";
 import { probe, probePlan } from "./probe.ts";
 import { type Tally, tallyOf } from "./tally.ts";
@@ -82,9 +83,11 @@ export function verdictOf(
     ready: countGuests(runs, "ready"),
     pairs_tried: tally.pairs_tried,
     pairs_reached: tally.reached(),
+    pairs_full_sized: tally.fullSized(),
     seconds,
   };
-  const what = untruths({ ...counted, askable: askable(runs) });
+  const suspects = narrowSegments(tally.narrow(), census.spanning);
+  const what = untruths({ ...counted, askable: askable(runs), suspects });
   for (const { kind, came, wanted } of end ? countsThatDiffer(census, end) : [])
     what.push(`${came} ${kind} records came, the plan has ${wanted}`);
   const failed = [...census.hosts.values()].filter((h) => h.state === "failed").map((h) => h.id);

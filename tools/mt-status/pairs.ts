@@ -11,6 +11,7 @@ import { drawer, sample } from "./draw.ts";
 
 export interface Target {
   guest: string;
+  host: string | undefined;
   ip: string;
 }
 
@@ -91,7 +92,7 @@ function chooseTarget(members: readonly GuestRun[], draw: (n: number) => number)
     const first = run.guest.interfaces.find((nic) => nic.ip)?.ip;
     const ip = first === undefined ? undefined : cidrPlus(first, k);
     if (!ip?.isOk()) return undefined;
-    return { guest: memberAt(run.range, k), ip: ip.value.split("/")[0]! };
+    return { guest: memberAt(run.range, k), host: run.guest.host, ip: ip.value.split("/")[0]! };
   }
   return undefined;
 }

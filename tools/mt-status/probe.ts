@@ -7,18 +7,34 @@ import { type MtError, mtError } from "../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../shared/process.ts";
 import { type Exit, type Experiment, type Host, validate } from "../../shared/records/index.ts";
 import { LineSplitter } from "../../shared/stream/lines.ts";
-import type { Source } from "./pairs.ts";
+import type { GuestRun } from "./census.ts";
+import type { Source, Target } from "./pairs.ts";
 
 /**
- * Prints those of its arguments that answer. All at once, each up to three times: the first ping may be
- * lost while neighbours are still being found. Five seconds is what a loaded host may need for an answer.
+ * Prints those of its arguments that answer: ADDRESS/BYTES where a ping of that size does, ADDRESS where only a
+ * small one does. All at once, each up to three times: the first ping may be lost while neighbours are still being
+ * found, and the first of full size tells the guest what the narrowest link on the way takes (path MTU discovery).
+ * Five seconds is what a loaded host may need for an answer.
  */
 export const PING_SCRIPT = `
+answers() {
+  ping -c 1 "$@" >/dev/null 2>&1
+}
 reach() {
+  address=\${1%%/*}
+  size=\${1#"$address"}
+  small=
+  wait_s=1
   for attempt in 1 2 3; do
-    if ping -c 1 -W 5 "$1" >/dev/null 2>&1; then
+    if [ -n "$size" ] && answers -W "$wait_s" -s "\${size#/}" "$address"; then
       echo "$1"
       return
+    fi
+    wait_s=5
+    if [ -z "$small" ] && answers -W 5 "$address"; then
+      small=1
+      echo "$address"
+      [ -n "$size" ] || return
     fi
   done
 }
@@ -37,10 +53,22 @@ export function probePlan(
 ): string {
   const asked = new Set(sources.map(({ run }) => run.guest.host));
   const theirs = hosts.filter((host) => asked.has(host.id));
-  const guests = sources.map(({ run, targets }) => ({ ...run.guest, targets: targets.map((t) => t.ip) }));
+  const guests = sources.map(({ run, targets }) => ({
+    ...run.guest,
+    targets: targets.map((t) => wordOf(run, t)),
+  }));
   const guest = sources.reduce((sum, s) => sum + s.run.count, 0);
   const end = { kind: "end", id: experiment.id, counts: { host: theirs.length, guest } };
   return [experiment, ...theirs, ...guests, end].map((line) => `${JSON.stringify(line)}\n`).join("");
+}
+
+/** IPv4 and ICMP headers of a ping. */
+const PING_HEADERS = 28;
+
+/** A target as the script takes it, with the bytes of a ping that fills the source's MTU, where the plan says that. */
+export function wordOf({ guest }: GuestRun, { ip }: Target): string {
+  const mtu = guest.interfaces.find((nic) => nic.ip)?.mtu;
+  return mtu === undefined ? ip : `${ip}/${mtu - PING_HEADERS}`;
 }
 
 export function probeCommand(timeout_s: number): string[] {

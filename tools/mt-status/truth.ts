@@ -13,6 +13,7 @@ const ORDER = [
   "ready",
   "pairs_tried",
   "pairs_reached",
+  "pairs_full_sized",
   "left_behind",
   "seconds",
 ];
@@ -25,7 +26,7 @@ export function inOrder<V extends object>(verdict: V): V {
 }
 
 /** What is not true of a verdict, in words; empty where all is. */
-export function untruths(verdict: Verdict & { askable?: boolean }): string[] {
+export function untruths(verdict: Verdict & { askable?: boolean; suspects?: readonly string[] }): string[] {
   const { hosts = 0, routers = 0, converged = 0, guests = 0, ready = 0 } = verdict;
   const { pairs_tried = 0, pairs_reached = 0, left_behind = 0 } = verdict;
   const out: string[] = [];
@@ -34,6 +35,13 @@ export function untruths(verdict: Verdict & { askable?: boolean }): string[] {
   if (ready !== guests) out.push(`${guests - ready} of ${guests} guests are not ready`);
   if (pairs_reached !== pairs_tried)
     out.push(`${pairs_tried - pairs_reached} of ${pairs_tried} pings were not answered`);
+  const { pairs_full_sized = pairs_reached, suspects = [] } = verdict;
+  if (pairs_full_sized < pairs_reached) {
+    const where = suspects.length > 0 ? `: look at ${suspects.join(", ")}` : "";
+    out.push(
+      `${pairs_reached - pairs_full_sized} of ${pairs_reached} pings get through only while they are small${where}`,
+    );
+  }
   // Where nobody says whether there was one to ping, guests behind two routers are guests on two LANs.
   if (pairs_tried === 0 && (verdict.askable ?? (guests > 1 && routers > 1)))
     out.push("no guest pinged another");
