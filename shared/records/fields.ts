@@ -24,6 +24,11 @@ export const positive = (description: string) =>
 export const measure = (description: string) => Type.Number({ minimum: 0, description });
 export const text = (description: string) => Type.String({ description });
 export const time = (description: string) => Type.String({ description: `${description} (UTC, RFC 3339)` });
+/** The least that every IPv4 host takes (RFC 791), and the most that a tap takes. */
+export const MTU_MIN = 576;
+const MTU_MAX = 65_521;
+export const segmentMtu = (description: string) =>
+  Type.Integer({ minimum: MTU_MIN, maximum: MTU_MAX, description });
 
 export const error = Type.Object(
   {

@@ -1,6 +1,6 @@
 /** `guest`: a virtual machine, or a range of them that differ only in what counts up. */
 import { type Static, Type } from "@sinclair/typebox";
-import { cidr, count, failure, host, id, ip, open, positive, range, state } from "./fields.ts";
+import { cidr, count, failure, host, id, ip, open, positive, range, segmentMtu, state } from "./fields.ts";
 
 export const GUEST_STATES = ["planned", "paused", "running", "ready", "stopped", "failed"] as const;
 export type GuestState = (typeof GUEST_STATES)[number];
@@ -19,6 +19,7 @@ export const guestSchema = Type.Object(
         {
           segment: id("the segment that the interface is on"),
           ip: Type.Optional(cidr("its address; those of a range count up from it")),
+          mtu: Type.Optional(segmentMtu("MTU of the segment; mt-topo place writes it")),
           gateway: Type.Optional(ip("default gateway")),
         },
         open,
@@ -46,6 +47,6 @@ export const guestExamples: Guest[] = [
     image: "tux",
     cores: 1,
     mem_mib: 128,
-    interfaces: [{ segment: "lan-chi", ip: "10.1.0.10/16", gateway: "10.1.0.1" }],
+    interfaces: [{ segment: "lan-chi", ip: "10.1.0.10/16", mtu: 1500, gateway: "10.1.0.1" }],
   },
 ];

@@ -1,6 +1,6 @@
 /** `segment`: a layer-2 network, a LAN or one link between two routers. */
 import { type Static, Type } from "@sinclair/typebox";
-import { cidr, count, hosts, id, ip, measure, open, positive } from "./fields.ts";
+import { cidr, count, hosts, id, ip, measure, open, positive, segmentMtu } from "./fields.ts";
 
 export const memberSchema = Type.Object(
   {
@@ -16,6 +16,11 @@ export const memberSchema = Type.Object(
 );
 export type Member = Static<typeof memberSchema>;
 
+/** What a segment carries unless it is told otherwise, and a host's underlay where nobody has measured it. */
+export const MTU_USUAL = 1500;
+/** What a tunnel over IPv4 adds to a packet: the inner Ethernet header, VXLAN, UDP and IPv4. */
+export const TUNNEL_OVERHEAD = 50;
+
 /** Ports that a segment can have on one host, its tunnel being one: the kernel's BR_MAX_PORTS, less the one that it keeps. */
 export const BRIDGE_PORTS_MAX = 1023;
 
@@ -30,6 +35,11 @@ export const segmentSchema = Type.Object(
       description: "VXLAN network identifier, once in an experiment",
     }),
     prefix: Type.Optional(cidr("its IPv4 network")),
+    mtu: Type.Optional(
+      segmentMtu(
+        "largest IP packet, the same for everything on it; mt-topo place computes it where it is absent",
+      ),
+    ),
     delay_ms: Type.Optional(measure("one-way delay")),
     rate_mbit: Type.Optional(
       Type.Number({ exclusiveMinimum: 0, description: "rate limit of every port, in Mbit/s" }),
@@ -51,6 +61,7 @@ export const segmentExamples: Segment[] = [
     hosts: ["kn1", "kn2"],
     vni: 3,
     prefix: "10.255.0.2/31",
+    mtu: 1450,
     delay_ms: 5.7,
     members: [
       { host: "kn1", underlay: "10.254.0.1", router: "chi" },
@@ -63,6 +74,7 @@ export const segmentExamples: Segment[] = [
     hosts: ["kn1"],
     vni: 15,
     prefix: "10.1.0.0/16",
+    mtu: 1500,
     members: [{ host: "kn1", underlay: "10.254.0.1", router: "chi", index: 0, count: 4 }],
   },
 ];

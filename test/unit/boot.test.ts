@@ -60,7 +60,7 @@ describe("QEMU's command line", () => {
 describe("identity", () => {
   const right = ["hostname g2", "eth0 02:00:00:00:00:0c 10.1.0.12/16", "eth1 02:01:00:00:00:0c -"];
   const request = () => Buffer.alloc(40);
-  const said = () => ({ mac: request(), address: request(), mask: request() });
+  const said = () => ({ mac: request(), address: request(), mask: request(), mtu: request() });
 
   test("a guest is ready only where its kernel says the same", () => {
     expect(checkFacts(g2, right).isOk()).toBe(true);

@@ -468,6 +468,64 @@ describe("place", () => {
   });
 });
 
+describe("the MTU of segments", () => {
+  const hostsWith = (...mtus: (number | undefined)[]): Host[] =>
+    hostsOf(mtus.length).map((host, i) => (mtus[i] === undefined ? host : { ...host, mtu: mtus[i] }));
+  const ring = () => withGuests(shape("ring", 2), 4);
+  const mtusOf = (plan: Plan) => Object.fromEntries(records(plan.segments).map((s) => [s.id, s.mtu]));
+  const link = (plan: Plan) => plan.segments.find(({ record }) => record.id === "r0-r1")!;
+
+  it("is what every underlay on its way carries beside a tunnel, 1500 at most and where no tunnel is", () => {
+    for (const [hosts, expected] of [
+      [hostsWith(undefined, undefined), 1450],
+      [hostsWith(1500, 1500), 1450],
+      [hostsWith(9000, 1500), 1450],
+      [hostsWith(9000, 9000), 1500],
+      [hostsWith(1400, 9000), 1350],
+      [hostsWith(1280, 1500), 1230],
+      [hostsWith(65_536, 1549), 1499],
+    ] as const) {
+      const plan = ring();
+      placePlan(plan, hosts)._unsafeUnwrap();
+      expect(mtusOf(plan)).toEqual({ "r0-r1": expected, "lan-r0": 1500, "lan-r1": 1500 });
+      expect(records(plan.guests).map((g) => g.interfaces[0]!.mtu)).toEqual([1500, 1500]);
+      expect(records(plan.hosts).map((h) => h.mtu)).toEqual(hosts.map((h) => h.mtu));
+    }
+  });
+
+  it("that the plan asks for is kept, or refused where it does not get through", () => {
+    const plan = ring();
+    for (const entry of plan.segments) entry.record = { ...entry.record, mtu: 1400 };
+    placePlan(plan, hostsWith(1450, 9000))._unsafeUnwrap();
+    expect(new Set(Object.values(mtusOf(plan)))).toEqual(new Set([1400]));
+    const jumbo = ring();
+    for (const entry of jumbo.segments) entry.record = { ...entry.record, mtu: 8950 };
+    placePlan(jumbo, hostsWith(9000, 9000))._unsafeUnwrap();
+    expect(records(jumbo.guests)[0]!.interfaces[0]!.mtu).toBe(8950);
+    const wide = ring();
+    link(wide).record.mtu = 1500;
+    const refused = placePlan(wide, hostsWith(9000, 1500))._unsafeUnwrapErr();
+    expect(refused.message).toMatch(
+      /segment r0-r1: its mtu is 1500, .* 1450 bytes get through .*underlay of h2/,
+    );
+    expect(refused.hint).toContain("h2 to 1550");
+    const none = placePlan(ring(), hostsWith(600, 1500))._unsafeUnwrapErr();
+    expect(none.message).toMatch(/underlay of h1 carries packets of 600 bytes/);
+  });
+
+  it("of an earlier place stays, byte for byte, and is lowered where a narrower host comes to it", async () => {
+    const plan = ring();
+    placePlan(plan, hostsWith(9000, 9000))._unsafeUnwrap();
+    const text = write(plan);
+    const again = (await read(text))._unsafeUnwrap();
+    placePlan(again, hostsWith(9000, 9000))._unsafeUnwrap();
+    expect(write(again)).toBe(text);
+    const narrower = (await read(text))._unsafeUnwrap();
+    placePlan(narrower, hostsWith(9000, 1500))._unsafeUnwrap();
+    expect(mtusOf(narrower)).toEqual({ "r0-r1": 1450, "lan-r0": 1500, "lan-r1": 1500 });
+  });
+});
+
 describe("place --overflow", () => {
   const busy = (message: string) => ({ by: "mt-boot", code: "busy" as const, message });
   /** The plan as `mt-boot up --until-full` gave it out: so many of each record are ready, the rest found no room. */
@@ -510,7 +568,13 @@ describe("place --overflow", () => {
       ["g[3-7]", "h2", undefined, undefined],
     ]);
     const members = records(plan.guests).flatMap((g) => guestMembers(g)._unsafeUnwrap());
-    const who = ({ id, index, interfaces }: Guest) => ({ id, index, interfaces });
+    // All but the MTU: its LAN reaches over hosts now.
+    const who = ({ id, index, interfaces }: Guest) => ({
+      id,
+      index,
+      interfaces: interfaces.map(({ mtu: _mtu, ...nic }) => nic),
+    });
+    expect(records(plan.guests).map((g) => g.interfaces[0]!.mtu)).toEqual([1450, 1450]);
     expect(members.map(who)).toEqual(whole.map(who));
     expect(plan.routers[0]!.record.host).toBe("h1");
     expect(records(plan.segments).find((s) => s.id === "lan-r0")).toMatchObject({

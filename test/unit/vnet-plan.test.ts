@@ -25,20 +25,31 @@ const segment: Segment = {
 };
 
 describe("a segment on one host", () => {
-  it("takes its MTU from the underlay, less what a tunnel costs, 1500 at most", () => {
-    for (const [mtu, expected] of [
-      [1500, 1450],
-      [9000, 1500],
+  // It was min(1500, underlay - 50) of the host in hand: 1500 on one host and 1450 on another.
+  it("has the MTU of its record whatever the underlay here, else the same on every host", () => {
+    for (const [mtu, underlay, expected] of [
+      [undefined, 1500, 1450],
+      [undefined, 9000, 1450],
+      [1500, 9000, 1500],
+      [1230, 1500, 1230],
     ] as const) {
       const plan = planSegment(
         "e",
-        segment,
+        { ...segment, mtu },
         "ha",
-        new Map([link("u", { mtu, addresses: ["10.0.0.1"] })]),
+        new Map([link("u", { mtu: underlay, addresses: ["10.0.0.1"] })]),
       )._unsafeUnwrap();
       expect(plan.mtu).toBe(expected);
       expect(plan.tunnel).toMatchObject({ vni: 3, local: "10.0.0.1", remotes: ["10.0.0.2"] });
     }
+  });
+
+  it("fails where the underlay here does not carry it", () => {
+    const under = new Map([link("u", { mtu: 1499, addresses: ["10.0.0.1"] })]);
+    const error = planSegment("e", { ...segment, mtu: 1450 }, "ha", under)._unsafeUnwrapErr();
+    expect(error.message).toMatch(/1450 bytes and the 50 of the tunnel are more than u takes.* 1499$/);
+    expect(error.hint).toContain("ip link set dev u mtu 1500");
+    expect(planSegment("e", segment, "ha", under).isErr()).toBe(true);
   });
 
   it("needs no tunnel where all members are here", () => {

@@ -10,7 +10,7 @@ import type { GuestState } from "../../shared/records/guest.ts";
 import { Admission } from "./admission.ts";
 import type { Boot } from "./argv.ts";
 import { type Entry, reached, rowOf } from "./entry.ts";
-import { giveIdentity, setClock } from "./identity.ts";
+import { giveIdentity, refresh } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
 import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "./machine.ts";
 import { restoreState } from "./migrate.ts";
@@ -227,13 +227,23 @@ export class Driver {
     }
     // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
     const known = await machine.stall.over(
-      entry.known ? setClock(machine.calls, left_s()) : this.#tellIdentity(entry, machine, left_s),
+      entry.known
+        ? refresh(machine.calls, entry.record, left_s())
+        : this.#tellIdentity(entry, machine, left_s),
     );
     entry.known = known.isOk();
     if (known.isOk()) set("ready");
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
     );
+  }
+
+  /** Tells one that is ready what has changed on its links. */
+  async refresh(entry: Entry): Promise<void> {
+    const { machine, record } = entry;
+    if (!machine || !entry.known || entry.state !== "ready") return;
+    const told = await machine.stall.over(refresh(machine.calls, record, entry.ready_timeout_s));
+    if (told.isErr()) inform(`${record.id}: its links keep their MTU: ${told.error.message}`);
   }
 
   /** One with a disk also has files that only it may have. */

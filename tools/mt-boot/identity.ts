@@ -23,6 +23,8 @@ const SIOC = {
   setaddress: 0x8916,
   getmask: 0x891b,
   setmask: 0x891c,
+  getmtu: 0x8921,
+  setmtu: 0x8922,
   setmac: 0x8924,
   getmac: 0x8927,
 };
@@ -131,9 +133,42 @@ interface LinkSaid {
   mac: Buffer;
   address: Buffer;
   mask: Buffer;
+  mtu: Buffer;
 }
 
-/** One link: its MAC, its address, its gateway. */
+/** One call on a device: FD is a socket. */
+const ask = (
+  what: string,
+  device: string,
+  request: number,
+  bytes: Buffer,
+  or?: Call["or"],
+  points?: Call["points"],
+): Call => ({
+  what: `${what} ${device}`,
+  number: SYS.ioctl,
+  args: [FD, request, bytes],
+  ...(or === undefined ? {} : { or }),
+  ...(points === undefined ? {} : { points }),
+});
+
+const openSocket = (device: string): Call => ({
+  what: `configure ${device}`,
+  number: SYS.socket,
+  args: [AF_INET, 2, 0],
+});
+
+/** What its segment carries, where the plan says it: else the link keeps what it has. */
+function mtuCalls(guest: Guest, nic: number): Call[] {
+  const { mtu } = guest.interfaces[nic]!;
+  if (mtu === undefined) return [];
+  const value = Buffer.alloc(16);
+  value.writeInt32LE(mtu, 0);
+  const device = `eth${nic}`;
+  return [ask("set the MTU of", device, SIOC.setmtu, interfaceRequest(device, value))];
+}
+
+/** One link: its MAC, its MTU, its address, its gateway. */
 export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Call[], MtError> {
   const { ip, gateway } = guest.interfaces[nic]!;
   const cidr = parseCidr(ip ?? "0.0.0.0/0");
@@ -146,34 +181,36 @@ export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Cal
   Buffer.from(guestMac(guest.index, nic).replaceAll(":", ""), "hex").copy(mac, 2);
   const up = Buffer.alloc(16);
   up.writeUInt16LE(UP, 0);
-  const ask = (
-    what: string,
-    request: number,
-    bytes: Buffer,
-    or?: Call["or"],
-    points?: Call["points"],
-  ): Call => ({
-    what: `${what} ${device}`,
-    number: SYS.ioctl,
-    args: [FD, request, bytes],
-    ...(or === undefined ? {} : { or }),
-    ...(points === undefined ? {} : { points }),
-  });
   const calls: Call[] = [
-    { what: `configure ${device}`, number: SYS.socket, args: [AF_INET, 2, 0] },
-    ask("set the MAC of", SIOC.setmac, interfaceRequest(device, mac)),
-    ask("set the address of", SIOC.setaddress, interfaceRequest(device, socketAddress(cidr.value.address))),
+    openSocket(device),
+    ask("set the MAC of", device, SIOC.setmac, interfaceRequest(device, mac)),
+    ...mtuCalls(guest, nic),
+    ask(
+      "set the address of",
+      device,
+      SIOC.setaddress,
+      interfaceRequest(device, socketAddress(cidr.value.address)),
+    ),
   ];
   const mask = socketAddress(maskOf(cidr.value.length));
-  if (ip !== undefined) calls.push(ask("set the netmask of", SIOC.setmask, interfaceRequest(device, mask)));
-  calls.push(ask("bring up", SIOC.setflags, interfaceRequest(device, up)));
+  if (ip !== undefined)
+    calls.push(ask("set the netmask of", device, SIOC.setmask, interfaceRequest(device, mask)));
+  calls.push(ask("bring up", device, SIOC.setflags, interfaceRequest(device, up)));
   if (gateway !== undefined) {
     // Several links may have a gateway: the first is used, the next ones stand by. 1 is metric 0 here.
     const metric = nic + 1;
     calls.push(
-      ask("take the old route from", SIOC.delroute, defaultRoute(device, 0, 1, metric), "ESRCH", NAME),
+      ask(
+        "take the old route from",
+        device,
+        SIOC.delroute,
+        defaultRoute(device, 0, 1, metric),
+        "ESRCH",
+        NAME,
+      ),
       ask(
         `route through ${gateway} on`,
+        device,
         SIOC.addroute,
         defaultRoute(device, hop.value, BY_GATEWAY, metric),
         undefined,
@@ -182,9 +219,10 @@ export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Cal
     );
   }
   calls.push(
-    ask("ask for the MAC of", SIOC.getmac, said.mac),
-    ask("ask for the address of", SIOC.getaddress, said.address, "EADDRNOTAVAIL"),
-    ask("ask for the netmask of", SIOC.getmask, said.mask, "EADDRNOTAVAIL"),
+    ask("ask for the MAC of", device, SIOC.getmac, said.mac),
+    ask("ask for the MTU of", device, SIOC.getmtu, said.mtu),
+    ask("ask for the address of", device, SIOC.getaddress, said.address, "EADDRNOTAVAIL"),
+    ask("ask for the netmask of", device, SIOC.getmask, said.mask, "EADDRNOTAVAIL"),
     close(),
   );
   return ok(calls);
@@ -192,22 +230,27 @@ export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Cal
 
 const maskOf = (length: number) => 2 ** 32 - 2 ** (32 - length);
 
-/** What a guest's kernel must say of itself: its name, and a line a link, with - for what is not set. */
+/** What a guest's kernel must say of itself: its name, and a line a link, with - for what is not set, and its MTU where the plan has one. */
 export function identityFacts(guest: Guest): string[] {
   return [
     `hostname ${guest.id}`,
-    ...guest.interfaces.map((nic, i) => `eth${i} ${guestMac(guest.index, i)} ${nic.ip ?? "-"}`),
+    ...guest.interfaces.map(
+      (nic, i) => `eth${i} ${guestMac(guest.index, i)} ${nic.ip ?? "-"}${mtuFact(nic.mtu)}`,
+    ),
   ];
 }
 
 /** struct new_utsname: fields of 65 bytes, the second is the name. */
 const hostnameFact = ({ uname }: Said) => `hostname ${uname.toString("latin1", 65, uname.indexOf(0, 65))}`;
 
-function linkFact(nic: number, { mac, address, mask }: LinkSaid): string {
+const mtuFact = (mtu: number | undefined) => (mtu === undefined ? "" : ` mtu ${mtu}`);
+
+function linkFact(nic: number, { mac, address, mask, mtu }: LinkSaid, planned: number | undefined): string {
   const hex = mac.toString("hex", 18, 24).match(/../g)!.join(":");
   const bits = mask.readUInt32BE(20).toString(2).replaceAll("0", "").length;
   const ip = address.readUInt32BE(20);
-  return `eth${nic} ${hex} ${ip === 0 ? "-" : `${formatIp(ip)}/${bits}`}`;
+  const says = planned === undefined ? undefined : mtu.readInt32LE(16);
+  return `eth${nic} ${hex} ${ip === 0 ? "-" : `${formatIp(ip)}/${bits}`}${mtuFact(says)}`;
 }
 
 /** Tells a guest who it is, and reads back that it is. May be done again. */
@@ -224,19 +267,33 @@ export async function giveIdentity(
   const self = await calls.make(selfCalls(guest, Date.now(), said), left_s());
   if (self.isErr()) return identityError(self.error);
   const facts = [hostnameFact(said)];
-  for (const nic of guest.interfaces.keys()) {
-    const link = { mac: deviceRequest(nic), address: deviceRequest(nic), mask: deviceRequest(nic) };
+  for (const [nic, { mtu }] of guest.interfaces.entries()) {
+    const empty = () => deviceRequest(nic);
+    const link = { mac: empty(), address: empty(), mask: empty(), mtu: empty() };
     const wanted = linkCalls(guest, nic, link);
     const made = wanted.isErr() ? wanted : await calls.make(wanted.value, left_s());
     if (made.isErr()) return identityError(made.error);
-    facts.push(linkFact(nic, link));
+    facts.push(linkFact(nic, link, mtu));
   }
   return checkFacts(guest, facts);
 }
 
-/** A guest's clock stood still while it was paused. */
-export const setClock = async (calls: Calls, timeout_s: number): Promise<Result<void, MtError>> =>
-  (await calls.make([clockCall(Date.now())], timeout_s)).map(() => undefined);
+/** One that was somebody already: its clock stood still while it was paused, and its segments may carry other MTUs now. */
+export async function refresh(calls: Calls, guest: Guest, timeout_s: number): Promise<Result<void, MtError>> {
+  const end = Date.now() + timeout_s * 1000;
+  let done = await calls.make([clockCall(Date.now())], timeout_s);
+  for (const nic of guest.interfaces.keys()) {
+    const mtu = mtuCalls(guest, nic);
+    if (done.isErr()) break;
+    if (mtu.length === 0) continue;
+    const left_s = Math.max(0.1, (end - Date.now()) / 1000);
+    done = await calls.make([openSocket(`eth${nic}`), ...mtu, close()], left_s);
+  }
+  return done.map(() => undefined);
+}
+
+/** The MTUs of its links as the plan has them: told anew where they are others. */
+export const mtusOf = (guest: Guest) => JSON.stringify(guest.interfaces.map(({ mtu }) => mtu));
 
 /** The barrier: the program has answered, and waits for the next frame. */
 export async function awaitCalls(

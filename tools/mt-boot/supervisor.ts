@@ -14,6 +14,7 @@ import { STOPPED_BY_DISK } from "./disk.ts";
 import { Driver } from "./driver.ts";
 import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
 import { removeGuest } from "./files.ts";
+import { mtusOf } from "./identity.ts";
 import type { Ledger, LedgerRow } from "./ledger.ts";
 import { endOfProcess } from "./machine.ts";
 import { endGuests, type Living, livingGuests } from "./processes.ts";
@@ -115,10 +116,12 @@ export class Supervisor {
     signal.addEventListener("abort", gone, { once: true });
     await Promise.all(
       members.value.map(async (record) => {
+        const before = this.entries.get(record.id)?.record;
         const entry = this.#want(record, request);
         if (entry.isErr()) return each({ kind: "guest", id: record.id, state: "failed", error: entry.error });
         mine.push(entry.value);
         await entry.value.driving;
+        if (before && mtusOf(before) !== mtusOf(record)) await this.#driver.refresh(entry.value);
         // Without room for it, it is no guest of this host: another one may get it.
         const homeless = entry.value.state === "planned" && entry.value.wanted === undefined;
         each(entry.value.dropped && !homeless ? takenDown("boot", record.id) : lineOf(entry.value));

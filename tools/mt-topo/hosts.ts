@@ -140,12 +140,13 @@ async function fromTree(signal: AbortSignal): Promise<Host[]> {
     done.value.stdout.split("\n").map((text) => ({ text })),
     "mt-tree status",
   );
-  const plain = ({ kind, id, addr, cores, mem_mib, state }: Host): Host => ({
+  const plain = ({ kind, id, addr, cores, mem_mib, mtu, state }: Host): Host => ({
     kind,
     id,
     addr,
     cores,
     mem_mib,
+    ...(mtu === undefined ? {} : { mtu }),
     ...(state ? { state } : {}),
   });
   return hosts.isOk() ? hosts.value.map(plain) : [];

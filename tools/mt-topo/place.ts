@@ -18,6 +18,7 @@ import { complete } from "./complete.ts";
 import { fillHosts, type Placement } from "./fill.ts";
 import { readHosts } from "./hosts.ts";
 import { chunksOf, linesOf } from "./input.ts";
+import { setMtus } from "./mtu.ts";
 import { foldMoved, markFull, noHostLeft, takeOverflow } from "./overflow.ts";
 import { type Entry, guestCount, type Plan, readPlan, writePlan } from "./plan.ts";
 import { unitsOf } from "./units.ts";
@@ -63,6 +64,7 @@ export function placePlan(
     )
     .andThen(() => settle(plan, fillHosts(plan, unitsOf(plan), open)))
     .andThen(() => checkPorts(plan))
+    .andThen(() => setMtus(plan, hosts))
     .map(() => closePlan(plan, hosts));
 }
 

@@ -1,5 +1,6 @@
 /**
- * What a segment needs on this host, worked out from its record alone: names, the tunnel's ends, the MTU.
+ * What a segment needs on this host, worked out from its record alone: names, the tunnel's ends. Its MTU stands
+ * in the record, so that no two of its hosts ever have different ones; a host that cannot carry it says so.
  * Two experiments may use the same VXLAN identifiers on the same hosts: each has a UDP port of its own.
  */
 import { createHash } from "node:crypto";
@@ -7,11 +8,8 @@ import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { bridgeName, linkAlias, vxlanName } from "../../shared/names.ts";
 import type { Segment } from "../../shared/records/index.ts";
+import { MTU_USUAL, TUNNEL_OVERHEAD } from "../../shared/records/segment.ts";
 import type { Link } from "./kernel.ts";
-
-/** Outer Ethernet, IPv4, UDP and VXLAN headers, in bytes. */
-export const VXLAN_OVERHEAD = 50;
-const MTU_MAX = 1500;
 
 export interface SegmentPlan {
   id: string;
@@ -58,7 +56,7 @@ export function planSegment(
     id,
     bridge: bridgeName(experiment, id),
     alias: linkAlias(experiment, "segment", id),
-    mtu: MTU_MAX,
+    mtu: segment.mtu ?? MTU_USUAL,
     tunnelName: vxlanName(experiment, id),
     delay_ms: delay_ms || undefined,
     rate_mbit,
@@ -87,7 +85,14 @@ export function planSegment(
       `this host has no address ${local}`,
       "place the plan on the hosts as they are now: mt-tree status | mt-topo place",
     );
-  plan.mtu = Math.min(MTU_MAX, under.mtu - VXLAN_OVERHEAD);
+  // In a plan that no place has closed: the same on every host, all the same.
+  plan.mtu = segment.mtu ?? MTU_USUAL - TUNNEL_OVERHEAD;
+  const needed = plan.mtu + TUNNEL_OVERHEAD;
+  if (needed > under.mtu)
+    return bad(
+      `its packets of ${plan.mtu} bytes and the ${TUNNEL_OVERHEAD} of the tunnel are more than ${under.ifname} takes, which has an MTU of ${under.mtu}`,
+      `ip link set dev ${under.ifname} mtu ${needed}, or place the plan anew on the hosts as they are: mt-tree status --records`,
+    );
   const alias = linkAlias(experiment, "tunnel", id);
   plan.tunnel = {
     link: plan.tunnelName,

@@ -3,9 +3,6 @@ import { type MtError, mtError } from "../../shared/errors.ts";
 import type { SegmentState } from "./segments.ts";
 import { applied, type Shaper } from "./shape.ts";
 
-/** The MTU that guests have unless they are told otherwise. */
-const MTU_USUAL = 1500;
-
 /** @param missing why nothing could be built at all */
 export function switchRecord(
   { id, plan, error, ports, unshaped }: SegmentState,
@@ -32,7 +29,7 @@ export function switchRecord(
     bridge,
     ...(tunnel ? { tunnel: tunnel.link, vni: tunnel.vni, udp_port: tunnel.udp_port } : {}),
     ports,
-    ...(mtu < MTU_USUAL ? { mtu } : {}),
+    mtu,
     applied: shaped,
   };
 }
