@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { decodeText, firstOf, parseGml } from "../../tools/mt-topo/gml.ts";
+import { firstOf, parseGml } from "../../tools/mt-topo/gml.ts";
 import { delayBetween, graphOf } from "../../tools/mt-topo/graph.ts";
 import { linkName, slug, UniqueNames } from "../../tools/mt-topo/names.ts";
 import { routedFrom } from "../../tools/mt-topo/routed.ts";
+import { decodeText } from "../../tools/mt-topo/sniff.ts";
 
 const fixture = (name: string) => readFileSync(new URL(`../fixtures/topologies/${name}`, import.meta.url));
 const graphIn = (text: string) => parseGml(text).andThen(graphOf);
@@ -51,7 +52,11 @@ describe("GML", () => {
   it("takes a file with everything real ones have", () => {
     const graph = graphIn(decodeText(fixture("awkward.gml")))._unsafeUnwrap();
     expect(graph.label).toBe("São Paulo & Friends");
-    expect(graph.notes).toEqual(["1 link from a node to itself left out"]);
+    expect(graph.notes).toEqual([
+      "1 link from a node to itself left out",
+      "1 node: Latitude out of range: 200 (first: line 10)",
+      '1 edge: bandwidth not understood: "fast" (first: line 18)',
+    ]);
     const { routers, segments } = routedFrom(graph)._unsafeUnwrap();
     expect(routers.map((r) => r.id)).toEqual([
       "sao-paulo",

@@ -9,13 +9,14 @@ import { LineWriter } from "../../shared/stream/writer.ts";
 import { checkAddresses } from "../../tools/mt-topo/addresses.ts";
 import { complete } from "../../tools/mt-topo/complete.ts";
 import { graphOfShape } from "../../tools/mt-topo/gen.ts";
-import { decodeText, parseGml } from "../../tools/mt-topo/gml.ts";
+import { parseGml } from "../../tools/mt-topo/gml.ts";
 import { graphOf } from "../../tools/mt-topo/graph.ts";
 import { addGuests } from "../../tools/mt-topo/guests.ts";
 import { linesOf } from "../../tools/mt-topo/input.ts";
 import { placeOverflow, placePlan } from "../../tools/mt-topo/place.ts";
 import { type Plan, readPlan, writePlan } from "../../tools/mt-topo/plan.ts";
 import { planOf } from "../../tools/mt-topo/routed.ts";
+import { decodeText } from "../../tools/mt-topo/sniff.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "mt-topo-"));
 afterAll(() => rmSync(dir, { recursive: true }));

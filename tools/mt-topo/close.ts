@@ -3,6 +3,7 @@
  * images and segments: their hosts; segments: who is where; routers: what converged means for them.
  */
 import { createHash } from "node:crypto";
+import { partsOf } from "../../shared/parts.ts";
 import type { Host, Router, Segment } from "../../shared/records/index.ts";
 import { guestCount, type Plan } from "./plan.ts";
 import { networkText } from "./prefixes.ts";
@@ -74,33 +75,11 @@ function membersOf(plan: Plan, underlay: ReadonlyMap<string, string | undefined>
 /** Routers that reach each other share their segments' prefixes, and so one digest. */
 function setReaches(plan: Plan): void {
   const prefixOf = new Map(plan.segments.map(({ record }) => [record.id, networkText(record.prefix!)]));
-  const routersOn = new Map<string, number[]>();
-  for (const [r, { record }] of plan.routers.entries())
-    for (const { segment } of record.interfaces) {
-      const on = routersOn.get(segment);
-      if (on) on.push(r);
-      else routersOn.set(segment, [r]);
-    }
-  const seen = new Set<number>();
-  for (let first = 0; first < plan.routers.length; first++) {
-    if (seen.has(first)) continue;
-    seen.add(first);
-    const part = [first];
-    const segments = new Set<string>();
-    for (let i = 0; i < part.length; i++)
-      for (const { segment } of plan.routers[part[i]!]!.record.interfaces) {
-        if (segments.has(segment)) continue;
-        segments.add(segment);
-        for (const next of routersOn.get(segment)!) {
-          if (seen.has(next)) continue;
-          seen.add(next);
-          part.push(next);
-        }
-      }
-    const prefixes = [...new Set([...segments].map((segment) => prefixOf.get(segment)!))].sort();
+  for (const part of partsOf(plan.routers.map(({ record }) => record))) {
+    const prefixes = [...new Set([...part.segments].map((segment) => prefixOf.get(segment)!))].sort();
     const digest = createHash("sha256").update(prefixes.join("\n")).digest("hex");
     const reaches: Router["reaches"] = { prefixes: prefixes.length, digest: `sha256:${digest}` };
-    for (const r of part) {
+    for (const r of part.routers) {
       const entry = plan.routers[r]!;
       entry.record = { ...entry.record, reaches };
       entry.text = undefined;

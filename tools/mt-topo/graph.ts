@@ -1,7 +1,9 @@
 /** A topology before it is a plan: nodes with what is known of them, and links between them. */
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
-import { firstOf, type GmlList, type GmlValue, listsOf } from "./gml.ts";
+import { edgeOf, nodeOf } from "./attributes.ts";
+import { firstOf, type GmlList, type GmlValue, listsOf, valuesOf } from "./gml.ts";
+import { Notes } from "./notes.ts";
 
 export interface GraphNode {
   /** The id that is wanted for the router; made unique and short later. */
@@ -15,6 +17,9 @@ export interface GraphLink {
   a: number;
   b: number;
   rate_mbit?: number;
+  /** One way, where the file has it; else the distance tells. */
+  delay_ms?: number;
+  loss?: number;
 }
 export interface Graph {
   label?: string;
@@ -23,6 +28,9 @@ export interface Graph {
   /** What was left out, for people. */
   notes: string[];
 }
+
+/** The place of a node that is none: an editor's group. */
+const GROUP = -1;
 
 /**
  * The graph in a GML file. Links from a node to itself are left out; parallel links stay. In a directed graph that
@@ -33,51 +41,76 @@ export function graphOf(root: GmlList): Result<Graph, MtError> {
   if (graphs.length !== 1)
     return fail(
       "data",
-      `Cannot import GML: it has ${graphs.length === 0 ? "no graph" : `${graphs.length} graphs`}`,
+      `Cannot import GML: it has ${
+        graphs.length === 0
+          ? "no graph"
+          : `${graphs.length} graphs, at lines ${graphs
+              .slice(0, 3)
+              .map((g) => g.line)
+              .join(", ")}${graphs.length > 3 ? " …" : ""}`
+      }`,
       "one graph [ … ] is expected",
     );
   const list = graphs[0]!;
+  const notes = new Notes();
   const graph: Graph = {
     label: textOf(firstOf(list, "label", "Network", "name")),
     nodes: [],
     links: [],
     notes: [],
   };
+  const refuse = (line: number, why: string) => fail<Graph>("data", `Cannot import GML line ${line}: ${why}`);
   const places = new Map<string, number>();
+  let groups = 0;
   for (const node of listsOf(list, "node")) {
-    const id = keyOf(firstOf(node, "id"));
-    if (id === undefined) return fail("data", `Cannot import GML line ${node.line}: a node without id`);
-    if (places.has(id))
-      return fail("data", `Cannot import GML line ${node.line}: node ${id.slice(0, 40)} is there twice`);
-    places.set(id, graph.nodes.length);
-    graph.nodes.push(nodeOf(node, id));
+    const [given, again] = valuesOf(node, "id");
+    const id = keyOf(given?.value);
+    if (given === undefined || id === undefined) return refuse(node.line, "a node without id");
+    if (again)
+      return refuse(again.line, `a node with two ids, ${short(id)} and ${short(keyOf(again.value))}`);
+    if (places.has(id)) return refuse(node.line, `node ${short(id)} is there twice`);
+    const known = nodeOf(node, id, notes);
+    places.set(id, known ? graph.nodes.length : GROUP);
+    if (known) graph.nodes.push(known);
+    else groups++;
   }
-  if (graph.nodes.length === 0) return fail("data", "Cannot import GML: the graph has no node");
+  if (graph.nodes.length === 0)
+    return fail(
+      "data",
+      `Cannot import GML: the graph has no node${groups > 0 ? ` but ${groups} groups of an editor` : ""}`,
+    );
   let loops = 0;
-  let uneven = 0;
-  const paired = numberOf(firstOf(list, "directed")) === 1 && numberOf(firstOf(list, "multigraph")) !== 1;
+  let slower = 0;
+  let longer = 0;
+  let toGroups = 0;
+  const paired = truth(firstOf(list, "directed")) && !truth(firstOf(list, "multigraph"));
   /** Links that wait for their other direction, by the ends as that would name them. */
   const oneWay = new Map<string, GraphLink[]>();
   for (const edge of listsOf(list, "edge")) {
     const ends: number[] = [];
     for (const end of ["source", "target"]) {
-      const id = keyOf(firstOf(edge, end));
-      if (id === undefined)
-        return fail("data", `Cannot import GML line ${edge.line}: an edge without ${end}`);
+      const [given, again] = valuesOf(edge, end);
+      const id = keyOf(given?.value);
+      if (given === undefined || id === undefined) return refuse(edge.line, `an edge without ${end}`);
+      if (again)
+        return refuse(again.line, `an edge with two ${end}s, ${short(id)} and ${short(keyOf(again.value))}`);
       const place = places.get(id);
-      if (place === undefined)
-        return fail("data", `Cannot import GML line ${edge.line}: ${end} ${id.slice(0, 40)} is no node`);
+      if (place === undefined) return refuse(given.line, `${end} ${short(id)} is no node`);
       ends.push(place);
     }
     const [a, b] = ends as [number, number];
-    const rate_mbit = rateOf(edge);
+    const known = edgeOf(edge, notes);
     const other = paired ? oneWay.get(`${a} ${b}`)?.shift() : undefined;
-    if (a === b) loops++;
+    if (a === GROUP || b === GROUP) toGroups++;
+    else if (a === b) loops++;
     else if (other) {
-      if (other.rate_mbit !== rate_mbit) uneven++;
-      if ((rate_mbit ?? Infinity) < (other.rate_mbit ?? Infinity)) other.rate_mbit = rate_mbit;
+      if (other.rate_mbit !== known.rate_mbit) slower++;
+      if (other.delay_ms !== known.delay_ms) longer++;
+      if ((known.rate_mbit ?? Infinity) < (other.rate_mbit ?? Infinity)) other.rate_mbit = known.rate_mbit;
+      if ((known.delay_ms ?? -1) > (other.delay_ms ?? -1)) other.delay_ms = known.delay_ms;
+      if ((known.loss ?? -1) > (other.loss ?? -1)) other.loss = known.loss;
     } else {
-      const link = { a, b, rate_mbit };
+      const link = { a, b, ...known };
       graph.links.push(link);
       const back = `${b} ${a}`;
       if (paired)
@@ -87,46 +120,36 @@ export function graphOf(root: GmlList): Result<Graph, MtError> {
           .push(link);
     }
   }
-  if (uneven > 0)
-    graph.notes.push(
-      `${uneven} link${uneven > 1 ? "s have" : " has"} another rate each way: the slower one is taken`,
-    );
-  if (loops > 0) graph.notes.push(`${loops} link${loops > 1 ? "s" : ""} from a node to itself left out`);
+  const tell = (n: number, one: string, many: string) =>
+    n > 0 && graph.notes.push(`${n} ${n > 1 ? many : one}`);
+  tell(
+    slower,
+    "link has another rate each way: the slower one is taken",
+    "links have another rate each way: the slower one is taken",
+  );
+  tell(
+    longer,
+    "link has another delay each way: the longer one is taken",
+    "links have another delay each way: the longer one is taken",
+  );
+  tell(loops, "link from a node to itself left out", "links from a node to itself left out");
+  tell(
+    groups,
+    "group of an editor left out: it is no router",
+    "groups of an editor left out: they are no routers",
+  );
+  tell(toGroups, "edge to a group left out", "edges to groups left out");
+  graph.notes.push(...notes.lines());
   return ok(graph);
 }
 
 const textOf = (value: GmlValue | undefined) =>
   typeof value === "string" && value.trim() !== "" ? value.trim() : undefined;
+/** What an id is compared by: 1, +1, 1.0 and "1" are one. */
 const keyOf = (value: GmlValue | undefined) =>
-  typeof value === "number" || typeof value === "string" ? String(value) : undefined;
-
-function nodeOf(list: GmlList, id: string): GraphNode {
-  const given = firstOf(list, "label", "name");
-  const label = textOf(typeof given === "number" ? String(given) : given);
-  const node: GraphNode = { name: label ?? `n${id}`, label };
-  const latitude = numberOf(firstOf(list, "Latitude", "lat"));
-  const longitude = numberOf(firstOf(list, "Longitude", "lon"));
-  if (
-    latitude === undefined ||
-    longitude === undefined ||
-    Math.abs(latitude) > 90 ||
-    Math.abs(longitude) > 180
-  )
-    return node;
-  return { ...node, latitude, longitude };
-}
-
-function numberOf(value: GmlValue | undefined): number | undefined {
-  if (typeof value === "object" || value === undefined || value === "") return undefined;
-  const n = Number(value);
-  return Number.isFinite(n) ? n : undefined;
-}
-
-/** `bandwidth` and the Topology Zoo's `LinkSpeedRaw` are in bit/s. */
-function rateOf(edge: GmlList): number | undefined {
-  const bits = numberOf(firstOf(edge, "bandwidth")) ?? numberOf(firstOf(edge, "LinkSpeedRaw"));
-  return bits !== undefined && bits > 0 ? bits / 1e6 : undefined;
-}
+  value === undefined || typeof value === "object" ? undefined : String(value);
+const truth = (value: GmlValue | undefined) => typeof value !== "object" && Number(value) === 1;
+const short = (id: string | undefined) => (id ?? "a list").slice(0, 40);
 
 const LIGHT_IN_FIBRE_KM_PER_MS = (299_792.458 / 1000) * (2 / 3);
 const EARTH_RADIUS_KM = 6371.0088;

@@ -29,13 +29,13 @@ export function routedFrom(graph: Graph): Result<Routed, MtError> {
     return { kind: "router", id, index, engine: "bird", protocol: "ospf", interfaces: [], ...known };
   });
   const segmentNames = new UniqueNames();
-  const segments = graph.links.map(({ a, b, rate_mbit }, k): Segment => {
+  const segments = graph.links.map(({ a, b, rate_mbit, delay_ms: told_ms, loss }, k): Segment => {
     const [from, to] = [routers[a]!, routers[b]!];
     const id = segmentNames.take(linkName(from.id, to.id));
     const { prefix, ips } = linkIps(k);
     from.interfaces.push({ segment: id, ip: ips[0], peer: to.id });
     to.interfaces.push({ segment: id, ip: ips[1], peer: from.id });
-    const delay_ms = delayBetween(graph.nodes[a]!, graph.nodes[b]!);
+    const delay_ms = told_ms ?? delayBetween(graph.nodes[a]!, graph.nodes[b]!);
     return {
       kind: "segment",
       id,
@@ -43,6 +43,7 @@ export function routedFrom(graph: Graph): Result<Routed, MtError> {
       prefix,
       ...(delay_ms === undefined ? {} : { delay_ms }),
       ...(rate_mbit === undefined ? {} : { rate_mbit }),
+      ...(loss === undefined ? {} : { loss }),
     };
   });
   return ok({ routers, segments });
