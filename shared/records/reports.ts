@@ -87,10 +87,15 @@ export const verdictSchema = Type.Object(
     converged: Type.Optional(count("routers whose table holds every prefix")),
     guests: Type.Optional(count("guests of the plan")),
     ready: Type.Optional(count("guests that said so themselves")),
-    pairs_tried: Type.Optional(count("pings between guests of different routers, or inside the only LAN")),
+    pairs_tried: Type.Optional(
+      count("pings between guests of different LANs, or inside the only LAN of a part"),
+    ),
     pairs_reached: Type.Optional(count("of them, how many were answered")),
     pairs_full_sized: Type.Optional(
       count("of these, how many were answered at the full size of the guest's MTU, too"),
+    ),
+    pairs_left_out: Type.Optional(
+      count("pings that were not tried: the plan has no way from the one part of the network to the other"),
     ),
     left_behind: Type.Optional(
       count("processes, namespaces, links, mounts, settings, run files that should be gone"),

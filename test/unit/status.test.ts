@@ -7,11 +7,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { clusterNamespace } from "../../shared/names.ts";
 import { waitFor } from "../../shared/process.ts";
 import { memberAt, parseRange, rangeCount } from "../../shared/ranges.ts";
-import type { Exit, Guest } from "../../shared/records/index.ts";
+import type { Exit, Guest, Router } from "../../shared/records/index.ts";
 import { countsThatDiffer, emptyCensus, type GuestRun, readInto } from "../../tools/mt-status/census.ts";
 import { verdictOf } from "../../tools/mt-status/check.ts";
 import { links, mountPoints, ourNamespaces } from "../../tools/mt-status/machine.ts";
-import { askable, choosePairs } from "../../tools/mt-status/pairs.ts";
+import { askable, choosePairs, pairsLeftOut } from "../../tools/mt-status/pairs.ts";
 import { PING_SCRIPT, probeCommand, probePlan } from "../../tools/mt-status/probe.ts";
 import { bystanders, isOurs, type ProcessFacts } from "../../tools/mt-status/processes.ts";
 import { tallyOf } from "../../tools/mt-status/tally.ts";
@@ -95,6 +95,40 @@ describe("who pings whom", () => {
     expect([askable(lan), askable([run(guest("g0", 1, 0))]), askable([])]).toEqual([true, false, false]);
     // On two LANs, and one of them not ready: nobody is asked to stay at home.
     expect(choosePairs([runs[0]!, runs[2]!], 7, 16)).toEqual([]);
+  });
+
+  it("leaves out pairs that cannot be: parts of the network with no way between them", () => {
+    const router = (id: string, ...segments: string[]): Router => ({
+      ...{ kind: "router", id, index: 0, engine: "bird", protocol: "ospf" },
+      interfaces: segments.map((segment) => ({ segment, ip: "10.0.0.1/16" })),
+    });
+    // LANs 1 and 2 are joined; LAN 3 has a router of its own, and no link.
+    const routers = [router("a", "a-b", "lan-1"), router("b", "a-b", "lan-2"), router("alone", "lan-3")];
+    const sources = choosePairs(runs, 7, 16, routers);
+    const asked = sources.flatMap(({ run: { guest: from, count }, targets }) =>
+      targets.map((t) => [from.interfaces[0]!.segment, count, t.ip.split(".").slice(0, 2).join(".")]),
+    );
+    expect(asked.filter(([lan]) => lan !== "lan-3")).toEqual([
+      ["lan-1", 4, "10.2"],
+      ["lan-2", 2, "10.1"],
+    ]);
+    const inside = asked.filter(([lan]) => lan === "lan-3");
+    expect(inside.reduce((sum, [, count]) => sum + Number(count), 0)).toBe(3);
+    expect(inside.every(([, , net]) => net === "10.3")).toBe(true);
+    // Four and two guests have one target less, three have two less; with one target each only those three.
+    expect([pairsLeftOut(runs, 16, routers), pairsLeftOut(runs, 1, routers)]).toEqual([4 + 2 + 6, 3]);
+    expect(pairsLeftOut(runs, 16, [router("x", "lan-1", "lan-2", "lan-3")])).toBe(0);
+    const each = [run(guest("g0", 1, 0)), run(guest("g1", 2, 0))];
+    const apart = [router("a", "lan-1"), router("b", "lan-2")];
+    expect([choosePairs(each, 7, 16, apart), pairsLeftOut(each, 16, apart)]).toEqual([[], 2]);
+    expect([askable(each, apart), askable(each)]).toEqual([false, true]);
+    const census = emptyCensus();
+    census.hosts.set("kn1", { kind: "host", id: "kn1", cores: 1, mem_mib: 1 });
+    for (const one of apart) census.routers.set(one.id, { ...one, state: "converged" });
+    for (const one of each) census.guests.set(one.guest.id, one);
+    const verdict = verdictOf(census, undefined, tallyOf([]), 1, undefined, 2);
+    expect(verdict).toMatchObject({ pairs_tried: 0, pairs_left_out: 2 });
+    expect(verdict).not.toHaveProperty("error");
   });
 
   it("puts targets into records and never into the script", () => {

@@ -11,7 +11,7 @@ import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Census, countGuests, countsThatDiffer, emptyCensus, readInto } from "./census.ts";
 import { remember } from "./history.ts";
 import { narrowSegments } from "./narrow.ts";
-import { askable, choosePairs } from "./pairs.ts";
+import { askable, choosePairs, pairsLeftOut } from "./pairs.ts";
 import { probe, probePlan } from "./probe.ts";
 import { type Tally, tallyOf } from "./tally.ts";
 import { inOrder, notTrue, untruths } from "./truth.ts";
@@ -26,7 +26,8 @@ export const check: Run = async (invocation) => {
 
   const judge = async (context: FilterContext, end: End | undefined) => {
     const began = Date.now();
-    const sources = choosePairs(census.guests.values(), census.experiment?.seed ?? 0, perGuest);
+    const routers = [...census.routers.values()];
+    const sources = choosePairs(census.guests.values(), census.experiment?.seed ?? 0, perGuest, routers);
     const tally = tallyOf(sources);
     let trouble: MtError | undefined;
     if (sources.length > 0) {
@@ -51,7 +52,8 @@ export const check: Run = async (invocation) => {
     }
     if (context.signal.aborted) return;
     const seconds = Math.round((Date.now() - began) / 100) / 10;
-    const verdict = verdictOf(census, end, tally, seconds, trouble);
+    const left_out = pairsLeftOut(census.guests.values(), perGuest, routers);
+    const verdict = verdictOf(census, end, tally, seconds, trouble, left_out);
     await remember(verdict);
     context.emit(verdict);
     if (verdict.error) context.note(verdict.error);
@@ -71,6 +73,7 @@ export function verdictOf(
   tally: Tally,
   seconds: number,
   trouble: MtError | undefined,
+  pairs_left_out = 0,
 ) {
   const runs = [...census.guests.values()];
   const counted = {
@@ -84,10 +87,11 @@ export function verdictOf(
     pairs_tried: tally.pairs_tried,
     pairs_reached: tally.reached(),
     pairs_full_sized: tally.fullSized(),
+    ...(pairs_left_out > 0 ? { pairs_left_out } : {}),
     seconds,
   };
   const suspects = narrowSegments(tally.narrow(), census.spanning);
-  const what = untruths({ ...counted, askable: askable(runs), suspects });
+  const what = untruths({ ...counted, askable: askable(runs, census.routers.values()), suspects });
   for (const { kind, came, wanted } of end ? countsThatDiffer(census, end) : [])
     what.push(`${came} ${kind} records came, the plan has ${wanted}`);
   const failed = [...census.hosts.values()].filter((h) => h.state === "failed").map((h) => h.id);

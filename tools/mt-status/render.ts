@@ -63,10 +63,11 @@ export function renderTable(
   const more = failures.length - FAILURES_SHOWN_MAX;
   if (more > 0) lines.push(`  and ${more} records more`);
   for (const v of verdicts) {
+    const apart = v.pairs_left_out ? `, ${v.pairs_left_out} left out between parts of the network` : "";
     const left = v.left_behind === undefined ? "" : `, ${v.left_behind} left behind`;
     lines.push(
       "",
-      `Verdict of ${v.id}: ${v.converged ?? 0} of ${v.routers ?? 0} routers converged, ${v.ready ?? 0} of ${v.guests ?? 0} guests ready, ${v.pairs_reached ?? 0} of ${v.pairs_tried ?? 0} pings answered${left}`,
+      `Verdict of ${v.id}: ${v.converged ?? 0} of ${v.routers ?? 0} routers converged, ${v.ready ?? 0} of ${v.guests ?? 0} guests ready, ${v.pairs_reached ?? 0} of ${v.pairs_tried ?? 0} pings answered${apart}${left}`,
     );
   }
   return lines;

@@ -14,6 +14,7 @@ const ORDER = [
   "pairs_tried",
   "pairs_reached",
   "pairs_full_sized",
+  "pairs_left_out",
   "left_behind",
   "seconds",
 ];
@@ -28,7 +29,7 @@ export function inOrder<V extends object>(verdict: V): V {
 /** What is not true of a verdict, in words; empty where all is. */
 export function untruths(verdict: Verdict & { askable?: boolean; suspects?: readonly string[] }): string[] {
   const { hosts = 0, routers = 0, converged = 0, guests = 0, ready = 0 } = verdict;
-  const { pairs_tried = 0, pairs_reached = 0, left_behind = 0 } = verdict;
+  const { pairs_tried = 0, pairs_reached = 0, pairs_left_out = 0, left_behind = 0 } = verdict;
   const out: string[] = [];
   if (hosts === 0) out.push("there is no host");
   if (converged !== routers) out.push(`${routers - converged} of ${routers} routers have not converged`);
@@ -43,7 +44,7 @@ export function untruths(verdict: Verdict & { askable?: boolean; suspects?: read
     );
   }
   // Where nobody says whether there was one to ping, guests behind two routers are guests on two LANs.
-  if (pairs_tried === 0 && (verdict.askable ?? (guests > 1 && routers > 1)))
+  if (pairs_tried === 0 && (verdict.askable ?? (guests > 1 && routers > 1 && pairs_left_out === 0)))
     out.push("no guest pinged another");
   if (left_behind > 0) out.push(`${left_behind} things are left behind`);
   return out;
