@@ -76,6 +76,12 @@ export const routerPortName = (experiment: string, router: string, nic: number) 
 export const linkAlias = (experiment: string, kind: string, id: string, nic?: number) =>
   nic === undefined ? `mt:${experiment}:${kind}:${id}` : `mt:${experiment}:${kind}:${id}:${nic}`;
 
+/** The UDP ports of tunnels, an experiment one: below those that kernels give out themselves. */
+export const TUNNEL_PORTS = { first: 20_000, count: 10_000 };
+export const tunnelPort = (experiment: string) =>
+  TUNNEL_PORTS.first +
+  (createHash("sha256").update(experiment).digest().readUInt32BE(0) % TUNNEL_PORTS.count);
+
 /** The namespace of a host of `--via local`. */
 export const hostNamespace = (host: string) => `mt-${host}`;
 /** The namespace of a router. `:` stands in no id, so two names never meet. */

@@ -7,8 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startTime } from "../../shared/lock.ts";
 import { routerNamespace } from "../../shared/names.ts";
 import type { Router } from "../../shared/records/index.ts";
+import { reasonIn } from "../../tools/mt-route/bird.ts";
 import { birdConfig, costOfDelay } from "../../tools/mt-route/config.ts";
-import { isConverged, notConverged } from "../../tools/mt-route/goal.ts";
+import { neighbourStates } from "../../tools/mt-route/diagnose.ts";
+import { isConverged, notConverged, progressOf } from "../../tools/mt-route/goal.ts";
 import { parseTable, tableDigest } from "../../tools/mt-route/table.ts";
 import { expectRecords } from "../records.ts";
 
@@ -87,9 +89,23 @@ describe("configuration and table", () => {
     const byHand = { ...routers[0]!, reaches: undefined };
     expect(isConverged(byHand, new Set([...prefixes, "10.9.0.0/16"]), seen)).toBe(true);
     expect(isConverged(byHand, new Set(prefixes.slice(1)), seen)).toBe(false);
-    expect(notConverged(routers[0]!, new Set(prefixes.slice(2)), seen, 120).message).toBe(
-      "Cannot converge router a: 6 of 8 prefixes after 120 s; missing: 10.1.0.0/16, 10.255.0.0/31",
-    );
+    const origins = new Map([
+      ["10.1.0.0/16", ["a"]],
+      ["10.255.0.0/31", ["a", "b"]],
+    ]);
+    const progress = progressOf(routers[0]!, new Set(prefixes.slice(2)), seen, origins);
+    const why = { says: ["nothing is heard from b on eth0"], hint: "look there" };
+    expect(notConverged(routers[0]!, progress, 120, why)).toMatchObject({
+      message:
+        "Cannot converge router a: 6 of 8 prefixes after 120 s; missing: 10.1.0.0/16, 10.255.0.0/31 of b; nothing is heard from b on eth0",
+      hint: "look there",
+    });
+    // Of a plan that came here in part, most of what is missing has no name.
+    const part = new Set(prefixes.slice(0, 2));
+    expect(progressOf(routers[0]!, new Set(prefixes.slice(1, 3)), part, origins)).toEqual({
+      count: "2 of 8 prefixes",
+      rest: "; missing: 10.255.0.0/31 of b and 5 more",
+    });
   });
 });
 
@@ -238,7 +254,7 @@ describe("real routers", () => {
     });
     expect(up.router("a")).toMatchObject({ state: "failed", error: { by: "mt-route", code: "timeout" } });
     expect(up.router("a").error.message).toMatch(
-      /^Cannot converge router a: 3 of 8 prefixes after 1 s; missing: 10\.2\.0\.0\/16, .* and 2 more$/,
+      /^Cannot converge router a: 3 of 8 prefixes after 1 s; missing: 10\.2\.0\.0\/16, .* and 2 more/,
     );
     const pids = birds().filter((pid) => pid > 0);
     expect(pids.filter(alive)).toHaveLength(3);
@@ -247,6 +263,56 @@ describe("real routers", () => {
     expect([range.code, range.stderr]).toEqual([64, expect.stringContaining("it is no id")]);
     expect(route(["down", "--experiment", EXPERIMENT]).code).toBe(0);
     expect(pids.filter(alive)).toEqual([]);
+  });
+
+  it("says of each neighbour what is wrong, and what ended BIRD", { timeout: 120_000 }, () => {
+    removeNamespaces();
+    makeNamespaces();
+    // a—b: MTUs differ. c—d: down at c. d—a: what comes to a is dropped, a is heard still.
+    expect(sh("ip", ["-n", netns("a"), "link", "set", "eth0", "mtu", "1400"]).status).toBe(0);
+    expect(sh("ip", ["-n", netns("c"), "link", "set", "eth0", "down"]).status).toBe(0);
+    const drop = "add table ip t; add chain ip t i { type filter hook input priority 0; policy accept; }";
+    const deaf = `${drop}; add rule ip t i iifname eth1 drop`;
+    expect(sh("ip", ["netns", "exec", netns("a"), "nft", deaf]).stderr).toBe("");
+    const up = route(["up", "--timeout", "12"], plan);
+    expect(up.code).toBe(1);
+    const said = (id: string) => `${up.router(id).error.message} | ${up.router(id).error.hint}`;
+    expect(said("a")).toMatch(
+      /neighbour b on eth0 is in Ex(Start|change); nothing is heard from d on eth1 \| small/,
+    );
+    expect(said("b")).toMatch(
+      /neighbour a on eth1 is in Ex(Start|change) \| .*MTU of both ends must be the same/,
+    );
+    expect(said("c")).toMatch(/; eth0 to d is down \| mt-vnet up/);
+    expect(said("d")).toMatch(/neighbour a on eth0 is in Init \(it is heard.*; eth1 to c has no carrier \|/);
+    for (const id of NAMES) expect(said(id)).toMatch(/ of 8 prefixes after 12 s; missing: /);
+    const check = route(["check"], plan);
+    expect(check.stderr).toMatch(/Cannot confirm router b: .*neighbour a on eth1 is in Ex/);
+    expect(route(["down"], plan).code).toBe(0);
+    removeNamespaces();
+    makeNamespaces();
+  });
+
+  it("reads BIRD's words: the state of neighbours, and the reason in a log", () => {
+    const told =
+      "BIRD 2.0.12 ready.\nospf1:\nRouter ID   \tPri\t     State     \tDTime\tInterface  Router IP\n" +
+      "10.9.0.2    \t  1\tExStart/PtP  \t 9.001\teth0       10.9.0.1\n10.9.0.3    \t  1\tFull/PtP  \t 8.5\teth12       10.9.0.5\n";
+    expect([...neighbourStates(told)]).toEqual([
+      ["eth0", "ExStart"],
+      ["eth12", "Full"],
+    ]);
+    const log = join(dir, "a.log");
+    const warn = "2026-11-27 15:59:03.105 <WARN> Missing broadcast address for interface eth0";
+    for (const [lines, reason] of [
+      [[warn], undefined],
+      [["2026-11-27 15:59:03.105 <ERR> ospf1: Bad packet", warn], "ospf1: Bad packet"],
+      [["2026-11-27 15:59:03.1 <FATAL> Out of sockets", "x y <ERR> later", warn], "Out of sockets"],
+      [["bird: /x/bird.conf:2:10 syntax error", ""], "/x/bird.conf:2:10 syntax error"],
+    ] as const) {
+      writeFileSync(log, lines.join("\n"));
+      expect(reasonIn(log)).toBe(reason);
+    }
+    expect(reasonIn(join(dir, "none.log"))).toBeUndefined();
   });
 
   it("does nothing that waits where the stream is cut off", () => {

@@ -1,11 +1,12 @@
 /** mt-vnet's parts that need no kernel: what a segment needs, what a batch says, how work is collected. */
 import { describe, expect, it } from "vitest";
+import { tunnelPort } from "../../shared/names.ts";
 import type { Segment } from "../../shared/records/index.ts";
 import { parseFailures } from "../../tools/mt-vnet/batch.ts";
 import { collect } from "../../tools/mt-vnet/collect.ts";
 import type { Link } from "../../tools/mt-vnet/kernel.ts";
 import { switchesOf } from "../../tools/mt-vnet/ls.ts";
-import { isHere, planSegment, tunnelPort } from "../../tools/mt-vnet/segment-plan.ts";
+import { isHere, planSegment } from "../../tools/mt-vnet/segment-plan.ts";
 import { applied, shapeLine } from "../../tools/mt-vnet/shape.ts";
 
 const link = (ifname: string, more: Partial<Link>): [string, Link] => [

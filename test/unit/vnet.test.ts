@@ -7,9 +7,15 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { leaseHolders } from "../../shared/lease.ts";
-import { bridgeName, routerNamespace, routerPortName, tapName, vxlanName } from "../../shared/names.ts";
+import {
+  bridgeName,
+  routerNamespace,
+  routerPortName,
+  tapName,
+  tunnelPort,
+  vxlanName,
+} from "../../shared/names.ts";
 import { waitFor } from "../../shared/process.ts";
-import { tunnelPort } from "../../tools/mt-vnet/segment-plan.ts";
 import { expectRecords } from "../records.ts";
 
 /** A record or a link, as far as these tests look at it. */

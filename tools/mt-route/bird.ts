@@ -102,7 +102,7 @@ export async function startBird(
   await endProcess(pid, files.config);
   return fail(
     "failed",
-    `Cannot start BIRD in ${netns}: ${lastLine(files.log) || `not up after ${START_TIMEOUT_S} s`}`,
+    `Cannot start BIRD in ${netns}: ${reasonIn(files.log) ?? (up ? "it ended, and its log has no reason" : `not up after ${START_TIMEOUT_S} s`)}`,
   );
 }
 
@@ -153,21 +153,28 @@ export function removeEmptyDirs(experiment: string): void {
   }
 }
 
-export function lastLine(file: string): string {
+const REASON_CHARACTERS_MAX = 300;
+
+/**
+ * Why BIRD ended, from its log: the last line of the gravest sort; one without a sort is of its start. Warnings
+ * are no reason: every BIRD here begins with one about broadcast addresses.
+ */
+export function reasonIn(file: string): string | undefined {
+  const lines = readLines(file);
+  const last = (sort: RegExp) => lines.findLast((line) => sort.test(line));
+  const line = last(/<(FATAL|BUG)>/) ?? last(/<(ERR|AUTH)>/) ?? last(/^(?!.*<[A-Z]+>).*\S/);
+  return line?.replace(/^(\S+ \S+ )?(<[A-Z]+> |bird: )/, "").slice(0, REASON_CHARACTERS_MAX);
+}
+
+function readLines(file: string): string[] {
   try {
-    return readFileSync(file, "utf8").trim().split("\n").pop() ?? "";
+    return readFileSync(file, "utf8").split("\n");
   } catch {
-    return "";
+    return [];
   }
 }
 
-function readFirstLine(file: string): string | undefined {
-  try {
-    return readFileSync(file, "utf8").split("\n")[0];
-  } catch {
-    return undefined;
-  }
-}
+export const readFirstLine = (file: string): string | undefined => readLines(file)[0];
 
 /** Seconds since a process started, by the kernel's clock. */
 export function ageOf(pid: number): number | undefined {

@@ -2,24 +2,29 @@
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { mtError } from "../../shared/errors.ts";
-import { routerNamespace } from "../../shared/names.ts";
+import { limiter } from "../../shared/limiter.ts";
+import { routerNamespace, tunnelPort } from "../../shared/names.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { birdFiles, findBirds, isInNamespace, routersDir } from "./bird.ts";
+import { diagnose } from "./diagnose.ts";
 import { isConverged, progressOf } from "./goal.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "./host-view.ts";
 import { converged, emitSample, emptyTally } from "./report.ts";
 import { readTable } from "./table.ts";
 import { remembered } from "./watch.ts";
 
+const DIAGNOSES_AT_ONCE = 4;
+
 export const check: Run = async (invocation) => {
   const blocked = obstacle([]);
   const view = emptyView();
   const tally = emptyTally();
+  const turn = limiter(DIAGNOSES_AT_ONCE);
   let birds = new Map<string, number>();
 
-  const look = (record: Router, context: FilterContext): Router => {
+  const look = async (record: Router, context: FilterContext): Promise<Router> => {
     if (view.experiment === undefined) return context.failed(record, noExperiment(record));
     const files = birdFiles(view.experiment, record.id);
     const pid = birds.get(files.config);
@@ -40,14 +45,12 @@ export const check: Run = async (invocation) => {
       );
     tally.pids.push(pid);
     if (isConverged(record, table, view.prefixes)) return converged(tally, record, remembered(files));
-    const { count, rest } = progressOf(record, table, view.prefixes);
-    context.note(
-      mtError(
-        "failed",
-        `Cannot confirm router ${record.id}: ${count}${rest}`,
-        "mt-route up waits until it has converged",
-      ),
-    );
+    const { count, rest } = progressOf(record, table, view.prefixes, view.origins);
+    const netns = routerNamespace(context.host, view.experiment, record.id);
+    const port = tunnelPort(view.experiment);
+    const { says, hint } = await turn(() => diagnose(record, files, netns, port));
+    const why = says.map((clause) => `; ${clause}`).join("");
+    context.note(mtError("failed", `Cannot confirm router ${record.id}: ${count}${rest}${why}`, hint));
     return { ...record, state: "running" };
   };
 

@@ -11,11 +11,13 @@ import type { FilterContext } from "../../shared/stream/filter.ts";
 export interface HostView {
   experiment: string | undefined;
   prefixes: Set<string>;
+  /** Routers that have an interface in a prefix, as far as the segment says. */
+  origins: Map<string, readonly string[]>;
   delays: Map<string, number | undefined>;
 }
 
 export function emptyView(): HostView {
-  return { experiment: undefined, prefixes: new Set(), delays: new Map() };
+  return { experiment: undefined, prefixes: new Set(), origins: new Map(), delays: new Map() };
 }
 
 /** The handlers that fill it. */
@@ -28,7 +30,11 @@ export function readInto(view: HostView) {
     segment: (record: Segment) => {
       view.delays.set(record.id, record.delay_ms);
       const prefix = record.prefix === undefined ? undefined : parseCidr(record.prefix);
-      if (prefix?.isOk()) view.prefixes.add(formatCidr(networkOf(prefix.value)));
+      if (!prefix?.isOk()) return undefined;
+      const network = formatCidr(networkOf(prefix.value));
+      const routers = (record.members ?? []).flatMap((m) => m.router ?? []);
+      view.prefixes.add(network);
+      if (routers.length > 0) view.origins.set(network, routers);
       return undefined;
     },
   };

@@ -10,15 +10,24 @@ import { startProgress } from "../../shared/cli/progress.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { limiter } from "../../shared/limiter.ts";
-import { routerNamespace } from "../../shared/names.ts";
+import { routerNamespace, tunnelPort } from "../../shared/names.ts";
 import { namespaceInode } from "../../shared/netns.ts";
 import { endProcess, isAlive } from "../../shared/process.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
-import { birdFiles, findBirds, isInNamespace, reloadBird, routersDir, startBird } from "./bird.ts";
+import {
+  type BirdFiles,
+  birdFiles,
+  findBirds,
+  isInNamespace,
+  reloadBird,
+  routersDir,
+  startBird,
+} from "./bird.ts";
 import { birdConfig } from "./config.ts";
-import { notConverged } from "./goal.ts";
+import { diagnose } from "./diagnose.ts";
+import { notConverged, progressOf } from "./goal.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "./host-view.ts";
 import { converged, emitSample, emptyTally } from "./report.ts";
 import { watchTables } from "./watch.ts";
@@ -66,6 +75,9 @@ export const up: Run = async (invocation) => {
     return (await startBird(files, netns, config)).map((started) => ({ pid: started, fresh: true }));
   };
 
+  const diagnosed = (router: Router, files: BirdFiles, host: string) =>
+    diagnose(router, files, routerNamespace(host, view.experiment!, router.id), tunnelPort(view.experiment!));
+
   const own = async (router: Router, context: FilterContext) => {
     tally.routers++;
     if (failedEarlier(router, context.by)) return undefined;
@@ -94,12 +106,14 @@ export const up: Run = async (invocation) => {
             record,
             mtError(
               "failed",
-              `Cannot keep router ${record.id} up: BIRD ended (${seen.why})`,
-              `${files.log} says more`,
+              `Cannot keep router ${record.id} up: BIRD ended (${seen.why ?? "its log has no reason: killed, or out of memory"})`,
+              `${files.log} has all that it said`,
             ),
           );
         if (context.signal.aborted) return { ...record, state: "running" };
-        return context.failed(record, notConverged(record, seen.table, view.prefixes, timeout_s));
+        const why = await turn(() => diagnosed(record, files, context.host));
+        const far = progressOf(record, seen.table ?? new Set(), view.prefixes, view.origins);
+        return context.failed(record, notConverged(record, far, timeout_s, why));
       })) ?? { ...record, state: "running" }
     );
   };

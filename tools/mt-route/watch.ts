@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { isAlive } from "../../shared/process.ts";
 import type { Router } from "../../shared/records/index.ts";
-import { ageOf, type BirdFiles, lastLine } from "./bird.ts";
+import { ageOf, type BirdFiles, readFirstLine, reasonIn } from "./bird.ts";
 import { isConverged, type Seen } from "./goal.ts";
 import { readTable } from "./table.ts";
 
@@ -15,7 +15,7 @@ const POLL_MS_PER_ROUTER = 2;
 
 export type Watched =
   | { is: "converged"; seconds: number | undefined }
-  | { is: "ended"; why: string }
+  | { is: "ended"; why: string | undefined }
   | { is: "late"; table: Set<string> | undefined };
 
 interface Entry {
@@ -43,7 +43,7 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
       if (seconds !== undefined) writeFileSync(entry.files.converged, `${seconds}\n`, { mode: 0o600 });
       return { is: "converged", seconds: seconds ?? remembered(entry.files) };
     }
-    if (!isAlive(entry.pid, entry.files.config)) return { is: "ended", why: lastLine(entry.files.log) };
+    if (!isAlive(entry.pid, entry.files.config)) return { is: "ended", why: reasonIn(entry.files.log) };
     if (Date.now() >= entry.until || signal.aborted) return { is: "late", table };
     return undefined;
   };
@@ -83,7 +83,7 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
 
 /** What an earlier run measured. */
 export function remembered(files: BirdFiles): number | undefined {
-  const seconds = Number(lastLine(files.converged) || Number.NaN);
+  const seconds = Number(readFirstLine(files.converged) || Number.NaN);
   return Number.isNaN(seconds) ? undefined : seconds;
 }
 

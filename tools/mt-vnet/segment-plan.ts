@@ -3,10 +3,9 @@
  * in the record, so that no two of its hosts ever have different ones; a host that cannot carry it says so.
  * Two experiments may use the same VXLAN identifiers on the same hosts: each has a UDP port of its own.
  */
-import { createHash } from "node:crypto";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
-import { bridgeName, linkAlias, vxlanName } from "../../shared/names.ts";
+import { bridgeName, linkAlias, tunnelPort, vxlanName } from "../../shared/names.ts";
 import type { Segment } from "../../shared/records/index.ts";
 import { MTU_USUAL, TUNNEL_OVERHEAD } from "../../shared/records/segment.ts";
 import type { Link } from "./kernel.ts";
@@ -32,11 +31,6 @@ export interface Tunnel {
   /** Underlay address of this host, and of every other member. */
   local: string;
   remotes: string[];
-}
-
-/** The UDP port of an experiment's tunnels: below the ports that kernels give out themselves. */
-export function tunnelPort(experiment: string): number {
-  return 20_000 + (createHash("sha256").update(experiment).digest().readUInt32BE(0) % 10_000);
 }
 
 /** Whether this host has a part of the segment. */
