@@ -5,7 +5,8 @@
  * Sockets: 107 bytes at most, so long ids are shortened in directories.
  */
 import { createHash } from "node:crypto";
-import { homedir } from "node:os";
+import { statSync } from "node:fs";
+import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
@@ -18,7 +19,18 @@ const isRoot = () => process.getuid?.() === 0;
 export function runDir(): string {
   if (process.env.MT_RUN) return resolve(process.env.MT_RUN);
   if (isRoot()) return "/run/megatux";
-  return join(process.env.XDG_RUNTIME_DIR ?? `/tmp/run-${process.getuid?.() ?? 0}`, "megatux");
+  return join(process.env.XDG_RUNTIME_DIR ?? userRunDir(), "megatux");
+}
+
+/**
+ * Of a user whose login has set none: what logind makes, else below the user's own home, by the machine's name for
+ * homes that several share. Nothing that another could have made before.
+ */
+function userRunDir(): string {
+  const uid = process.getuid?.();
+  const logind = `/run/user/${uid}`;
+  if (statSync(logind, { throwIfNoEntry: false })?.uid === uid) return logind;
+  return join(process.env.XDG_STATE_HOME ?? join(homedir(), ".local/state"), `run-${hostname()}`);
 }
 
 /** What stays: images and history. */
