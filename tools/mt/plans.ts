@@ -21,4 +21,4 @@ function plans(): number {
     return complain(TOOL, toMtError(thrown));
   }
 }
-process.exit(plans());
+process.exitCode = plans();
