@@ -1,5 +1,6 @@
 /** What went to a host and what came back: passed as it is, changed, in another order, in parts, or not at all. */
 import { expect, test } from "vitest";
+import type { Line } from "../../shared/records/index.ts";
 import { Tally } from "../../tools/mt-tree/tally.ts";
 
 const guest = (id: string, more = "") => `{"kind":"guest","id":"${id}","host":"h"${more}}\n`;
@@ -24,7 +25,7 @@ function pass(sent: string[], back: string[], context: string[] = []) {
         return "emit";
       },
     );
-  return { out, asked, missing: [...tally.missing()].map((l) => l.id) };
+  return { out, asked, missing: [...tally.missing()].map((l) => (JSON.parse(l) as Line).id) };
 }
 
 const all = Array.from({ length: 10 }, (_, i) => guest(`g${i}`));

@@ -129,7 +129,6 @@ function addLans(plan: Plan, routers: Entry<Router>[], prefixes: Cidr[], lans: M
     const ip = formatCidr({ ...prefix, address: prefix.address + 1 });
     plan.segments.push({ record: { kind: "segment", id: segment, vni: ++vni, prefix: formatCidr(prefix) } });
     entry.record = { ...entry.record, interfaces: [...entry.record.interfaces, { segment, ip }] };
-    entry.text = undefined;
     lans.set(entry.record.id, { segment, ip, next: FIRST_GUEST });
   }
 }

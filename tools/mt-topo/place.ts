@@ -49,7 +49,7 @@ export function placePlan(
   const older = plan.hosts.filter(({ record }) => !given.has(record.id));
   const mark = (entry: Entry<Host>): Entry<Host> => {
     const record = markFull(entry.record, full);
-    return record === entry.record ? entry : { record };
+    return { ...entry, record };
   };
   plan.hosts = [...usable.map((record): Entry<Host> => ({ record })), ...older].map(mark);
   const hosts = plan.hosts.map(({ record }) => record);
@@ -90,7 +90,7 @@ function settle(plan: Plan, placement: Placement): Result<void, MtError> {
     for (const { host, from, count } of pieces) {
       const slice = sliceGuest(entry.record, from, count);
       if (slice.isErr()) return slice.map(() => undefined);
-      const part: Entry<Guest> = { record: slice.value };
+      const part: Entry<Guest> = { ...entry, record: slice.value };
       setHost(part, host);
       guests.push(part);
     }
@@ -103,7 +103,6 @@ function setHost<R extends Router | Guest>(entry: Entry<R>, host: string): void 
   if (entry.record.host === host) return;
   const { kind, id, ...rest } = entry.record;
   entry.record = { kind, id, host, ...rest } as unknown as R;
-  entry.text = undefined;
 }
 
 /** To know, not an error: merging equal pages is what makes more guests fit. */

@@ -10,6 +10,7 @@ import { collectAfter } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { fold } from "../../shared/ranges.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
+import { isUnplaced, notPlaced } from "../../shared/records/placed.ts";
 import {
   type Block,
   BlockSplitter,
@@ -18,6 +19,8 @@ import {
   linesOf,
   type RawLine,
 } from "../../shared/stream/lines.ts";
+import { readRecord } from "../../shared/stream/record.ts";
+import { rewriteFailed } from "../../shared/stream/rewrite.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { nextUnlessAborted, stdinRefilled } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
@@ -233,19 +236,16 @@ class MapRun {
 
   #take(raw: RawLine): void {
     this.#lineNumber++;
-    if (raw.text.trim() === "" && !raw.bad) return;
-    let line: Line;
-    try {
-      if (raw.bad) throw new Error(raw.bad);
-      line = JSON.parse(raw.text);
-      if (typeof line?.kind !== "string" || typeof line.id !== "string")
-        throw new Error("expected an object with a kind and an id");
-      if (this.#end !== undefined) throw new Error("it stands after the end record");
-    } catch (thrown) {
-      return this.#refuse(
-        raw.text,
-        thrown instanceof SyntaxError ? "it is no JSON" : (thrown as Error).message,
-      );
+    const read = readRecord(raw);
+    if (read === undefined) return;
+    if ("why" in read) return this.#refuse(raw.text, read.why);
+    if (this.#end !== undefined) return this.#refuse(raw.text, "it stands after the end record");
+    const { line } = read;
+    // Every host would get it, and none would know whose it is.
+    if (line.kind !== "segment" && isUnplaced(line)) {
+      this.#badInput ??= notPlaced(line);
+      this.#fail(raw.text, notPlaced(line));
+      return;
     }
     const travel = travelOf(line);
     switch (travel) {
@@ -282,10 +282,7 @@ class MapRun {
   #toHost(name: string, bytes: Buffer, from: number, to: number): void {
     const host = this.#hosts.get(name) ?? this.#host(name);
     if (host === undefined || host.ended)
-      return this.#fail(
-        JSON.parse(bytes.toString("utf8", from, to)) as Line,
-        host?.ended ?? this.#unreachable(name),
-      );
+      return this.#fail(bytes.toString("utf8", from, to - 1), host?.ended ?? this.#unreachable(name));
     const length = to - from;
     if (host.gatheredBytes + length > host.gathered.length) {
       this.#sendTo(name, host);
@@ -432,20 +429,19 @@ class MapRun {
     const travel = travelOf(line);
     if (travel === "context" && this.#contextKeys.has(keyOf(line))) return "drop";
     if (travel !== "report") host.tally.settle(line);
-    else if (line.kind === "error") this.#refusedThere(host, JSON.parse(bytes.toString()) as Line);
+    else if (line.kind === "error") this.#refusedThere(host, bytes);
     if (whole) return "emit";
     this.#writer.line(bytes.toString());
     return "drop";
   }
 
   /** A record that the filter could not read: its error record stands for it. */
-  #refusedThere(host: HostRun, error: Line): void {
-    try {
-      const refused = JSON.parse(String(error.raw)) as Line;
-      if (typeof refused?.kind === "string" && typeof refused.id === "string") host.tally.settle(refused);
-    } catch {
-      // Cut or no JSON: then it comes out failed as well.
-    }
+  #refusedThere(host: HostRun, bytes: Buffer): void {
+    const error = recordIn(bytes);
+    if (error === "blank") return;
+    const refused = readRecord({ text: String(error?.raw) });
+    // Cut or no JSON: then it comes out failed as well.
+    if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
   }
 
   #exit(name: string, how: HostExit): void {
@@ -463,7 +459,7 @@ class MapRun {
     this.#sendTo(name, host);
     host.ended = error;
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
-    else for (const line of host.tally.missing()) this.#fail(line, error);
+    else for (const text of host.tally.missing()) this.#fail(text, error);
     // Once is enough where it is the same for all.
     if (this.#client.headLost !== undefined) {
       // A stream that goes on is read to its end, which may be far.
@@ -495,7 +491,7 @@ class MapRun {
       const error = reduced.isErr()
         ? reduced.error
         : mtError("lost", `Cannot reduce what ${name} put out: it is gone`, "run it again");
-      for (const line of this.#hosts.get(name)!.tally.missing()) this.#fail(line, error);
+      for (const text of this.#hosts.get(name)!.tally.missing()) this.#fail(text, error);
     }
     if (lost.length > 0)
       this.#badInput ??= reduced.isErr()
@@ -508,10 +504,9 @@ class MapRun {
   }
 
   /** A record comes out failed; one that failed before keeps its first error. */
-  #fail(line: Line, error: MtError): void {
+  #fail(text: string, error: MtError): void {
     this.#failed = true;
-    const first = line.state === "failed" && line.error ? line.error : { by: "mt-tree", ...error };
-    this.#writer.line(JSON.stringify({ ...line, state: "failed", error: first }));
+    this.#writer.line(rewriteFailed(text, { by: "mt-tree", ...error }));
   }
 }
 
@@ -531,14 +526,12 @@ const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
 
 /** The record that a line is, where it took JSON.parse to tell. */
 function recordIn(bytes: Buffer): Line | "blank" | undefined {
-  const text = bytes.toString();
-  if (text.trim() === "") return "blank";
-  try {
-    const line = JSON.parse(text) as Line;
-    return typeof line?.kind === "string" && typeof line.id === "string" && isUtf8(bytes) ? line : undefined;
-  } catch {
-    return undefined;
-  }
+  if (!isUtf8(bytes)) return undefined;
+  const read = readRecord({
+    text: bytes.toString("utf8", 0, bytes.length - (bytes.at(-1) === NEWLINE ? 1 : 0)),
+  });
+  if (read === undefined) return "blank";
+  return "line" in read ? read.line : undefined;
 }
 
 /** Whether context goes to a host: its `hosts` name it, or it has none. */
