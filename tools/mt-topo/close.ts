@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { partsOf } from "../../shared/parts.ts";
 import type { Host, Router, Segment } from "../../shared/records/index.ts";
 import { memberSchema } from "../../shared/records/segment.ts";
-import { guestCount, type Plan } from "./plan.ts";
+import { guestCount, type Plan, unknownFields } from "./plan.ts";
 import { networkText } from "./prefixes.ts";
 
 type Member = NonNullable<Segment["members"]>[number];
@@ -38,11 +38,7 @@ export function closePlan(plan: Plan, hosts: readonly Host[]): void {
 function withUnknown(members: Member[], before: readonly Member[] = []): Member[] {
   const keyOf = (m: Member) => JSON.stringify([m.host, m.router, m.index]);
   const known = new Map(before.map((m) => [keyOf(m), m]));
-  const fields = Object.keys(memberSchema.properties);
-  return members.map((m) => {
-    const unknown = Object.entries(known.get(keyOf(m)) ?? {}).filter(([name]) => !fields.includes(name));
-    return unknown.length === 0 ? m : { ...m, ...Object.fromEntries(unknown) };
-  });
+  return members.map((m) => ({ ...m, ...unknownFields(memberSchema, known.get(keyOf(m))) }));
 }
 
 /** By segment: routers in order, each with the first run of guests on its host, then the other runs. */

@@ -25,10 +25,16 @@ import { rewrite } from "../../shared/stream/rewrite.ts";
 import type { LineWriter } from "../../shared/stream/writer.ts";
 import { GuestIds } from "./guest-ids.ts";
 
+/** A line, and the record that it was read as. */
+export interface Came {
+  text: string;
+  record: object;
+}
+
 /** A record, and where it came from a line, that line: what of it is not changed goes out as it came. */
 export interface Entry<R> {
   record: R;
-  came?: { text: string; record: object };
+  came?: Came;
   line?: number;
 }
 
@@ -183,6 +189,10 @@ function compareCounts(plan: Plan, end: End): Result<void, MtError> {
   }
   return ok(undefined);
 }
+
+/** The fields of a record that nobody here knows. */
+export const unknownFields = (schema: { properties: object }, record: object = {}): object =>
+  Object.fromEntries(Object.entries(record).filter(([name]) => !Object.hasOwn(schema.properties, name)));
 
 /** The line that an entry is written as. */
 export const lineOf = ({ record, came }: Entry<object>): string =>
