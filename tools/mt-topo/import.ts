@@ -102,7 +102,10 @@ async function fromLines(
   const given = plan.value.experiment?.record;
   if (!given || id !== undefined || seed !== undefined) {
     const rest = given ?? { kind: "experiment", id: fallback, version: SCHEMA_VERSION, seed: 1 };
-    plan.value.experiment = { ...plan.value.experiment, record: { ...rest, id: id ?? rest.id, seed: seed ?? rest.seed } };
+    plan.value.experiment = {
+      ...plan.value.experiment,
+      record: { ...rest, id: id ?? rest.id, seed: seed ?? rest.seed },
+    };
   }
   for (const note of misnamed(plan.value)) inform(note);
   return complete(plan.value).map(() => plan.value);
