@@ -10,7 +10,8 @@ import type { GuestState } from "../../shared/records/guest.ts";
 import { Admission } from "./admission.ts";
 import type { Boot } from "./argv.ts";
 import { type Entry, reached, rowOf } from "./entry.ts";
-import { giveIdentity, refresh } from "./identity.ts";
+import { makeFresh } from "./fresh.ts";
+import { giveIdentity, tellMtus } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
 import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "./machine.ts";
 import { restoreState } from "./migrate.ts";
@@ -203,8 +204,14 @@ export class Driver {
     if (!machine) return fail("lost", "Cannot boot {id}: its QEMU ended");
     const set = (state: GuestState) => entry.machine === machine && this.set(entry, state);
     if (entry.state === "paused" && entry.wanted === "paused") return ok(undefined);
+    const freshen = async () => {
+      const made = await makeFresh(machine, entry.restored ? "restored" : "goes on", left_s());
+      return made.isErr() ? made : tellMtus(machine.calls, entry.record, left_s());
+    };
+    let fresh: ReturnType<typeof freshen> | undefined;
     if (entry.state === "paused" || machine.stall.error) {
       machine.stall.error = undefined;
+      if (entry.known) fresh = freshen();
       const goes = await machine.qmp.call("cont", undefined, left_s());
       if (goes.isErr()) return err(goes.error);
       set("running");
@@ -227,11 +234,10 @@ export class Driver {
     }
     // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
     const known = await machine.stall.over(
-      entry.known
-        ? refresh(machine.calls, entry.record, left_s())
-        : this.#tellIdentity(entry, machine, left_s),
+      entry.known ? (fresh ?? freshen()) : this.#tellIdentity(entry, machine, left_s),
     );
     entry.known = known.isOk();
+    if (known.isOk()) entry.restored = undefined;
     if (known.isOk()) set("ready");
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
@@ -242,7 +248,7 @@ export class Driver {
   async refresh(entry: Entry): Promise<void> {
     const { machine, record } = entry;
     if (!machine || !entry.known || entry.state !== "ready") return;
-    const told = await machine.stall.over(refresh(machine.calls, record, entry.ready_timeout_s));
+    const told = await machine.stall.over(tellMtus(machine.calls, record, entry.ready_timeout_s));
     if (told.isErr()) inform(`${record.id}: its links keep their MTU: ${told.error.message}`);
   }
 
@@ -266,6 +272,7 @@ export class Driver {
     entry.forked = boot.memory?.role === "clone";
     entry.restored_ms = undefined;
     entry.known = entry.saved?.known === true;
+    entry.restored = entry.known || undefined;
     this.set(entry, "running");
     const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
     const held = await this.hold(entry, pid, endOf, left_s());

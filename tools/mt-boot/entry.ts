@@ -17,6 +17,7 @@ export interface Entry {
   error?: MtError;
   /** Whether the guest that runs now was told who it is: one that was ready and is paused need not be told again. */
   known?: boolean;
+  restored?: boolean;
   dir: string;
   pid?: number;
   machine?: Machine;
@@ -114,6 +115,7 @@ export const rowOf = ({
   error,
   saved,
   known,
+  restored,
 }: Entry): LedgerRow => ({
   record,
   image,
@@ -123,6 +125,7 @@ export const rowOf = ({
   wanted,
   state,
   known,
+  restored,
   ...(error === undefined ? {} : { error }),
   ...(saved === undefined ? {} : { saved }),
 });

@@ -8,11 +8,15 @@ import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import type { Exit } from "../../shared/records/index.ts";
 import { copyDisk, overlayOf } from "./disk.ts";
 import type { Entry } from "./entry.ts";
+import { makeFresh } from "./fresh.ts";
 import { saveState } from "./migrate.ts";
 import { nameGuest, type SaveRequest } from "./protocol.ts";
 import { diskFile, stateFile, writeNote } from "./saved.ts";
 import { Slots } from "./slots.ts";
 import { qemuVersion } from "./template.ts";
+
+/** How long a guest may take to answer when it goes on. */
+const FRESH_S = 60;
 
 export async function saveGuests(
   { entries, experiment, host }: { entries: ReadonlyMap<string, Entry>; experiment: string; host: string },
@@ -52,10 +56,24 @@ export async function saveGuests(
       }),
     ),
   );
-  for (const [n, entry] of here.entries()) {
-    const goes = entry.state === "ready" ? await entry.machine?.qmp.call("cont") : undefined;
-    send(exit(entry.record.id, goes?.isErr() ? err(goes.error) : saved[n]!));
-  }
+  await Promise.all(
+    here.map(async (entry, n) => {
+      const goes = await goOn(entry);
+      send(exit(entry.record.id, goes.isErr() ? err(goes.error) : saved[n]!));
+    }),
+  );
+}
+
+/** One that was ready goes on, and draws no random bytes that one restored from its file could have drawn before. */
+async function goOn({ state, machine }: Entry): Promise<Result<unknown, MtError>> {
+  if (state !== "ready" || !machine) return ok(undefined);
+  const fresh = makeFresh(machine, "goes on", FRESH_S);
+  const goes = await machine.qmp.call("cont");
+  const made = goes.isErr() ? goes : await fresh;
+  return made.mapErr((error) => ({
+    ...error,
+    message: `Cannot let {id} go on after it was saved: ${error.message}`,
+  }));
 }
 
 async function saveOne(

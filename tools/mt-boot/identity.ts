@@ -1,20 +1,16 @@
 /**
  * Who a guest is: which system calls make it that, and whether the kernel there then says the same. A guest is
- * ready when it does. Clones of one memory image share everything until then: so it also gets a fresh key for
- * its random generator, made of bytes that nobody else has, a machine id, and the time of day.
+ * ready when it does. Clones of one memory image share everything until then: what must differ beside what its
+ * record says is made fresh with it (fresh.ts).
  */
-import { randomBytes } from "node:crypto";
 import { err, ok, type Result } from "neverthrow";
 import { formatIp, guestMac, parseCidr, parseIp } from "../../shared/addresses.ts";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { type Agent, runInGuest } from "./agent.ts";
 import type { Call, Calls } from "./calls.ts";
+import { close, FD, freshCalls, SYS, writeFile } from "./fresh.ts";
 
-/** Linux on x86-64: arch/x86/entry/syscalls/syscall_64.tbl, and the headers of uapi/linux. */
-const SYS = { write: 1, open: 2, close: 3, ioctl: 16, socket: 41, uname: 63, sethostname: 170, settime: 227 };
-const RNDADDENTROPY = 0x40085203;
-const RNDRESEEDCRNG = 0x5207;
 const SIOC = {
   addroute: 0x890b,
   delroute: 0x890c,
@@ -28,68 +24,31 @@ const SIOC = {
   setmac: 0x8924,
   getmac: 0x8927,
 };
-const O = { wronly: 0o1, creat: 0o100, excl: 0o200, trunc: 0o1000 };
 const AF_INET = 2;
 const ARPHRD_ETHER = 1;
 /** IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST */
 const UP = 0x1043;
 /** RTF_UP | RTF_GATEWAY */
 const BY_GATEWAY = 3;
-const SEED_BYTES = 32;
 
-/** 0, 1 and 2 are the console, 3 is the port: what the program opens next is 4, and it opens one at a time. */
-const FD = 4;
 const PROGRAM = "/sbin/mt-syscalls";
 /** The program answers as soon as the agent does: after so long, is it there at all? */
 const EXPLAIN_AFTER_S = 10;
-
-const text = (t: string) => Buffer.from(`${t}\0`);
-const close = (): Call => ({ what: "close a file", number: SYS.close, args: [FD] });
-
-function writeFile(path: string, content: string, flags = O.creat | O.trunc): Call[] {
-  const bytes = Buffer.from(content);
-  const what = `write ${path}`;
-  return [
-    { what, number: SYS.open, args: [text(path), O.wronly | flags, 0o644] },
-    { what, number: SYS.write, args: [FD, bytes, bytes.length] },
-    close(),
-  ];
-}
 
 /** The kernel says what it was told; filled when the calls were made. */
 interface Said {
   uname: Buffer;
 }
 
-/** Sets the guest's time of day; `now_ms` since 1970. */
-function clockCall(now_ms: number): Call {
-  const time = Buffer.alloc(16);
-  time.writeBigInt64LE(BigInt(Math.floor(now_ms / 1000)), 0);
-  time.writeBigInt64LE(BigInt(Math.floor((now_ms % 1000) * 1e6)), 8);
-  return { what: "set its clock", number: SYS.settime, args: [0, time] };
-}
-
 /** Everything but the links. */
-export function selfCalls(guest: Guest, now_ms: number, said: Said): Call[] {
+export function selfCalls(guest: Guest, said: Said): Call[] {
   const name = Buffer.from(guest.id);
-  const entropy = Buffer.alloc(8 + SEED_BYTES);
-  entropy.writeInt32LE(SEED_BYTES * 8, 0);
-  entropy.writeInt32LE(SEED_BYTES, 4);
-  randomBytes(SEED_BYTES).copy(entropy, 8);
   const hosts = guest.interfaces.flatMap((nic) => (nic.ip ? [`${nic.ip.split("/")[0]} ${guest.id}\n`] : []));
   return [
-    { what: "open /dev/urandom", number: SYS.open, args: [text("/dev/urandom"), O.wronly, 0] },
-    { what: "seed its random generator", number: SYS.ioctl, args: [FD, RNDADDENTROPY, entropy] },
-    { what: "seed its random generator", number: SYS.ioctl, args: [FD, RNDRESEEDCRNG, 0] },
-    close(),
-    clockCall(now_ms),
+    ...freshCalls("told"),
     { what: "set its hostname", number: SYS.sethostname, args: [name, name.length] },
     ...writeFile("/etc/hostname", `${guest.id}\n`),
     ...writeFile("/etc/hosts", ["127.0.0.1 localhost\n", ...hosts].join("")),
-    // Made once: who is told its name again stays the machine that it was.
-    ...writeFile("/etc/machine-id", `${randomBytes(16).toString("hex")}\n`, O.creat | O.excl).map(
-      (call, i): Call => ({ ...call, or: i === 0 ? "EEXIST" : "EBADF" }),
-    ),
     { what: "ask for its hostname", number: SYS.uname, args: [said.uname] },
   ];
 }
@@ -264,7 +223,7 @@ export async function giveIdentity(
   const said: Said = { uname: Buffer.alloc(6 * 65) };
   const waits = await awaitCalls({ agent, calls }, timeout_s);
   if (waits.isErr()) return identityError(waits.error);
-  const self = await calls.make(selfCalls(guest, Date.now(), said), left_s());
+  const self = await calls.make(selfCalls(guest, said), left_s());
   if (self.isErr()) return identityError(self.error);
   const facts = [hostnameFact(said)];
   for (const [nic, { mtu }] of guest.interfaces.entries()) {
@@ -278,18 +237,21 @@ export async function giveIdentity(
   return checkFacts(guest, facts);
 }
 
-/** One that was somebody already: its clock stood still while it was paused, and its segments may carry other MTUs now. */
-export async function refresh(calls: Calls, guest: Guest, timeout_s: number): Promise<Result<void, MtError>> {
+/** One that was somebody already: its segments may carry other MTUs now. */
+export async function tellMtus(
+  calls: Calls,
+  guest: Guest,
+  timeout_s: number,
+): Promise<Result<void, MtError>> {
   const end = Date.now() + timeout_s * 1000;
-  let done = await calls.make([clockCall(Date.now())], timeout_s);
   for (const nic of guest.interfaces.keys()) {
     const mtu = mtuCalls(guest, nic);
-    if (done.isErr()) break;
     if (mtu.length === 0) continue;
     const left_s = Math.max(0.1, (end - Date.now()) / 1000);
-    done = await calls.make([openSocket(`eth${nic}`), ...mtu, close()], left_s);
+    const done = await calls.make([openSocket(`eth${nic}`), ...mtu, close()], left_s);
+    if (done.isErr()) return err(done.error);
   }
-  return done.map(() => undefined);
+  return ok(undefined);
 }
 
 /** The MTUs of its links as the plan has them: told anew where they are others. */

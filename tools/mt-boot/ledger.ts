@@ -36,6 +36,8 @@ export interface LedgerRow {
   saved?: SavedState;
   /** Whether its QEMU's guest was told who it is. */
   known?: boolean;
+  /** Whether that QEMU went on from a file, and has not made fresh since what its copies may have too. */
+  restored?: boolean;
 }
 
 export interface Ledger {
