@@ -61,6 +61,11 @@ const GUEST = {
 const AWAY = { ...GUEST, id: "h0", host: "mtt-there", index: 9 };
 const END = { kind: "end", id: "mttbad", counts: { image: 1, segment: 1, router: 1, guest: 3 } };
 const PLAN = [EXPERIMENT, IMAGE, SEGMENT, ROUTER, GUEST, AWAY, END].map(line);
+/** All of it is for this host. */
+const OURS = [EXPERIMENT, IMAGE, SEGMENT, ROUTER, GUEST, END].map(line);
+/** What a command passes on as it came: without a tree map has nobody for another host's record. */
+const passes = (command: string, ...records: object[]) =>
+  records.filter((record) => record !== AWAY || !command.startsWith("mt-tree map"));
 const text = (lines: readonly string[]) => `${lines.join("\n")}\n`;
 
 let work: string;
@@ -227,7 +232,8 @@ describe.each(QUIET)("%s, its lines", (command) => {
     const crlf = run(call(command), PLAN.map((l) => `${l}\r\n`).join(""));
     expect([crlf.code, kinds(crlf)]).toEqual([plain.code, kinds(plain)]);
     // Passed on as they came.
-    for (const record of [EXPERIMENT, IMAGE, AWAY, END]) expect(crlf.lines).toContain(`${line(record)}\r`);
+    for (const record of passes(command, EXPERIMENT, IMAGE, AWAY, END))
+      expect(crlf.lines).toContain(`${line(record)}\r`);
   });
 
   test("a line of 1 MiB is passed on", () => {
@@ -251,7 +257,7 @@ describe.each(QUIET)("%s, its lines", (command) => {
     expect(errorsOf(ran)).toMatchObject([
       { line: 2, error: { message: "Cannot read line 2: it is no UTF-8" } },
     ]);
-    expectPassedOn(ran, EXPERIMENT, AWAY);
+    expectPassedOn(ran, ...passes(command, EXPERIMENT, AWAY));
   });
 });
 
@@ -408,7 +414,7 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
     expect([ran.code, ran.stdout]).toEqual([69, ""]);
     expect(ran.stderr).toMatch(/hint: apt-get install (iproute2|util-linux)/);
     // Nothing stands in the way of what works without a tree.
-    expect(run(call("mt-tree map -- cat"), text(PLAN))).toMatchObject({ code: 0, stdout: text(PLAN) });
+    expect(run(call("mt-tree map -- cat"), text(OURS))).toMatchObject({ code: 0, stdout: text(OURS) });
   });
 
   test.each([
@@ -421,9 +427,88 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
     expect(existsSync(join(work, "run/tree"))).toBe(false);
   });
 
+  describe("without a tree nobody does what is for another host", () => {
+    const failed = <R extends { host: string }>(record: R) => ({
+      ...record,
+      state: "failed",
+      error: {
+        by: "mt-tree",
+        code: "lost",
+        message: `Cannot reach host ${record.host}: no tree is up here`,
+        hint: "mt-tree up, with all hosts of the plan, makes one; then run this again",
+      },
+    });
+    const parsed = (ran: Ran) => ran.lines.map((l) => JSON.parse(l) as object);
+
+    test("its records come out failed, in their place; ours and the context are the command's", () => {
+      const plan = [EXPERIMENT, AWAY, IMAGE, ROUTER, { ...AWAY, id: "h1", host: "mtt-far" }, GUEST, END];
+      const ran = run(call("mt-tree map -- cat"), text(plan.map(line)));
+      expect(ran.code).toBe(1);
+      expect(ran.stderr).toMatch(
+        /^mt-tree: Cannot reach hosts mtt-(far,mtt-there|there,mtt-far): no tree is up here;/,
+      );
+      const expected = plan.map((r) => ("host" in r && r.host !== HERE ? failed(r as typeof AWAY) : r));
+      expect(parsed(ran)).toEqual(expected);
+      // Byte for byte where it is ours, a bad line counted among all.
+      for (const record of [EXPERIMENT, IMAGE, ROUTER, GUEST, END]) expect(ran.lines).toContain(line(record));
+      const bad = run(call("mt-tree map -- cat"), text([line(AWAY), "no record", line(GUEST), line(END)]));
+      expect([bad.code, errorsOf(bad)[0]?.line]).toEqual([65, 2]);
+      // What failed before keeps its first error.
+      const first = {
+        ...AWAY,
+        state: "failed",
+        error: { by: "mt-vnet", code: "failed", message: "no room" },
+      };
+      const kept = run(call("mt-tree map -- cat"), text([first, END].map(line)));
+      expect([kept.code, parsed(kept)]).toEqual([1, [first, END]]);
+    });
+
+    test("whichever host the command acts for is this one: MT_HOST, --host of our tools, of no other's", () => {
+      /** What became of the other host's record, and of ours. */
+      const codes = (command: string, env: NodeJS.ProcessEnv = {}) => {
+        const ran = run(call(command), text([EXPERIMENT, AWAY, GUEST, END].map(line)), env);
+        return [AWAY, GUEST].map(({ kind, id }) => rec(ran, kind, id)?.error?.message ?? "");
+      };
+      const away = "Cannot reach host mtt-there: no tree is up here";
+      const ours = `Cannot reach host ${HERE}: no tree is up here`;
+      expect(codes("mt-tree map -- cat", { MT_HOST: "mtt-there" })).toEqual(["", ours]);
+      expect(codes("mt-tree map -- mt-boot down --host mtt-there")).toEqual(["", ours]);
+      expect(codes("mt-tree map -- mt-boot down --host=mtt-there")).toEqual(["", ours]);
+      expect(codes("mt-tree map -- sh -c cat sh --host mtt-there")).toEqual([away, ""]);
+    });
+
+    test("cut off it is 65; reduced, failed ones stand beside the result; a command that dies costs no record", () => {
+      const cut = run(call("mt-tree map -- cat"), text([EXPERIMENT, AWAY, GUEST].map(line)));
+      expect([cut.code, cut.lines.length]).toEqual([65, 3]);
+      const reduced = run([...call("mt-tree map --reduce"), "wc -l", "--", "cat"], text(PLAN));
+      expect([reduced.code, reduced.lines]).toEqual([1, [line(failed(AWAY)), String(OURS.length)]]);
+      const dead = run([...call("mt-tree map --"), "sh", "-c", "kill -9 $$"], text(PLAN));
+      expect(dead.code).toBe(1);
+      expectPassedOn(dead, EXPERIMENT, IMAGE, SEGMENT);
+      for (const { kind, id } of [ROUTER, GUEST, AWAY])
+        expect(rec(dead, kind, id)).toMatchObject({ state: "failed", error: { by: "mt-tree" } });
+    });
+
+    test("a silent stdin is not waited for longer than --timeout", () => {
+      const script = 'exec 3< <(exec sleep 30); "$@" <&3; code=$?; kill $!; exit $code';
+      const began = Date.now();
+      const late = run(["bash", "-c", script, "bash", ...call("mt-tree map --timeout 1 -- cat")]);
+      expect([late.code, late.stderr]).toEqual([1, expect.stringMatching(/no end after 1 s/)]);
+      expect(Date.now() - began).toBeLessThan(25_000);
+    });
+
+    test("mt-push: copies to other hosts fail", () => {
+      const image = { ...IMAGE, hosts: [HERE, "mtt-there"] };
+      const ran = run(call("mt-push"), text([EXPERIMENT, image, END].map(line)));
+      expect(ran.code).toBe(1);
+      const copy = failed({ kind: "copy", id: image.id, host: "mtt-there" });
+      expect(parsed(ran)).toContainEqual({ ...copy, error: { ...copy.error, by: "mt-push" } });
+    });
+  });
+
   test("mt-tree map without a tree keeps to its time, reduces, and says why a command does not start", () => {
-    const reduced = run([...call("mt-tree map --reduce"), "sort -r", "--", "cat"], text(PLAN));
-    expect(reduced).toMatchObject({ code: 0, lines: [...PLAN].sort().reverse() });
+    const reduced = run([...call("mt-tree map --reduce"), "sort -r", "--", "cat"], text(OURS));
+    expect(reduced).toMatchObject({ code: 0, lines: [...OURS].sort().reverse() });
     const late = run(call("mt-tree map --timeout 1 -- sleep 60"));
     expect([late.code, late.stderr]).toEqual([1, expect.stringMatching(/Cannot finish: no end after 1 s/)]);
     expect(run(call("mt-tree map -- /etc/passwd")).code).toBe(77);
@@ -489,7 +574,7 @@ describe.skipIf(!isRoot)("not root (needs root to be nobody)", () => {
     const ran = asNobody("mt-tree up mttb1", "");
     expect([ran.code, ran.stdout]).toEqual([77, ""]);
     expect(ran.stderr).toMatch(/need root\n {2}hint: /);
-    expect(asNobody("mt-tree map -- cat", text(PLAN))).toMatchObject({ code: 0, stdout: text(PLAN) });
+    expect(asNobody("mt-tree map -- cat", text(OURS))).toMatchObject({ code: 0, stdout: text(OURS) });
   });
   test("a run directory of another user: 77 and which it is", () => {
     const ran = run(
@@ -572,10 +657,10 @@ describe.skipIf(!isRoot)("a disk that takes nothing (needs root)", () => {
       expect(ran.stderr).toMatch(said);
     });
     test.each(["mt-boot down", "mt-tree map -- cat", "mt-route check"])("%s needs none of it", (command) => {
-      const ran = inNamespace(setup, command, text(PLAN), env());
+      const ran = inNamespace(setup, command, text(OURS), env());
       expect([0, 1], ran.stderr).toContain(ran.code);
       expect(ran.stderr).toBe("");
-      expectPassedOn(ran, EXPERIMENT, IMAGE, AWAY);
+      expectPassedOn(ran, EXPERIMENT, IMAGE);
     });
     test("a verdict is given though it cannot be kept", () => {
       const ran = inNamespace(setup, "mt-status check --only", text(PLAN), env());

@@ -47,6 +47,7 @@ interface FilterCase {
   whole?: boolean;
   /** Takes streams that begin and end as they like. */
   open?: boolean;
+  env?: NodeJS.ProcessEnv;
   /** Passes on, but its exit code says what it found: 1. */
   finds?: number;
 }
@@ -73,8 +74,13 @@ const FILTERS: FilterCase[] = [
   { tool: "mt-route", words: ["check"], changes: false },
   { tool: "mt-status", words: ["check"], changes: false, adds: "verdict", finds: 1 },
   { tool: "mt-push", words: ["push"], changes: true },
-  // No tree is up: the command runs here, and is a filter itself.
-  { tool: "mt-tree", words: ["map", "--", "mt-vnet", "up"], changes: true },
+  // No tree is up: the command runs here, for the records of this host alone; it is a filter itself, and passes them on.
+  {
+    tool: "mt-tree",
+    words: ["map", "--", "env", "MT_HOST=mtt-here", "mt-vnet", "up"],
+    changes: true,
+    env: { MT_HOST: "mtt-there" },
+  },
   { tool: "mt-topo", words: ["place", "mtt-there"], changes: false, whole: true },
 ];
 const named = FILTERS.map((f) => [`${f.tool} ${f.words.join(" ")}`, f] as const);
@@ -169,7 +175,7 @@ function runTool(
 /** A shell line around a tool: "$@" is the tool with its words. */
 function shell(script: string, filter: FilterCase, extra: NodeJS.ProcessEnv = {}): Ran {
   const done = spawnSync("bash", ["-c", script, "bash", join(DIST, filter.tool), ...filter.words], {
-    env: environment({ LONG: long, ...extra }),
+    env: environment({ LONG: long, ...filter.env, ...extra }),
     cwd: work,
     timeout: 50_000,
     killSignal: "SIGKILL",
@@ -190,7 +196,7 @@ describe.each(named)("%s", (_, filter) => {
   test("passes on byte for byte what it does not own", () => {
     // place says where things are; what it does not know it passes on like all others.
     const lines = filter.whole ? UNKNOWN : PLAN;
-    const done = runTool(filter.tool, filter.words, join_(lines));
+    const done = runTool(filter.tool, filter.words, join_(lines), filter);
     expect(fine(filter), done.stderr).toContain(done.code);
     expectRecords(done.stdout);
     const out = passed(done.stdout, filter);
@@ -201,7 +207,7 @@ describe.each(named)("%s", (_, filter) => {
 
   test("a stream without its end was cut off: 65, stderr says so, where an end is expected", () => {
     const lines = PLAN.slice(0, -1);
-    const done = runTool(filter.tool, filter.words, join_(lines));
+    const done = runTool(filter.tool, filter.words, join_(lines), filter);
     if (filter.open) return expect([done.code, passed(done.stdout, filter)]).toEqual([0, lines]);
     expect(done.code, done.stderr).toBe(65);
     expect(done.stderr).toMatch(/end record|cut off|without (an|its) end/);
@@ -210,12 +216,17 @@ describe.each(named)("%s", (_, filter) => {
   });
 
   test("no input at all was cut off too, where an end is expected", () => {
-    expect(runTool(filter.tool, filter.words, "").code).toBe(filter.open ? 0 : 65);
+    expect(runTool(filter.tool, filter.words, "", filter).code).toBe(filter.open ? 0 : 65);
   });
 
   test("a bad line is an error record, 65, and the rest is passed on", () => {
     for (const bad of ['{"kind":"guest","id":"g', "not JSON", "[1]", '{"id":"x"}']) {
-      const done = runTool(filter.tool, filter.words, join_([...PLAN.slice(0, 3), bad, ...PLAN.slice(3)]));
+      const done = runTool(
+        filter.tool,
+        filter.words,
+        join_([...PLAN.slice(0, 3), bad, ...PLAN.slice(3)]),
+        filter,
+      );
       expect(done.code, done.stderr).toBe(65);
       expect(done.stderr).toContain("line 4");
       if (filter.whole) {
@@ -243,6 +254,7 @@ describe.each(named)("%s", (_, filter) => {
         Buffer.from([0xff]),
         Buffer.from(`"}\n${END}\n`),
       ]),
+      filter,
     );
     expect(done.code).toBe(65);
     expect(done.stderr).toContain("UTF-8");
@@ -253,6 +265,7 @@ describe.each(named)("%s", (_, filter) => {
       filter.tool,
       filter.words,
       join_(['{"kind":"experiment","id":"mttlaw","version":2,"seed":7}', ...PLAN.slice(1)]),
+      filter,
     );
     expect(done.code).toBe(65);
     expect(done.stderr).toContain("version 2");
@@ -260,6 +273,7 @@ describe.each(named)("%s", (_, filter) => {
 
   test("hostile ids of this host come out as error records, or as they came; nothing is made outside", () => {
     const before = readdirSync(work).sort();
+    const host = filter.env?.MT_HOST ?? "mtt-here";
     const ids = [
       "../../mtt-hostile",
       "/tmp/mtt-hostile",
@@ -271,30 +285,31 @@ describe.each(named)("%s", (_, filter) => {
       "x".repeat(300),
     ];
     const lines = ids.flatMap((id) => [
-      { kind: "guest", id, host: "mtt-here", index: 0, image: "tux", cores: 1, mem_mib: 64, interfaces: [] },
+      { kind: "guest", id, host, index: 0, image: "tux", cores: 1, mem_mib: 64, interfaces: [] },
       {
         kind: "guest",
         id: "g0",
-        host: "mtt-here",
+        host,
         index: 0,
         image: id,
         cores: 1,
         mem_mib: 64,
         interfaces: [],
       },
-      { kind: "router", id, host: "mtt-here", index: 0, engine: "bird", protocol: "ospf", interfaces: [] },
+      { kind: "router", id, host, index: 0, engine: "bird", protocol: "ospf", interfaces: [] },
       {
         kind: "segment",
         id,
-        hosts: ["mtt-here"],
+        hosts: [host],
         vni: 1,
-        members: [{ host: "mtt-here", index: 0, count: 1 }],
+        members: [{ host, index: 0, count: 1 }],
       },
-      { kind: "image", id, hosts: ["mtt-here"], os: "linux", fork: false, files: { kernel: id, initrd: id } },
-      { kind: "host", id, cores: 1, mem_mib: 1 },
+      { kind: "image", id, hosts: [host], os: "linux", fork: false, files: { kernel: id, initrd: id } },
+      // One that map takes for another host's comes out failed, as it should.
+      ...(filter.env ? [] : [{ kind: "host", id, cores: 1, mem_mib: 1 }]),
     ]);
     const texts = lines.map((l) => JSON.stringify(l));
-    const done = runTool(filter.tool, filter.words, join_([PLAN[0]!, ...texts, END]));
+    const done = runTool(filter.tool, filter.words, join_([PLAN[0]!, ...texts, END]), filter);
     expect(
       readdirSync(work).filter((f) => !before.includes(f) && !["run", "state", "leases"].includes(f)),
     ).toEqual([]);
@@ -325,7 +340,7 @@ describe.each(named)("%s", (_, filter) => {
   test("a reader that sleeps costs no memory, and gets every byte", async () => {
     const fd = openSync(long, "r");
     const child = spawn(join(DIST, filter.tool), filter.words, {
-      env: environment(),
+      env: environment(filter.env),
       cwd: work,
       stdio: [fd, "pipe", "ignore"],
     });
@@ -444,7 +459,8 @@ describe("every tool", () => {
 });
 
 test("mt-tree map -- cat, where no tree is up, is cat", () => {
-  expect(runTool("mt-tree", ["map", "--", "cat"], join_(PLAN))).toMatchObject({
+  const env = { MT_HOST: "mtt-there" };
+  expect(runTool("mt-tree", ["map", "--", "cat"], join_(PLAN), { env })).toMatchObject({
     code: 0,
     stdout: join_(PLAN),
   });
@@ -452,7 +468,7 @@ test("mt-tree map -- cat, where no tree is up, is cat", () => {
 
 test("what a tool starts does not get BUN_OPTIONS", () => {
   const done = runTool("mt-tree", ["map", "--", "sh", "-c", "env >&2; cat"], join_(PLAN), {
-    env: { BUN_OPTIONS: "--smol" },
+    env: { BUN_OPTIONS: "--smol", MT_HOST: "mtt-there" },
   });
   expect(done.code, done.stderr).toBe(0);
   expect(done.stderr).toContain("MT_HOST=");

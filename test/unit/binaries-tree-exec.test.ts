@@ -151,7 +151,7 @@ describe.runIf(isRoot).concurrent("mt-tree exec", () => {
     const none = await exec(`${ALL},mttx9`, "--", "mtt-no-such-command");
     expect(none.code).toBe(1);
     expect(records(none).get("mttx2")).toMatchObject({ state: "failed", error: { code: "unavailable" } });
-    expect(records(none).get("mttx9")!.error!.message).toBe("Cannot reach mttx9: it is not in the tree");
+    expect(records(none).get("mttx9")!.error!.message).toBe("Cannot reach host mttx9: it is not in the tree");
     expect(records(none).size).toBe(4);
     const away = records(await exec("mttx1", "--cwd", "/mtt-nowhere", "--", "true"));
     expect(away.get("mttx1")!.error!.message).toBe(
@@ -221,7 +221,7 @@ describe.runIf(isRoot).concurrent("mt-tree exec", () => {
     );
     expect(ran.stdout).toBe("--- mttx[1,3] (2) ---\nsame\n");
     expect(ran.stderr).toBe(
-      "--- mttx2 (1) ---\ntwo\nmttx[1,3]: exit code 4\nmttx2: exit code 3\nCannot reach mttx[8-9]: it is not in the tree (mt-tree status lists the hosts)\n",
+      "--- mttx2 (1) ---\ntwo\nmttx[1,3]: exit code 4\nmttx2: exit code 3\nCannot reach host mttx[8-9]: it is not in the tree (mt-tree status lists the hosts)\n",
     );
     expect(ran.code).toBe(1);
   });

@@ -1,6 +1,5 @@
 /** What went to a host and what came back: passed as it is, changed, in another order, in parts, or not at all. */
 import { expect, test } from "vitest";
-import type { Line } from "../../shared/records/index.ts";
 import { Tally } from "../../tools/mt-tree/tally.ts";
 
 const guest = (id: string, more = "") => `{"kind":"guest","id":"${id}","host":"h"${more}}\n`;
@@ -8,8 +7,8 @@ const guest = (id: string, more = "") => `{"kind":"guest","id":"${id}","host":"h
 /** Sends lines, takes back what is given, in chunks; what comes out, and what is missing. */
 function pass(sent: string[], back: string[], context: string[] = []) {
   const tally = new Tally();
-  if (context.length > 0) tally.sent(Buffer.from(context.join("")), true);
-  for (const line of sent) tally.sent(Buffer.from(line), false);
+  if (context.length > 0) tally.sent(Buffer.from(context.join("")), "context");
+  for (const line of sent) tally.sent(Buffer.from(line), "own");
   let out = "";
   const asked: string[] = [];
   for (const chunk of back)
@@ -25,7 +24,7 @@ function pass(sent: string[], back: string[], context: string[] = []) {
         return "emit";
       },
     );
-  return { out, asked, missing: [...tally.missing()].map((l) => (JSON.parse(l) as Line).id) };
+  return { out, asked, missing: [...tally.missing()].map((l) => l.id) };
 }
 
 const all = Array.from({ length: 10 }, (_, i) => guest(`g${i}`));

@@ -4,13 +4,13 @@
  */
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
+import { connect } from "node:net";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { treeFile, treeSocket } from "../../shared/names.ts";
-import { connectOwn } from "../../shared/own-place.ts";
+import { socketPath, treeFile, treeSocket } from "../../shared/names.ts";
 import type { CommandEnd } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
-import { Link } from "./link.ts";
+import { Link, setSilence } from "./link.ts";
 import {
   type Command,
   type DownMessage,
@@ -21,6 +21,7 @@ import {
   windowFor,
 } from "./messages.ts";
 import type { Place } from "./node.ts";
+import { readTree } from "./tree-file.ts";
 import { socketWire, type Wire } from "./wire.ts";
 
 /** How a command ended on one host. */
@@ -35,6 +36,34 @@ export interface SessionEvents {
   piece?(message: Extract<UpMessage, { t: "piece" }>, payload: Buffer): void;
   /** A host came by another way, or is gone: also one whose command has ended. */
   moved?(host: string, gone: boolean): void;
+  /** The head is gone: every host that has not ended, and every host started later, ends at once. */
+  headLost?(why: string): void;
+}
+
+/** A command on hosts as `map` drives it: on those of a tree, or on this one alone (here.ts). */
+export interface HostSession {
+  /** Starts it; on a host that is known not to be there it ends at once. */
+  start(hosts: string[]): void;
+  /** Queues stdin for one host. */
+  write(host: string, bytes: Buffer): void;
+  /** No more stdin. */
+  end(): void;
+  kill(signal: NodeJS.Signals): void;
+  /** Gives up on hosts that have not ended. */
+  giveUp(error: MtError): void;
+  /** Hosts where it has not ended yet. */
+  readonly running: string[];
+  /** Bytes queued for the host that is furthest behind, and for all of them. */
+  readonly backlog: { most: number; all: number };
+}
+
+/** A host as the head last told of it. `moving`: its way is gone, and it is not yet known to be lost. */
+interface Seen {
+  state: "there" | "moving" | "gone";
+  /** Since when it is there, or missing. */
+  since: string;
+  /** Of its agent: another one knows nothing of us. */
+  epoch: string | undefined;
 }
 
 export interface Probed {
@@ -74,10 +103,7 @@ export function environmentForHosts(): Record<string, string> {
 export class TreeClient {
   readonly #link: Link;
   readonly #sessions = new Map<string, Session>();
-  /** Epochs of the hosts, as the last list said. */
-  readonly #epochs = new Map<string, string>();
-  /** Why there is no head any more. */
-  headLost: string | undefined;
+  readonly #known = new KnownHosts();
   #listed: ((hosts: HostStatus[]) => void)[] = [];
   #closed: ((why: string) => void)[] = [];
 
@@ -88,20 +114,29 @@ export class TreeClient {
       {
         message: (message, payload) => this.#message(message, payload),
         close: (why) => {
-          this.headLost = why;
-          for (const session of this.#sessions.values())
-            session.allLost(`the head of the tree is gone: ${why}`);
-          for (const closed of this.#closed.splice(0)) closed(why);
+          const lost = `the head of the tree is gone: ${why}`;
+          this.#known.headLost = lost;
+          for (const session of this.#sessions.values()) session.headLost(lost);
+          for (const closed of this.#closed.splice(0)) closed(lost);
         },
       },
-      "none",
+      // A head that is frozen closes nothing.
+      "asks",
     );
+  }
+
+  /** Why there is no head any more. */
+  get headLost(): string | undefined {
+    return this.#known.headLost;
   }
 
   /** Connects to the head of the tree that is up here; `unavailable` where none is. */
   static connect(path = treeSocket()): Promise<Result<TreeClient, MtError>> {
+    const usable = socketPath(path);
+    if (usable.isErr())
+      return Promise.resolve(fail(usable.error.code, usable.error.message, usable.error.hint));
     return new Promise((resolve) => {
-      const socket = connectOwn(path);
+      const socket = connect(path);
       socket.once("error", (e: NodeJS.ErrnoException) => {
         if (e.code === "EACCES")
           return resolve(
@@ -124,13 +159,24 @@ export class TreeClient {
       });
       socket.once("connect", () => {
         socket.removeAllListeners("error");
+        setSilence(Math.max(HEAD_SILENCE_MS, readTree()?.silence_ms ?? 0));
         resolve(ok(new TreeClient(socketWire(socket))));
       });
     });
   }
 
+  /** Stands for a tree whose head cannot be reached, and why: nothing can be started on any host. */
+  static unreachable(error: MtError): TreeClient {
+    const client = new TreeClient({ write() {}, listen() {}, close() {} });
+    client.#known.headLost = `the tree cannot be reached: ${error.message.replace(/^Cannot [^:]*: /, "")}`;
+    client.close();
+    return client;
+  }
+
   /** Who is there, who is missing since when. Waits 5 s at most. */
   list(): Promise<Result<HostStatus[], MtError>> {
+    const gone = (why: string) => fail("lost", `Cannot list the hosts: ${why}`);
+    if (this.headLost !== undefined) return Promise.resolve(gone(this.headLost));
     return new Promise((resolve) => {
       const late = setTimeout(
         () => resolve(fail("timeout", "Cannot list the hosts: the head of the tree did not answer in 5 s")),
@@ -138,11 +184,10 @@ export class TreeClient {
       );
       this.#closed.push((why) => {
         clearTimeout(late);
-        resolve(fail("lost", `Cannot list the hosts: ${why}`));
+        resolve(gone(why));
       });
       this.#listed.push((hosts) => {
         clearTimeout(late);
-        for (const h of hosts) if (h.epoch !== undefined) this.#epochs.set(h.host, h.epoch);
         resolve(ok(hosts));
       });
       this.#link.send({ t: "list" });
@@ -177,7 +222,7 @@ export class TreeClient {
 
   /** @param hosts how many hosts it will be for: what may be under way to all together is bounded */
   session(command: Command, events: SessionEvents, hosts: number): Session {
-    const session = new Session(newSession(), this.#link, this.#epochs, command, events, windowFor(hosts));
+    const session = new Session(newSession(), this.#link, this.#known, command, events, windowFor(hosts));
     this.#sessions.set(session.s, session);
     return session;
   }
@@ -187,23 +232,75 @@ export class TreeClient {
   }
 
   #message(message: Message, payload: Buffer): void {
-    if (message.t === "listed") for (const listed of this.#listed.splice(0)) listed(message.hosts);
-    else if (message.t === "joined" || message.t === "lost")
+    if (message.t === "listed") {
+      this.#known.list(message.hosts);
+      for (const listed of this.#listed.splice(0)) listed(message.hosts);
+    } else if (message.t === "joined" || message.t === "lost") {
+      this.#known.change(message);
       for (const session of this.#sessions.values()) session.route(message);
-    else if (message.t === "vitals") {
+    } else if (message.t === "vitals") {
       const { h, vitals, links } = message;
       this.#probes.get(message.s)?.(h, { vitals, links });
     } else if ("s" in message) this.#sessions.get(message.s)?.take(message, payload);
   }
 }
 
+/** Which hosts are there: the head's list, and every change since that it has told. */
+class KnownHosts {
+  readonly #hosts = new Map<string, Seen>();
+  /** Why there is no head any more. */
+  headLost: string | undefined;
+
+  list(hosts: readonly HostStatus[]): void {
+    this.#hosts.clear();
+    for (const { host, present, moving, since, epoch } of hosts)
+      this.#hosts.set(host, { state: present ? "there" : moving ? "moving" : "gone", since, epoch });
+  }
+
+  change(message: Extract<Message, { t: "joined" | "lost" }>): void {
+    const epoch = message.t === "joined" ? message.epoch : this.#hosts.get(message.h)?.epoch;
+    if (message.t === "lost") this.#hosts.set(message.h, { state: "gone", since: message.since, epoch });
+    else this.#hosts.set(message.h, { state: "there", since: new Date().toISOString(), epoch });
+  }
+
+  epochOf(host: string): string | undefined {
+    return this.#hosts.get(host)?.epoch;
+  }
+
+  /** Why nothing can be started on a host; undefined where it is there, or may come by another way. */
+  absent(host: string): MtError | undefined {
+    if (this.headLost !== undefined)
+      return mtError(
+        "lost",
+        `Cannot reach host ${host}: ${this.headLost}`,
+        "mt-tree up mends it; then run it again",
+      );
+    const seen = this.#hosts.get(host);
+    if (!seen)
+      return mtError(
+        "lost",
+        `Cannot reach host ${host}: it is not in the tree`,
+        "mt-tree status lists the hosts",
+      );
+    if (seen.state !== "gone") return undefined;
+    return mtError(
+      "lost",
+      `Cannot reach host ${host}: it is gone since ${seen.since}`,
+      "mt-tree up brings it back; then run it again",
+    );
+  }
+}
+
+/** A head that has said nothing for this long is gone: no less than what its agents give it. */
+const HEAD_SILENCE_MS = 3_000;
+
 const newSession = () => randomBytes(8).toString("hex");
 
 /** One command on many hosts. stdin is written a host at a time, or once to all of them (`broadcast`). */
-export class Session {
+export class Session implements HostSession {
   readonly s: string;
   readonly #link: Link;
-  readonly #epochs: ReadonlyMap<string, string>;
+  readonly #known: KnownHosts;
   readonly #command: Command;
   /** Bytes that may be under way to a host. */
   readonly #window: number;
@@ -222,7 +319,7 @@ export class Session {
   constructor(
     s: string,
     link: Link,
-    epochs: ReadonlyMap<string, string>,
+    known: KnownHosts,
     command: Command,
     events: SessionEvents,
     window: number,
@@ -230,12 +327,11 @@ export class Session {
     this.s = s;
     this.#window = window;
     this.#link = link;
-    this.#epochs = epochs;
+    this.#known = known;
     this.#command = command;
     this.#events = events;
   }
 
-  /** Hosts where it has not ended yet. */
   get running(): string[] {
     this.#running ??= [...this.#channels.values()].filter((c) => !c.done).map((c) => c.host);
     return this.#running;
@@ -248,7 +344,7 @@ export class Session {
     for (const host of hosts)
       this.#channels.set(host, {
         host,
-        epoch: this.#epochs.get(host),
+        epoch: this.#known.epochOf(host),
         queue: [],
         queued: 0,
         unacked: [],
@@ -260,14 +356,20 @@ export class Session {
         exit: undefined,
         done: false,
       });
-    if (hosts.length > 0) this.#sendStart(hosts);
+    // Told after all of them are known here: an event may ask who runs.
+    const living: string[] = [];
+    for (const host of hosts) {
+      const error = this.#known.absent(host);
+      if (error) this.#finish(this.#channels.get(host)!, { error }, false);
+      else living.push(host);
+    }
+    if (living.length > 0) this.#sendStart(living);
   }
 
   #sendStart(hs: string[]): void {
     this.#send({ t: "start", s: this.s, hs, window: this.#window, ...this.#command });
   }
 
-  /** Queues stdin for one host. */
   write(host: string, bytes: Buffer): void {
     const c = this.#channels.get(host);
     if (!c || c.done || bytes.length === 0) return;
@@ -276,7 +378,6 @@ export class Session {
     this.#pump(c);
   }
 
-  /** Bytes queued for the host that is furthest behind, and for all of them. */
   get backlog(): { most: number; all: number } {
     let most = 0;
     let all = 0;
@@ -336,21 +437,31 @@ export class Session {
     if (hs.length > 0) this.#send({ t: "kill", s: this.s, hs, signal });
   }
 
-  /** Gives up on hosts that have not ended. */
   giveUp(error: MtError): void {
     for (const host of this.running) this.#finish(this.#channels.get(host)!, { error });
   }
 
-  allLost(why: string): void {
-    for (const c of this.#channels.values())
+  headLost(why: string): void {
+    this.#events.headLost?.(why);
+    for (const c of this.#channels.values()) {
+      this.#events.moved?.(c.host, true);
       if (!c.done)
         this.#finish(c, {
           error: mtError(
             "lost",
             `Cannot hear from ${c.host}: ${why}`,
-            "mt-tree up brings it back; then run it again",
+            "mt-tree up mends it; then run it again",
           ),
         });
+    }
+  }
+
+  /** Whether what a host has of this session is lost, though its command may have ended well. */
+  isLost(host: string): boolean {
+    const epoch = this.#channels.get(host)?.epoch;
+    return (
+      this.#known.absent(host) !== undefined || (epoch !== undefined && this.#known.epochOf(host) !== epoch)
+    );
   }
 
   /** A host came by another way, or is gone for good. */
@@ -466,7 +577,8 @@ export class Session {
     return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces, size);
   }
 
-  #finish(c: Channel, how: HostExit): void {
+  /** @param started whether its host may know of it */
+  #finish(c: Channel, how: HostExit, started = true): void {
     if (c.done) return;
     c.done = true;
     this.#running = undefined;
@@ -475,7 +587,9 @@ export class Session {
     c.unacked = [];
     c.queued = 0;
     // What it holds for a reduction is still wanted.
-    if (how.error && !c.exit) this.#send({ t: "close", s: this.s, hs: [c.host] });
+    if (!started) {
+      // There is nothing to close.
+    } else if (how.error && !c.exit) this.#send({ t: "close", s: this.s, hs: [c.host] });
     else if (!this.#command.hold || how.code !== 0) this.#link.send({ t: "done", s: this.s, hs: [c.host] });
     this.#events.exit(c.host, how);
     this.#events.drain?.();

@@ -9,9 +9,8 @@ import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.
 import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { StdoutClosed } from "../../shared/stream/writer.ts";
-import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
+import { environmentForHosts, type HostExit, type HostSession, type Session, TreeClient } from "./client.ts";
 import { foldedPrinter, labelledPrinter, recordPrinter } from "./exec-output.ts";
-import type { HostStatus } from "./messages.ts";
 
 /** A host kills after 5 s what did not heed SIGTERM; who has said nothing then is given up. */
 const END_GRACE_MS = 7_000;
@@ -22,7 +21,7 @@ export async function exec({ args, lists, rest, signal }: Invocation): Promise<n
   const env = { ...environmentForHosts(), ...orThrow(variables(lists.env ?? [])) };
   const cwd = orThrow(directory(args.cwd));
   const client = orThrow(await TreeClient.connect());
-  const known = new Map(orThrow(await client.list()).map((h) => [h.host, h]));
+  orThrow(await client.list());
   const human = args.human === true || process.stdout.isTTY === true;
   const printer = args.fold === true ? foldedPrinter(hosts) : human ? labelledPrinter() : recordPrinter();
   const began = Date.now();
@@ -34,8 +33,7 @@ export async function exec({ args, lists, rest, signal }: Invocation): Promise<n
     if (how.error || how.code !== 0) code = EXIT.failed;
     printer.exit(host, how, (Date.now() - began) / 1000);
   };
-  const living = hosts.filter((host) => known.get(host)?.present);
-  let waiting = living.length;
+  let waiting = hosts.length;
   await new Promise<void>((resolve, reject) => {
     let room: (() => void) | undefined;
     let over = false;
@@ -62,12 +60,10 @@ export async function exec({ args, lists, rest, signal }: Invocation): Promise<n
         },
         drain: () => room?.(),
       },
-      living.length,
+      hosts.length,
     );
-    for (const host of hosts) if (!known.get(host)?.present) guarded(() => tell(host, absent(host, known)));
-    if (over) return;
-    session.start(living);
-    if (waiting === 0) return resolve();
+    session.start(hosts);
+    if (waiting === 0 || over) return;
     const end = (error: MtError) => {
       if (ending) return;
       ending = error;
@@ -130,19 +126,8 @@ function directory(word: unknown): Result<string | undefined, MtError> {
   );
 }
 
-function absent(host: string, known: ReadonlyMap<string, HostStatus>): HostExit {
-  const since = known.get(host)?.since;
-  if (since === undefined)
-    return {
-      error: mtError("data", `Cannot reach ${host}: it is not in the tree`, "mt-tree status lists the hosts"),
-    };
-  return {
-    error: mtError("lost", `Cannot reach ${host}: it is gone since ${since}`, "mt-tree up brings it back"),
-  };
-}
-
 /** Ends what runs: asks, then gives up on whoever does not answer. */
-export function endSession(session: Session, error: MtError): void {
+export function endSession(session: HostSession, error: MtError): void {
   session.kill("SIGTERM");
   setTimeout(() => session.giveUp(error), END_GRACE_MS).unref();
 }

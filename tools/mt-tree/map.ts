@@ -1,16 +1,18 @@
 /**
  * mt-tree map: lifts a filter over the cluster. Each host gets its records and the context it needs, in
  * order; what comes back goes out at once; context goes out once, as it went in. Every record comes out:
- * changed by its host, or failed with the host named. Where no tree is up the command runs here.
+ * changed by its host, or failed with the host named. Where no tree is up the command runs here, for this host's
+ * records, and those of all others come out failed.
  */
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
 import { collectAfter } from "../../shared/collect.ts";
-import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
+import { EXIT, exitCodeOf, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { noTree } from "../../shared/no-tree.ts";
+import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { fold } from "../../shared/ranges.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
-import { isUnplaced, notPlaced } from "../../shared/records/placed.ts";
 import {
   type Block,
   BlockSplitter,
@@ -19,18 +21,23 @@ import {
   linesOf,
   type RawLine,
 } from "../../shared/stream/lines.ts";
-import { readRecord } from "../../shared/stream/record.ts";
-import { rewriteFailed } from "../../shared/stream/rewrite.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { nextUnlessAborted, stdinRefilled } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
-import { environmentForHosts, type HostExit, type Session, TreeClient } from "./client.ts";
+import {
+  environmentForHosts,
+  type HostExit,
+  type HostSession,
+  type Session,
+  type SessionEvents,
+  TreeClient,
+} from "./client.ts";
 import { endSession } from "./exec.ts";
 import { CHUNK_BYTES } from "./frames.ts";
+import { HereSession } from "./here.ts";
 import { type HostStatus, windowFor } from "./messages.ts";
 import { TreeReduction } from "./reduce.ts";
-import { runHere } from "./run-here.ts";
-import { Tally, type Verdict } from "./tally.ts";
+import { type As, Tally, type Verdict } from "./tally.ts";
 import { readTree } from "./tree-file.ts";
 
 /** Lines for a host wait this long for more, so that hosts get few large frames: once input pauses, and at most. */
@@ -41,19 +48,25 @@ const GATHERED_BYTES_MAX = 16 * 2 ** 20;
 /** As many slow hosts as this may have their buffers full while the stream goes on. */
 const BUFFERS_MAX = 3;
 
+/** Without a head every record fails. For what may still come, stdin has to say something once in this time. */
+const IDLE_AFTER_HEAD_MS = 10_000;
+
 export async function map(invocation: Invocation): Promise<number> {
   const connected = await TreeClient.connect();
-  if (connected.isErr()) {
+  const listed = connected.isOk() ? await connected.value.list() : connected;
+  if (listed.isErr()) {
+    const { code } = listed.error;
+    if (code === "usage" || code === "data") throw new MtFailure(listed.error);
     // A tree that should be here and is not, or is another's, is no reason to do a cluster's work on this machine.
-    if (readTree() || connected.error.code !== "unavailable") orThrow(connected);
-    return runHere(invocation);
+    const alone = connected.isErr() && code === "unavailable" && !readTree();
+    if (alone) return new MapRun(invocation, undefined, []).run();
+    return new MapRun(invocation, TreeClient.unreachable(listed.error), [], listed.error).run();
   }
-  const listed = orThrow(await connected.value.list());
-  const run = new MapRun(invocation, connected.value, listed);
+  const client = orThrow(connected);
   try {
-    return await run.run();
+    return await new MapRun(invocation, client, listed.value).run();
   } finally {
-    connected.value.close();
+    client.close();
   }
 }
 
@@ -71,8 +84,12 @@ interface HostRun {
 
 class MapRun {
   readonly #invocation: Invocation;
-  readonly #status: Map<string, HostStatus>;
-  readonly #session: Session;
+  /** Hosts of the tree when this began, for --all. */
+  readonly #all: string[];
+  readonly #session: HostSession;
+  /** Where a tree is up: its session; else the command here. */
+  readonly #tree: { client: TreeClient; session: Session } | undefined;
+  readonly #here: HereSession | undefined;
   readonly #writer = new LineWriter();
   readonly #hosts = new Map<string, HostRun>();
   /** Context in order, for hosts that the stream names later; and by key, to drop the copies. */
@@ -81,7 +98,6 @@ class MapRun {
   readonly #buffer_bytes: number;
   /** What is gathered for a host: less where there are many. */
   readonly #frame_bytes: number;
-  readonly #client: TreeClient;
   readonly #gathering = new Set<string>();
   #gatheredBytes = 0;
   #gatheringSince = 0;
@@ -90,35 +106,57 @@ class MapRun {
   readonly #held: string[] = [];
   #reduction: TreeReduction | undefined;
   #end: string | undefined;
+  /** Where no tree is up: the hosts that records were for, and how the command here ended. */
+  readonly #nobody = new Set<string>();
+  #hereCode = 0;
   #lineNumber = 0;
   #failed = false;
   #badInput: MtError | undefined;
   #broken: unknown;
+  /** Aborted when no more is to be read: interrupted, out of time, nobody takes what we write. */
+  readonly #reading = new AbortController();
+  #idle: NodeJS.Timeout | undefined;
   #room: (() => void) | undefined;
   #allDone: (() => void) | undefined;
 
-  constructor(invocation: Invocation, client: TreeClient, status: HostStatus[]) {
+  /**
+   * @param client of the tree; without it the command runs here
+   * @param unreachable why there is no head, where there is none from the beginning
+   */
+  constructor(
+    invocation: Invocation,
+    client: TreeClient | undefined,
+    status: HostStatus[],
+    unreachable?: MtError,
+  ) {
     this.#invocation = invocation;
-    this.#client = client;
-    this.#status = new Map(status.map((h) => [h.host, h]));
+    this.#badInput = unreachable;
+    this.#all = status.map((h) => h.host);
     this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
     this.#frame_bytes = Math.min(CHUNK_BYTES, windowFor(status.length) / 2);
-    this.#session = client.session(
-      {
+    const { reduce } = invocation.args;
+    const events: SessionEvents = {
+      output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
+      exit: (host, how) => this.#guard(() => this.#exit(host, how)),
+      drain: () => this.#room?.(),
+      piece: (message, payload) => this.#reduction?.piece(message, payload),
+      moved: (host, gone) => this.#reduction?.moved(host, gone),
+      headLost: (why) => this.#headLost(why),
+    };
+    if (client) {
+      const command = {
         argv: invocation.rest,
         env: environmentForHosts(),
         stdin: true,
-        hold: invocation.args.reduce !== undefined,
-      },
-      {
-        output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
-        exit: (host, how) => this.#guard(() => this.#exit(host, how)),
-        drain: () => this.#room?.(),
-        piece: (message, payload) => this.#reduction?.piece(message, payload),
-        moved: (host, gone) => this.#reduction?.moved(host, gone),
-      },
-      status.length,
-    );
+        hold: reduce !== undefined,
+      };
+      const session = client.session(command, events, status.length);
+      this.#tree = { client, session };
+      this.#session = session;
+    } else {
+      this.#here = new HereSession(invocation.rest, reduce as string | undefined, events);
+      this.#session = this.#here;
+    }
   }
 
   async run(): Promise<number> {
@@ -126,9 +164,9 @@ class MapRun {
     const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
     const stop = (error: MtError) => {
       this.#badInput ??= error;
+      this.#readNoMore();
       endSession(this.#session, error);
       this.#reduction?.stop();
-      this.#room?.();
     };
     const late = setTimeout(
       () => stop(mtError("timeout", `Cannot finish: no end after ${timeout_s} s`)),
@@ -138,7 +176,9 @@ class MapRun {
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     try {
-      if (args.all === true) for (const host of this.#status.keys()) this.#host(host);
+      if (this.#badInput) this.#boundIdle();
+      if (args.all === true) for (const host of this.#all) this.#host(host);
+      if (this.#here) this.#host(this.#here.host);
       await this.#readAll();
       this.#session.end();
       await new Promise<void>((resolve) => {
@@ -146,17 +186,19 @@ class MapRun {
         if (this.#session.running.length === 0) resolve();
       });
       if (this.#broken !== undefined) throw this.#broken;
-      if (args.reduce !== undefined) await this.#reduce(String(args.reduce));
+      if (args.reduce !== undefined && this.#tree) await this.#reduce(String(args.reduce), this.#tree);
       // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
       if (this.#end !== undefined && !signal.aborted && args.reduce === undefined)
         this.#writer.line(this.#end);
       this.#writer.flush();
     } catch (thrown) {
       this.#session.kill("SIGTERM");
+      await this.#here?.ended();
       if (thrown instanceof StdoutClosed) return EXIT.io;
       throw thrown;
     } finally {
       clearTimeout(late);
+      clearTimeout(this.#idle);
       signal.removeEventListener("abort", onAbort);
     }
     if (this.#end === undefined && !signal.aborted)
@@ -165,9 +207,37 @@ class MapRun {
         `Cannot finish: the stream ended after ${this.#lineNumber} lines without an end record`,
         "a stage before this one was cut off; nothing that waits for the whole was done",
       );
+    return this.#verdict();
+  }
+
+  #verdict(): number {
     if (this.#badInput) warn(this.#badInput);
+    if (this.#nobody.size > 0) {
+      const hosts = foldNodes([...this.#nobody]);
+      const { message, hint } = noTree(this.#nobody.size === 1 ? `host ${hosts}` : `hosts ${hosts}`);
+      warn(mtError("lost", `${message}; what was for them came out failed`, hint));
+    }
+    if (this.#hereCode) return this.#hereCode;
     if (this.#badInput?.code === "data") return EXIT.data;
-    return this.#failed || this.#badInput ? EXIT.failed : EXIT.ok;
+    if (this.#badInput) return exitCodeOf(this.#badInput.code);
+    return this.#failed || this.#nobody.size > 0 ? EXIT.failed : EXIT.ok;
+  }
+
+  /** Said at once, though stdin may be silent. */
+  #headLost(why: string): void {
+    this.#badInput ??= mtError("lost", `Cannot finish: ${why}`, "mt-tree up mends it; then run this again");
+    if (this.#end === undefined) inform(`${why}; what still comes for its hosts comes out failed`);
+    this.#boundIdle();
+  }
+
+  /** Nothing more can be done: what comes is failed at once, but whoever sends nothing is not waited for. */
+  #boundIdle(): void {
+    this.#idle = setTimeout(() => this.#readNoMore(), IDLE_AFTER_HEAD_MS);
+  }
+
+  #readNoMore(): void {
+    this.#reading.abort();
+    this.#room?.();
   }
 
   /** Runs what an event calls for; what it throws (stdout is gone) ends the run. */
@@ -179,7 +249,7 @@ class MapRun {
       } catch (thrown) {
         this.#broken = thrown;
         this.#session.kill("SIGTERM");
-        this.#room?.();
+        this.#readNoMore();
       }
     }
     if (this.#session.running.length === 0) this.#allDone?.();
@@ -190,16 +260,19 @@ class MapRun {
     const iterator = stdinRefilled();
     try {
       for (;;) {
-        const next = await nextUnlessAborted(iterator, this.#invocation.signal);
-        if (next === undefined || this.#badInput?.code === "timeout") return;
+        const next = await nextUnlessAborted(iterator, this.#reading.signal);
+        if (this.#broken !== undefined) throw this.#broken;
+        if (next === undefined) return;
+        this.#idle?.refresh();
         for (const block of next.done ? splitter.end() : splitter.push(next.value))
-          if (Buffer.isBuffer(block) && isUtf8(block)) this.#takeBlock(block);
+          if (Buffer.isBuffer(block) && this.#here) this.#takeHere(block, this.#here.host);
+          else if (Buffer.isBuffer(block) && isUtf8(block)) this.#takeBlock(block);
           else for (const raw of linesOf(block)) this.#take(raw);
         this.#writer.flush();
         if (this.#broken !== undefined) throw this.#broken;
         if (next.done) return;
         this.#sendSoon();
-        while (this.#isFull() && this.#broken === undefined && !this.#invocation.signal.aborted)
+        while (this.#isFull() && this.#broken === undefined && !this.#reading.signal.aborted)
           await new Promise<void>((resolve) => {
             this.#room = resolve;
           });
@@ -215,16 +288,82 @@ class MapRun {
     return most > this.#buffer_bytes || all > BUFFERS_MAX * this.#buffer_bytes;
   }
 
+  /** The lines of a block where no tree is up: to the command here in their order, but for records of other hosts. */
+  #takeHere(block: Buffer, here: string): void {
+    // A copy: what it came in is filled again.
+    const bytes = block.at(-1) === NEWLINE ? Buffer.from(block) : Buffer.concat([block, Buffer.of(NEWLINE)]);
+    const utf8 = isUtf8(bytes);
+    let from = 0;
+    let run: As = "own";
+    const send = (to: number) => {
+      if (to > from) this.#sendHere(here, bytes.subarray(from, to), run);
+      from = to;
+    };
+    for (let at = 0; at < bytes.length; ) {
+      this.#lineNumber++;
+      const scanned = this.#end === undefined && utf8 ? scanRecord(bytes, at) : undefined;
+      const end = scanned ? scanned.end + 1 : bytes.indexOf(NEWLINE, at) + 1;
+      let line: { kind: string; id: string; host?: unknown } | undefined = scanned;
+      if (!line) {
+        const raw: RawLine = { text: bytes.toString("utf8", at, end - 1) };
+        if (!utf8 && !isUtf8(bytes.subarray(at, end))) raw.bad = "it is no UTF-8";
+        // What is refused takes its place among those that were sent.
+        send(at);
+        line = this.#read(raw);
+        if (!line) from = end;
+      }
+      if (!line) {
+        at = end;
+        continue;
+      }
+      const isEnd = line.kind === "end";
+      const owner = ownerOf(line);
+      const as: As = isEnd ? "context" : owner === here ? "own" : "passing";
+      if (isEnd) this.#end = bytes.toString("utf8", at, end - 1);
+      if (as !== run) send(at);
+      run = as;
+      if (owner !== undefined && owner !== here) {
+        send(at);
+        this.#insteadOf(owner, here, bytes.subarray(at, end));
+        from = end;
+      }
+      at = end;
+    }
+    send(bytes.length);
+  }
+
+  /** A record of a host that is not here: it comes out failed, in its place. */
+  #insteadOf(name: string, here: string, bytes: Buffer): void {
+    this.#inPlace(here, this.#failedLine(recordIn(bytes) as Line, this.#host(name).ended!));
+  }
+
+  /** Puts a line out among those that the command here has been sent. */
+  #inPlace(here: string, line: string): void {
+    const { tally, ended } = this.#hosts.get(here)!;
+    if (ended || this.#invocation.args.reduce !== undefined) return this.#writer.line(line);
+    tally.instead(Buffer.from(`${line}\n`), (run) => this.#writer.lines(run));
+  }
+
+  #sendHere(here: string, bytes: Buffer, as: As): void {
+    const host = this.#hosts.get(here)!;
+    if (!host.ended) {
+      host.tally.sent(bytes, as);
+      this.#session.write(here, bytes);
+    } else if (as === "own")
+      for (const { text } of linesOf(bytes)) this.#fail(JSON.parse(text) as Line, host.ended);
+    else if (as === "passing" && this.#invocation.args.reduce === undefined) this.#writer.lines(bytes);
+  }
+
   /** The lines of a block: those that plainly are a host's go there as they are. */
   #takeBlock(block: Buffer): void {
     const bytes = block.at(-1) === NEWLINE ? block : Buffer.concat([block, Buffer.of(NEWLINE)]);
     for (let at = 0; at < bytes.length; ) {
       const scanned = this.#end === undefined ? scanRecord(bytes, at) : undefined;
-      const travel = scanned && travelOf(scanned);
-      if (travel === "host" || travel === "self") {
+      const owner = scanned && ownerOf(scanned);
+      if (owner !== undefined) {
         this.#lineNumber++;
         const end = scanned!.end + 1;
-        this.#toHost(travel === "self" ? scanned!.id : scanned!.host!, bytes, at, end);
+        this.#toHost(owner, bytes, at, end);
         at = end;
       } else {
         const end = bytes.indexOf(NEWLINE, at);
@@ -234,21 +373,29 @@ class MapRun {
     }
   }
 
+  /** The record that a line is; undefined where it is blank, or was refused. */
+  #read(raw: RawLine): Line | undefined {
+    if (isBlank(raw.text) && !raw.bad) return undefined;
+    try {
+      if (raw.bad) throw new Error(raw.bad);
+      const line = JSON.parse(raw.text) as Line | null;
+      if (typeof line?.kind !== "string" || typeof line.id !== "string")
+        throw new Error("expected an object with a kind and an id");
+      if (this.#end !== undefined) throw new Error("it stands after the end record");
+      return line;
+    } catch (thrown) {
+      this.#refuse(raw.text, thrown instanceof SyntaxError ? "it is no JSON" : (thrown as Error).message);
+      return undefined;
+    }
+  }
+
   #take(raw: RawLine): void {
     this.#lineNumber++;
-    const read = readRecord(raw);
-    if (read === undefined) return;
-    if ("why" in read) return this.#refuse(raw.text, read.why);
-    if (this.#end !== undefined) return this.#refuse(raw.text, "it stands after the end record");
-    const { line } = read;
-    // Every host would get it, and none would know whose it is.
-    if (line.kind !== "segment" && isUnplaced(line)) {
-      this.#badInput ??= notPlaced(line);
-      this.#fail(raw.text, notPlaced(line));
-      return;
-    }
-    const travel = travelOf(line);
-    switch (travel) {
+    const line = this.#read(raw);
+    if (line === undefined) return;
+    const owner = ownerOf(line);
+    if (owner !== undefined) return this.#lineToHost(owner, raw.text);
+    switch (travelOf(line)) {
       case "report":
         this.#put(raw.text);
         return;
@@ -262,9 +409,6 @@ class MapRun {
         this.#put(raw.text);
         for (const host of this.#hosts.keys()) if (concerns(line, host)) this.#sendContext(host, [raw.text]);
         return;
-      case "self":
-      case "host":
-        return this.#lineToHost(travel === "self" ? line.id : line.host!, raw.text);
     }
   }
 
@@ -280,9 +424,8 @@ class MapRun {
 
   /** A line for a host: those bytes, the newline the last of them. */
   #toHost(name: string, bytes: Buffer, from: number, to: number): void {
-    const host = this.#hosts.get(name) ?? this.#host(name);
-    if (host === undefined || host.ended)
-      return this.#fail(bytes.toString("utf8", from, to - 1), host?.ended ?? this.#unreachable(name));
+    const host = this.#host(name);
+    if (host.ended) return this.#fail(JSON.parse(bytes.toString("utf8", from, to)) as Line, host.ended);
     const length = to - from;
     if (host.gatheredBytes + length > host.gathered.length) {
       this.#sendTo(name, host);
@@ -302,7 +445,7 @@ class MapRun {
     this.#gatheredBytes -= host.gatheredBytes;
     host.gatheredBytes = 0;
     this.#gathering.delete(name);
-    host.tally.sent(bytes, false);
+    host.tally.sent(bytes, "own");
     this.#session.write(name, bytes);
     collectAfter(bytes.length);
   }
@@ -311,7 +454,7 @@ class MapRun {
     const host = this.#hosts.get(name)!;
     this.#sendTo(name, host);
     const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(""));
-    host.tally.sent(bytes, true);
+    host.tally.sent(bytes, "context");
     this.#session.write(name, bytes);
   }
 
@@ -335,25 +478,24 @@ class MapRun {
   #refuse(text: string, why: string): void {
     const error = mtError("data", `Cannot read line ${this.#lineNumber}: ${why}`);
     this.#badInput ??= { ...error, hint: "the line stands in the stream as an error record" };
-    this.#writer.line(
-      JSON.stringify({
-        kind: "error",
-        id: `mt-tree.line-${this.#lineNumber}`,
-        line: this.#lineNumber,
-        raw: text.slice(0, 4096),
-        error: { by: "mt-tree", ...error },
-      }),
-    );
+    const line = JSON.stringify({
+      kind: "error",
+      id: `mt-tree.line-${this.#lineNumber}`,
+      line: this.#lineNumber,
+      raw: text.slice(0, 4096),
+      error: { by: "mt-tree", ...error },
+    });
+    if (this.#here) this.#inPlace(this.#here.host, line);
+    else this.#writer.line(line);
   }
 
-  /** The run on a host, begun where it is the first record for it; undefined where the host is not there. */
-  #host(name: string): HostRun | undefined {
+  /**
+   * The run on a host, begun where it is the first record for it: the one place where it shows that nobody will take
+   * a record. On a host that is not there it has ended when this returns.
+   */
+  #host(name: string): HostRun {
     const known = this.#hosts.get(name);
     if (known) return known;
-    if (!this.#status.get(name)?.present) {
-      this.#failed = true;
-      return undefined;
-    }
     const host: HostRun = {
       tally: new Tally(),
       output: new BlockSplitter(),
@@ -363,20 +505,10 @@ class MapRun {
     };
     this.#hosts.set(name, host);
     this.#session.start([name]);
+    if (host.ended) return host;
     const context = this.#context.flatMap((c) => (concerns(c.line, name) ? [c.text] : []));
     if (context.length > 0) this.#sendContext(name, context);
     return host;
-  }
-
-  #unreachable(host: string): MtError {
-    const known = this.#status.get(host);
-    return known
-      ? mtError(
-          "lost",
-          `Cannot reach host ${host}: it is gone since ${known.since}`,
-          "mt-tree up brings it back; then run this again",
-        )
-      : mtError("lost", `Cannot reach host ${host}: it is not in the tree`, "mt-tree status lists the hosts");
   }
 
   #output(name: string, fd: 1 | 2, bytes: Buffer): void {
@@ -385,6 +517,8 @@ class MapRun {
       for (const { text } of host.errors.push(bytes)) if (text !== "") inform(`${name}: ${text}`);
       return;
     }
+    // A reducer here has made of it what it is.
+    if (this.#here && this.#invocation.args.reduce !== undefined) return this.#writer.lines(bytes);
     for (const block of host.output.push(bytes)) this.#came(name, host, block);
   }
 
@@ -403,6 +537,12 @@ class MapRun {
     const whole = bytes.at(-1) === NEWLINE;
     const scanned = isUtf8(bytes) ? scanRecord(bytes, 0) : undefined;
     const line = scanned ?? recordIn(bytes);
+    if (this.#here && (line === "blank" || line === undefined)) {
+      // Whatever it puts out here, it is as though we were not between.
+      if (whole) return "emit";
+      this.#writer.lines(bytes);
+      return "drop";
+    }
     if (line === "blank") return "drop";
     if (line === undefined) {
       this.#failed = true;
@@ -425,23 +565,25 @@ class MapRun {
       );
       return "drop";
     }
-    if (line.kind === "end") return "drop";
+    if (line.kind === "end" && (this.#end !== undefined || !this.#here)) return "drop";
     const travel = travelOf(line);
     if (travel === "context" && this.#contextKeys.has(keyOf(line))) return "drop";
-    if (travel !== "report") host.tally.settle(line);
-    else if (line.kind === "error") this.#refusedThere(host, bytes);
+    if (ownerOf(line) !== undefined || !this.#here) {
+      if (travel !== "report") host.tally.settle(line);
+    } else if (line.kind === "error") this.#refusedThere(host, JSON.parse(bytes.toString()) as Line);
     if (whole) return "emit";
     this.#writer.line(bytes.toString());
     return "drop";
   }
 
   /** A record that the filter could not read: its error record stands for it. */
-  #refusedThere(host: HostRun, bytes: Buffer): void {
-    const error = recordIn(bytes);
-    if (error === "blank") return;
-    const refused = readRecord({ text: String(error?.raw) });
-    // Cut or no JSON: then it comes out failed as well.
-    if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
+  #refusedThere(host: HostRun, error: Line): void {
+    try {
+      const refused = JSON.parse(String(error.raw)) as Line;
+      if (typeof refused?.kind === "string" && typeof refused.id === "string") host.tally.settle(refused);
+    } catch {
+      // Cut or no JSON: then it comes out failed as well.
+    }
   }
 
   #exit(name: string, how: HostExit): void {
@@ -458,40 +600,40 @@ class MapRun {
     // Lines that were still gathered for it are of those that it did not give back.
     this.#sendTo(name, host);
     host.ended = error;
+    if (this.#here && this.#invocation.args.reduce === undefined)
+      for (const run of host.tally.takeRest(diedThere(how))) this.#writer.lines(run);
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
-    else for (const text of host.tally.missing()) this.#fail(text, error);
+    else for (const line of host.tally.missing()) this.#fail(line, error);
+    if (this.#here) {
+      if (name !== this.#here.host) this.#nobody.add(name);
+      else this.#hereCode = how.code || (how.error ? exitCodeOf(how.error.code) : 0);
+    }
     // Once is enough where it is the same for all.
-    if (this.#client.headLost !== undefined) {
-      // A stream that goes on is read to its end, which may be far.
-      if (this.#badInput === undefined && this.#end === undefined)
-        inform("the head of the tree is gone: what still comes for its hosts comes out failed");
-      this.#badInput ??= mtError(
-        "lost",
-        `Cannot finish: the head of the tree is gone: ${this.#client.headLost}`,
-        "mt-tree up mends it; then run this again",
-      );
-    } else if (how.error)
+    else if (how.error && this.#tree?.client.headLost === undefined)
       inform(how.error.message.includes(name) ? how.error.message : `${name}: ${how.error.message}`);
   }
 
   /** Reduces what the hosts hold; the records of those that are lost meanwhile come out failed. */
-  async #reduce(command: string): Promise<void> {
+  async #reduce(
+    command: string,
+    { client, session }: { client: TreeClient; session: Session },
+  ): Promise<void> {
     this.#reduction = new TreeReduction(
-      this.#client,
-      this.#session,
+      client,
+      session,
       { argv: ["/bin/sh", "-c", command], env: environmentForHosts() },
       this.#held,
       (bytes) => writeAll(1, bytes),
     );
     this.#writer.flush();
     const reduced = await this.#reduction.run();
-    this.#session.close(this.#held);
+    session.close(this.#held);
     const lost = reduced.isErr() ? this.#held : reduced.value;
     for (const name of lost) {
       const error = reduced.isErr()
         ? reduced.error
         : mtError("lost", `Cannot reduce what ${name} put out: it is gone`, "run it again");
-      for (const text of this.#hosts.get(name)!.tally.missing()) this.#fail(text, error);
+      for (const line of this.#hosts.get(name)!.tally.missing()) this.#fail(line, error);
     }
     if (lost.length > 0)
       this.#badInput ??= reduced.isErr()
@@ -503,10 +645,15 @@ class MapRun {
           );
   }
 
-  /** A record comes out failed; one that failed before keeps its first error. */
-  #fail(text: string, error: MtError): void {
+  #fail(line: Line, error: MtError): void {
+    this.#writer.line(this.#failedLine(line, error));
+  }
+
+  /** A record as failed; one that failed before keeps its first error. */
+  #failedLine(line: Line, error: MtError): string {
     this.#failed = true;
-    this.#writer.line(rewriteFailed(text, { by: "mt-tree", ...error }));
+    const first = line.state === "failed" && line.error ? line.error : { by: "mt-tree", ...error };
+    return JSON.stringify({ ...line, state: "failed", error: first });
   }
 }
 
@@ -519,19 +666,33 @@ function ended(command: string, host: string, how: HostExit): MtError {
   );
 }
 
+/** Whether a command was ended, or never was: then what only passed through it did not. What it dropped itself it meant to. */
+const diedThere = ({ code, error }: HostExit) => error !== undefined || code === undefined || code >= 126;
+
 const NEWLINE = 10;
 const EMPTY = Buffer.alloc(0);
+
+/** The host whose a record is: it goes there and comes back; undefined for all that is nobody's. */
+function ownerOf(line: { kind: string; id: string; host?: unknown }): string | undefined {
+  const travel = travelOf(line);
+  return travel === "self" ? line.id : travel === "host" ? String(line.host) : undefined;
+}
+
+/** Blank as JSON has it: a line of any other space is a bad one. */
+const isBlank = (text: string) => /^[ \t\r\n]*$/.test(text);
 
 const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
 
 /** The record that a line is, where it took JSON.parse to tell. */
 function recordIn(bytes: Buffer): Line | "blank" | undefined {
-  if (!isUtf8(bytes)) return undefined;
-  const read = readRecord({
-    text: bytes.toString("utf8", 0, bytes.length - (bytes.at(-1) === NEWLINE ? 1 : 0)),
-  });
-  if (read === undefined) return "blank";
-  return "line" in read ? read.line : undefined;
+  const text = bytes.toString();
+  if (isBlank(text)) return "blank";
+  try {
+    const line = JSON.parse(text) as Line;
+    return typeof line?.kind === "string" && typeof line.id === "string" && isUtf8(bytes) ? line : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether context goes to a host: its `hosts` name it, or it has none. */

@@ -134,6 +134,8 @@ export interface HostStatus {
   host: string;
   addr: string;
   present: boolean;
+  /** Not present, and not yet lost: it comes by another way in a moment, or `lost` follows. */
+  moving?: boolean;
   /** Since when it is there, or missing (UTC, RFC 3339). */
   since: string;
   epoch?: string;

@@ -557,7 +557,10 @@ export class TreeNode {
     return (this.#config.hosts ?? []).map((h) => {
       const route = this.#routes.get(h.name);
       const since = (route ? undefined : this.#missing.get(h.name)) ?? this.#since.get(h.name) ?? "";
-      if (!route) return { host: h.name, addr: h.addr, present: false, since };
+      if (!route) {
+        const moving = this.#lostTimers.has(h.name) ? true : undefined;
+        return { host: h.name, addr: h.addr, present: false, since, moving, epoch: this.#epochs.get(h.name) };
+      }
       const { parent, epoch, release } = route.presence;
       return {
         host: h.name,

@@ -69,6 +69,9 @@ export class TreeReduction {
   async run(): Promise<Result<string[], MtError>> {
     try {
       while (!this.#stopped) {
+        // Also those that were lost before there was a reduction that could be told.
+        for (const host of [...this.#holding])
+          if (this.#client.headLost === undefined && this.#session.isLost(host)) this.moved(host, true);
         const listed = await this.#client.list();
         if (listed.isErr()) return listed.map(() => []);
         const present = new Map(listed.value.flatMap((h) => (h.present ? [[h.host, h]] : [])));

@@ -209,7 +209,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
   exits: {
     1: "a host failed or was lost, or its command did not exit 0; its records are in the stream",
     65: "the stream was cut off, or a line could not be read",
-    69: "no tree is up; this is not inside a Slurm allocation",
+    69: "no tree is up, or its head cannot be reached (map: every record comes out failed); this is not inside a Slurm allocation",
     75: "another tree has such a host, or the port",
     77: "not root (--via local)",
   },

@@ -4,7 +4,6 @@
  * told by kind and id; where the order was, what was sent before it goes into the accounts (accounts.ts).
  */
 import type { Line } from "../../shared/records/index.ts";
-import { readRecord } from "../../shared/stream/record.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { Accounts } from "./accounts.ts";
 
@@ -12,20 +11,52 @@ interface Sent {
   bytes: Buffer;
   /** Where the first line begins that has not come back. */
   at: number;
-  /** Context: it has come out already, and its copies are dropped. */
-  context: boolean;
+  as: As;
 }
+
+/**
+ * What lines are to the host that they are sent to. `own`: its records, which have to come back. `context`: it has
+ * come out already, and its copies are dropped. `passing`: it comes out where the host gives it back. `instead`: it is
+ * not sent at all, and comes out in its place among the others.
+ */
+export type As = "own" | "context" | "passing" | "instead";
+
+/** What waits for its place at most, before it goes out of turn: a filter may give nothing back until the end. */
+const INSTEAD_BYTES_MAX = 16 * 2 ** 20;
 
 /** What becomes of a line that came back, told apart from what was sent. */
 export type Verdict = "emit" | "drop";
 
 export class Tally {
-  readonly #sent: Sent[] = [];
+  #sent: Sent[] = [];
   readonly #accounts = new Accounts();
+  /** Lines that come out in their place: those whose place has been passed, and the bytes of all of them. */
+  #due: Buffer[] = [];
+  #insteadBytes = 0;
+
+  /** Lines come out in their place; `emit` gets those whose turn it is. */
+  instead(bytes: Buffer, emit: (run: Buffer) => void): void {
+    this.#sent.push({ bytes, at: 0, as: "instead" });
+    this.#insteadBytes += bytes.length;
+    if (this.#insteadBytes > INSTEAD_BYTES_MAX) {
+      for (const sent of this.#sent) if (sent.as === "instead") this.#due.push(sent.bytes);
+      this.#sent = this.#sent.filter((sent) => sent.as !== "instead");
+    }
+    for (const run of this.#takeDue()) emit(run);
+  }
+
+  #takeDue(): Buffer[] {
+    while (this.#sent[0]?.as === "instead") this.#due.push(this.#sent.shift()!.bytes);
+    const due = this.#due;
+    if (due.length === 0) return due;
+    this.#due = [];
+    for (const { length } of due) this.#insteadBytes -= length;
+    return due;
+  }
 
   /** Whole lines went to the host. */
-  sent(bytes: Buffer, context: boolean): void {
-    this.#sent.push({ bytes, at: 0, context });
+  sent(bytes: Buffer, as: As): void {
+    this.#sent.push({ bytes, at: 0, as });
   }
 
   /**
@@ -39,12 +70,20 @@ export class Tally {
     const emitted = () => {
       if (at > from) emit(bytes.subarray(from, at));
     };
+    const inPlace = () => {
+      const due = this.#takeDue();
+      if (due.length === 0) return;
+      emitted();
+      from = at;
+      for (const run of due) emit(run);
+    };
     while (at < bytes.length) {
+      inPlace();
       const head = this.#sent[0];
       if (head) {
         const n = Math.min(head.bytes.length - head.at, bytes.length - at);
         if (bytes.compare(head.bytes, head.at, head.at + n, at, at + n) === 0) {
-          if (head.context) {
+          if (head.as === "context") {
             emitted();
             from = at + n;
           }
@@ -55,25 +94,28 @@ export class Tally {
         }
       }
       const end = lineEnd(bytes, at);
-      if (head && !head.context && sameLine(head, bytes, at, end)) {
+      if (head && head.as !== "context" && sameLine(head, bytes, at, end)) {
         this.#pop(head);
         at = end;
         continue;
       }
-      if (other(bytes.subarray(at, end)) === "drop") {
+      const verdict = other(bytes.subarray(at, end));
+      inPlace();
+      if (verdict === "drop") {
         emitted();
         from = end;
       }
       at = end;
     }
+    inPlace();
     emitted();
   }
 
   /** A record came back: settles it among those that were sent. */
   settle(line: Pick<Line, "kind" | "id">): void {
     const head = this.#sent[0];
-    if (head && !head.context) {
-      const first = recordAt(head);
+    if (head?.as === "own") {
+      const first = scanRecord(head.bytes, head.at) ?? parsed(head);
       if (first?.kind === line.kind && first.id === line.id) return this.#pop(head);
     }
     if (this.#accounts.size > 0 && this.#accounts.came(line)) return;
@@ -91,15 +133,31 @@ export class Tally {
 
   #toAccounts(): void {
     const head = this.#sent[0]!;
-    const { context } = head;
-    const line = recordAt(head);
+    if (head.as === "instead") {
+      this.#due.push(this.#sent.shift()!.bytes);
+      return;
+    }
+    const line = parsed(head);
     const from = head.at;
     this.#pop(head);
-    if (!context && line) this.#accounts.sent(line, lineText(head.bytes, from));
+    if (head.as === "own" && line)
+      this.#accounts.sent(line, head.bytes.toString("utf8", from, head.at).trimEnd());
   }
 
-  /** What did not come back, as the lines that it was (ranges cut to what is missing). */
-  *missing(): Generator<string> {
+  /**
+   * Nothing more comes back: gives what still waits for its place, in order.
+   * @param passing also what was only passing and has not come back
+   */
+  takeRest(passing: boolean): Buffer[] {
+    const rest: Buffer[] = [];
+    for (const { as, at, bytes } of this.#sent)
+      if (as === "instead" || (as === "passing" && passing)) rest.push(bytes.subarray(at));
+    this.#sent = this.#sent.filter(({ as }) => as === "own");
+    return [...this.#takeDue(), ...rest];
+  }
+
+  /** What did not come back, as the records that it was (ranges cut to what is missing). */
+  *missing(): Generator<Line> {
     while (this.#sent.length > 0) this.#toAccounts();
     yield* this.#accounts.missing();
   }
@@ -111,12 +169,6 @@ function lineEnd(bytes: Buffer, at: number): number {
   return newline < 0 ? bytes.length : newline + 1;
 }
 
-/** That line, without its newline. */
-function lineText(bytes: Buffer, at: number): string {
-  const end = lineEnd(bytes, at);
-  return bytes.toString("utf8", at, bytes[end - 1] === 10 ? end - 1 : end);
-}
-
 /** Whether the line that came is the first that waits, whatever was written after both. */
 function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
   const { length } = head.bytes;
@@ -124,10 +176,10 @@ function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
   return to <= length && head.bytes[to - 1] === 10 && bytes.compare(head.bytes, head.at, to, at, end) === 0;
 }
 
-/** What the first line that waits says of itself. */
-function recordAt(head: Sent): Pick<Line, "kind" | "id"> | undefined {
-  const scanned = scanRecord(head.bytes, head.at);
-  if (scanned) return scanned;
-  const read = readRecord({ text: lineText(head.bytes, head.at) });
-  return read !== undefined && "line" in read ? read.line : undefined;
+function parsed(head: Sent): Line | undefined {
+  try {
+    return JSON.parse(head.bytes.toString("utf8", head.at, lineEnd(head.bytes, head.at))) as Line;
+  } catch {
+    return undefined;
+  }
 }
