@@ -9,6 +9,7 @@ import { type Progress, startProgress } from "../../shared/cli/progress.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { storePath, treeFile } from "../../shared/names.ts";
+import { noTree } from "../../shared/no-tree.ts";
 import type { Copy, Image } from "../../shared/records/index.ts";
 import { storeHas, storeSize, storeVerify } from "../../shared/store.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
@@ -27,10 +28,15 @@ export async function push(invocation: Invocation): Promise<number> {
           tree ??= hostsOfTree(context.signal);
           const hosts = (await tree) ?? [];
           // A tree that should be here and does not answer is no reason to look at this host alone.
-          if (hosts.length === 0 && existsSync(treeFile()))
-            throw new MtFailure(
-              mtError("unavailable", "Cannot reach the tree: its head is gone", "mt-tree up mends it"),
+          if (hosts.length === 0 && existsSync(treeFile())) {
+            const error = mtError(
+              "unavailable",
+              "Cannot reach the tree: its head is gone",
+              "mt-tree up mends it",
             );
+            for (const host of image.hosts ?? []) context.emit(copyRecord(image, host, 0, error));
+            throw new MtFailure(error);
+          }
           if (hosts.length > 0)
             await new Pushing(image, image.hosts ?? hosts, { timeout_s, retries, progress, context }).run();
           else here(image, context);
@@ -66,8 +72,10 @@ function copyRecord(image: Image, host: string, bytes: number, error?: MtError):
     : { ...record, state: "present", bytes };
 }
 
-/** No tree is up: this host's own store is all there is. */
+/** No tree is up: this host's own store is all there is, and no other host is reached. */
 function here(image: Image, context: FilterContext): void {
+  for (const host of image.hosts ?? [])
+    if (host !== context.host) context.emit(copyRecord(image, host, 0, noTree(`host ${host}`)));
   if (image.hosts && !image.hosts.includes(context.host)) return;
   const digests = digestsOf(image);
   const lacking = digests.find((d) => !storeHas(d));
