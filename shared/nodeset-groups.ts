@@ -10,7 +10,6 @@ import { didYouMean } from "./cli/parse.ts";
 import { fail, type MtError, toMtError } from "./errors.ts";
 import { treeFile } from "./names.ts";
 import { emptySet, expandNodes, type GroupOf } from "./nodeset.ts";
-import { readOwnJson } from "./own-place.ts";
 
 /** Groups that name groups that name groups …: deeper is a mistake. */
 const DEPTH_MAX = 32;
@@ -51,8 +50,12 @@ function groupsOfThisMachine(): GroupOf {
 
 /** The hosts of the tree that is here, whether they are up or not; undefined where there is none. */
 function hostsOfTree(): string[] | undefined {
-  const tree = readOwnJson(treeFile()) as { hosts?: { id: string }[] } | undefined;
-  return tree?.hosts?.map((h) => h.id);
+  try {
+    const { hosts } = JSON.parse(readFileSync(treeFile(), "utf8")) as { hosts: { id: string }[] };
+    return hosts.map((h) => h.id);
+  } catch {
+    return undefined;
+  }
 }
 
 export function readGroups(files: readonly string[]): Result<Definitions, MtError> {

@@ -8,19 +8,21 @@ import {
   closeSync,
   fsyncSync,
   ftruncateSync,
+  mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statfsSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, MtFailure, mtError, toMtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { cacheDir } from "../../shared/names.ts";
-import { openOwn, ownDir, removeOwn, writeOwn } from "../../shared/own-place.ts";
 import { runOk } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { runInGuest } from "./agent.ts";
@@ -161,8 +163,8 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   const { mem_mib } = boot.guest;
   // What a maker left that was killed.
   await endGuests(livingIn(dir));
-  removeOwn(dir);
-  ownDir(dir);
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = statfsSync(dir);
   if (bavail * bsize < (mem_mib + SPARE_MIB) * MIB)
     throw new MtFailure(
@@ -181,7 +183,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   const state_path = join(dir, "state");
   try {
     const spawned = spawnQemu(prototype, () => {
-      ram_fd = openOwn(ram_path, "new");
+      ram_fd = openSync(ram_path, "wx", 0o600);
       ftruncateSync(ram_fd, mem_mib * MIB);
       return undefined;
     });
@@ -213,9 +215,9 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     };
     for (const file of [...Object.values(guestFiles(dir)), join(dir, STATE_SOCKET)])
       rmSync(file, { force: true });
-    writeOwn(noteFile(dir), `${JSON.stringify(note)}\n`);
+    writeFileSync(noteFile(dir), `${JSON.stringify(note)}\n`, { mode: 0o600 });
     const whole = join(templatesDir(), key);
-    removeOwn(whole);
+    rmSync(whole, { recursive: true, force: true });
     renameSync(dir, whole);
     return filesOf(key);
   } finally {

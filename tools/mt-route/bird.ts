@@ -4,6 +4,7 @@
  */
 import {
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -11,12 +12,12 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { experimentDir, routerDir, socketPath } from "../../shared/names.ts";
-import { ownDir, removeOwn, writeOwn } from "../../shared/own-place.ts";
 import { endProcess, isAlive, netnsPath, runOk, startDaemon, waitFor } from "../../shared/process.ts";
 
 /** A busy machine takes its time; BIRD itself needs 11 ms. */
@@ -84,9 +85,9 @@ export async function startBird(
 ): Promise<Result<number, MtError>> {
   const control = socketPath(files.control);
   if (control.isErr()) return control.map(() => 0);
-  ownDir(files.dir);
+  mkdirSync(files.dir, { recursive: true, mode: 0o700 });
   for (const old of [files.pid, files.log, files.converged]) rmSync(old, { force: true });
-  writeOwn(files.config, config);
+  writeFileSync(files.config, config, { mode: 0o600 });
   // In the foreground: the process that is started is the one that stays.
   const words = ["-f", "-c", files.config, "-s", files.control, "-P", files.pid];
   const started = startDaemon("bird", words, { log: files.log, netns });
@@ -117,7 +118,7 @@ function hasEnded(pid: number): boolean {
 /** Has a running BIRD take another configuration. The file is replaced only once BIRD has taken it. */
 export async function reloadBird(files: BirdFiles, config: string): Promise<Result<void, MtError>> {
   const next = `${files.config}.new`;
-  writeOwn(next, config);
+  writeFileSync(next, config, { mode: 0o600 });
   rmSync(files.converged, { force: true });
   const done = await runOk("birdc", ["-s", files.control, "configure", `"${next}"`], {
     timeout_s: START_TIMEOUT_S,
@@ -132,7 +133,7 @@ export async function reloadBird(files: BirdFiles, config: string): Promise<Resu
 /** Ends BIRD, where it runs, and removes the router's directory. False where it would not end. */
 export async function endBird(dir: string, pid: number | undefined): Promise<boolean> {
   if (pid !== undefined && !(await endProcess(pid, join(dir, CONFIG_FILE)))) return false;
-  removeOwn(dir);
+  rmSync(dir, { recursive: true, force: true });
   return true;
 }
 

@@ -103,6 +103,7 @@ function prefixSegments(plan: Plan): Result<void, MtError> {
     if (prefix === undefined)
       return fail("data", `Cannot number segment ${entry.record.id}: no prefix is left`);
     entry.record = { ...entry.record, prefix };
+    entry.text = undefined;
   }
   return ok(undefined);
 }
