@@ -69,8 +69,7 @@ export class MtFailure extends Error {
 export function toMtError(thrown: unknown): MtError {
   if (thrown instanceof MtFailure) return thrown.error;
   const e = thrown as NodeJS.ErrnoException;
-  const text =
-    e instanceof Error ? e.message : typeof thrown === "object" ? JSON.stringify(thrown) : String(thrown);
+  const text = textOf(thrown);
   switch (e?.code) {
     case "ENOSPC":
     case "EDQUOT":
@@ -112,6 +111,16 @@ export function toMtError(thrown: unknown): MtError {
       return mtError("data", text);
     default:
       return mtError("bug", e instanceof Error ? (e.stack ?? text) : text);
+  }
+}
+
+/** In words, whatever it is: what is thrown may be cyclic, or have no prototype. */
+function textOf(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message;
+  try {
+    return typeof thrown === "object" ? JSON.stringify(thrown) : String(thrown);
+  } catch {
+    return "something that cannot be shown was thrown";
   }
 }
 

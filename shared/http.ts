@@ -2,16 +2,16 @@
  * HTTP over Unix sockets, for what answers many questions on one socket: JSON lines in, JSON lines out.
  * Bun's own `undici` is a stub that ignores socket paths; the real one stands under `undici/index.js`.
  */
-import { chmodSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError, toMtError } from "./errors.ts";
+import { listenOwn, ownSocket } from "./own-place.ts";
 import { LineSplitter } from "./stream/lines.ts";
 
 /** Answers one request: JSON in, JSON lines out by `send`. What it throws becomes an `error` line. */
 export type Handler = (body: unknown, send: (line: unknown) => void, signal: AbortSignal) => Promise<void>;
 
-/** Listens on a Unix socket, 0600. Paths are `/name`; a stale socket file is taken over. */
+/** Listens on a Unix socket of ours. Paths are `/name`; one that a dead process left is replaced. */
 export async function serveUnix(path: string, handlers: Readonly<Record<string, Handler>>): Promise<Server> {
   const server = createServer((request, response) => {
     void answer(request, response, handlers);
@@ -19,12 +19,7 @@ export async function serveUnix(path: string, handlers: Readonly<Record<string, 
   server.timeout = 0;
   server.requestTimeout = 0;
   server.keepAliveTimeout = 1000;
-  rmSync(path, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, resolve);
-  });
-  chmodSync(path, 0o600);
+  await listenOwn(server, path);
   return server;
 }
 
@@ -50,7 +45,7 @@ async function answer(
   response.end();
 }
 
-/** Asks a Unix socket; `each` gets every line as it comes. Nobody there is `unavailable`. */
+/** Asks a Unix socket; `each` gets every line as it comes. Nobody there is `unavailable`; throws where it is not ours. */
 export async function askUnix(
   path: string,
   name: string,
@@ -58,10 +53,11 @@ export async function askUnix(
   each: (line: never) => void,
   options: { timeout_s?: number; signal?: AbortSignal } = {},
 ): Promise<Result<void, MtError>> {
+  const socket = ownSocket(path);
   const { Client } = (await import("undici/index.js" as string)) as typeof import("undici");
   const limit = (options.timeout_s ?? 60) * 1000;
   const client = new Client("http://localhost", {
-    socketPath: path,
+    socketPath: socket.path,
     headersTimeout: limit,
     bodyTimeout: limit,
   });
@@ -95,5 +91,6 @@ export async function askUnix(
     return fail("lost", `Cannot hear from ${path}: ${(thrown as Error).message}`);
   } finally {
     await client.destroy().catch(() => {});
+    socket.close();
   }
 }

@@ -3,20 +3,13 @@
  * the first user saves what was there, the last one puts it back. Kept in one file under one lock, so
  * that `down` restores after a crash too.
  */
-import {
-  existsSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
 import { clearDead, lock } from "./lock.ts";
 import { leaseDir } from "./names.ts";
+import { readOwnJson, writeOwn } from "./own-place.ts";
 import { run } from "./process.ts";
 
 /** Kernel settings: a path under /sys or /proc/sys → its text. */
@@ -32,19 +25,14 @@ interface LeaseFile {
 const leaseFile = (resource: string) => join(leaseDir(), `${resource}.json`);
 
 function read(resource: string): LeaseFile {
-  try {
-    const lease = JSON.parse(readFileSync(leaseFile(resource), "utf8")) as LeaseFile;
-    return { saved: lease.saved ?? {}, holders: lease.holders ?? {} };
-  } catch {
-    return { saved: {}, holders: {} };
-  }
+  const lease = readOwnJson(leaseFile(resource)) as Partial<LeaseFile> | undefined;
+  return { saved: lease?.saved ?? {}, holders: lease?.holders ?? {} };
 }
 
 function write(resource: string, lease: LeaseFile): void {
   const path = leaseFile(resource);
   if (Object.keys(lease.holders).length === 0) return rmSync(path, { force: true });
-  writeFileSync(`${path}.new`, JSON.stringify(lease), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  writeOwn(path, JSON.stringify(lease));
 }
 
 /** Those of other namespaces must be set from the machine's own: a host of `--via local` is not in it. */

@@ -2,10 +2,10 @@
  * Locks that die with their holder: a directory entry that names a living process, made in one step.
  * (flock needs FFI here; a name that is linked into place needs none.)
  */
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
+import { checkOwn, openOwn } from "./own-place.ts";
 import { waitFor } from "./process.ts";
 
 /** Who holds a lock: its process, told from a later one with the same pid by its start time. */
@@ -66,6 +66,7 @@ let calls = 0;
 export async function lock(path: string, what: string, timeout_s = 30): Promise<Result<() => void, MtError>> {
   // A file of its own a call: two calls of one process must not share, and take away, each other's.
   const mine = `${path}.${process.pid}.${calls++}`;
+  checkOwn(path);
   const holder: Holder = {
     pid: process.pid,
     started: startTime(process.pid) ?? "0",
@@ -95,12 +96,17 @@ export async function lock(path: string, what: string, timeout_s = 30): Promise<
 function noteHolder(mine: string, holder: Holder): void {
   for (let attempt = 1; ; attempt++) {
     try {
-      mkdirSync(dirname(mine), { recursive: true, mode: 0o700 });
-      return writeFileSync(mine, JSON.stringify(holder), { mode: 0o600 });
+      const fd = openOwn(mine, "new");
+      try {
+        return writeFileSync(fd, JSON.stringify(holder));
+      } finally {
+        closeSync(fd);
+      }
     } catch (thrown) {
-      // mkdir says EEXIST where the directory goes between its look and its second look.
       const { code } = thrown as NodeJS.ErrnoException;
       if ((code !== "ENOENT" && code !== "EEXIST") || attempt === 20) throw thrown;
+      // Of an earlier process with our pid, or a link that was to be followed.
+      if (code === "EEXIST") rmSync(mine, { force: true });
     }
   }
 }

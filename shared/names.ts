@@ -5,7 +5,8 @@
  * Sockets: 107 bytes at most, so long ids are shortened in directories.
  */
 import { createHash } from "node:crypto";
-import { homedir } from "node:os";
+import { statSync } from "node:fs";
+import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
@@ -18,15 +19,32 @@ const isRoot = () => process.getuid?.() === 0;
 export function runDir(): string {
   if (process.env.MT_RUN) return resolve(process.env.MT_RUN);
   if (isRoot()) return "/run/megatux";
-  return join(process.env.XDG_RUNTIME_DIR ?? `/tmp/run-${process.getuid?.() ?? 0}`, "megatux");
+  if (process.env.XDG_RUNTIME_DIR) return join(process.env.XDG_RUNTIME_DIR, "megatux");
+  return userRunDir();
+}
+
+/**
+ * Of a user whose login has set none: what logind makes, else below the user's own home, by the machine's name for
+ * homes that several share: nothing that another could have made before. Who has no home has a name in /tmp, and is
+ * told where another has it already.
+ */
+function userRunDir(): string {
+  const uid = process.getuid?.();
+  const logind = `/run/user/${uid}`;
+  if (statSync(logind, { throwIfNoEntry: false })?.uid === uid) return join(logind, "megatux");
+  if (statSync(homedir(), { throwIfNoEntry: false })?.uid === uid)
+    return join(stateHome(), "megatux", `run-${hostname()}`);
+  return `/tmp/run-${uid}/megatux`;
 }
 
 /** What stays: images and history. */
 export function stateDir(): string {
   if (process.env.MT_STATE) return resolve(process.env.MT_STATE);
   if (isRoot()) return "/var/lib/megatux";
-  return join(process.env.XDG_STATE_HOME ?? join(homedir(), ".local/state"), "megatux");
+  return join(stateHome(), "megatux");
 }
+
+const stateHome = () => process.env.XDG_STATE_HOME || join(homedir(), ".local/state");
 
 /** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
 export const leaseDir = () => resolve(process.env.MT_LEASES ?? "/run/megatux-leases");

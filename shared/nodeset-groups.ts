@@ -10,6 +10,7 @@ import { didYouMean } from "./cli/parse.ts";
 import { fail, type MtError, toMtError } from "./errors.ts";
 import { treeFile } from "./names.ts";
 import { emptySet, expandNodes, type GroupOf } from "./nodeset.ts";
+import { readOwnJson } from "./own-place.ts";
 
 /** Groups that name groups that name groups …: deeper is a mistake. */
 const DEPTH_MAX = 32;
@@ -50,12 +51,8 @@ function groupsOfThisMachine(): GroupOf {
 
 /** The hosts of the tree that is here, whether they are up or not; undefined where there is none. */
 function hostsOfTree(): string[] | undefined {
-  try {
-    const { hosts } = JSON.parse(readFileSync(treeFile(), "utf8")) as { hosts: { id: string }[] };
-    return hosts.map((h) => h.id);
-  } catch {
-    return undefined;
-  }
+  const tree = readOwnJson(treeFile()) as { hosts?: { id: string }[] } | undefined;
+  return tree?.hosts?.map((h) => h.id);
 }
 
 export function readGroups(files: readonly string[]): Result<Definitions, MtError> {

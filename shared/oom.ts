@@ -2,9 +2,10 @@
  * Who dies first when memory runs out: guests, never what looks after them. mt-ksm protect decides the order
  * among an experiment's guests and keeps it in one file; mt-boot gives each QEMU that it starts its place.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { experimentDir } from "./names.ts";
+import { readOwnJson } from "./own-place.ts";
 import type { Guest } from "./records/index.ts";
 
 /**
@@ -79,11 +80,7 @@ export const oomFile = (experiment: string) => join(experimentDir(experiment), "
 
 /** What was decided for an experiment's guests here; undefined where nobody has. */
 export function readOomPlan(experiment: string): OomPlan | undefined {
-  try {
-    return JSON.parse(readFileSync(oomFile(experiment), "utf8")) as OomPlan;
-  } catch {
-    return undefined;
-  }
+  return readOwnJson(oomFile(experiment)) as OomPlan | undefined;
 }
 
 /**

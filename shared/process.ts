@@ -3,10 +3,11 @@
  * vector, never through a shell. Also: which of our own tools is where, and what is missing on this host.
  */
 import { spawn } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, openSync, readFileSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, readFileSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "./errors.ts";
+import { openOwn } from "./own-place.ts";
 
 /** Which Debian package brings a program. */
 const PACKAGE_OF: Readonly<Record<string, string>> = {
@@ -118,7 +119,7 @@ export function startDaemon(
     options.netns === undefined
       ? [found.value, ...args]
       : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", found.value, ...args];
-  const log = openSync(options.log, "a", 0o600);
+  const log = openOwn(options.log, "append");
   try {
     const child = spawn(words[0]!, words.slice(1), {
       detached: true,

@@ -2,9 +2,9 @@
  * SQLite, as bun:sqlite in Bun and in the binaries, better-sqlite3 in Node, node:sqlite in Deno. Chosen here,
  * once; what differs (a missing row is null or undefined, a blob Uint8Array or Buffer) ends here.
  */
-import { mkdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync } from "node:fs";
 import { MtFailure, mtError } from "./errors.ts";
+import { checkOwn, openOwn } from "./own-place.ts";
 
 export type SqlValue = string | number | bigint | Uint8Array | null;
 export type Row = Record<string, SqlValue>;
@@ -33,9 +33,11 @@ interface Driver {
 
 const BUSY_MS = 5000;
 
-/** Opens (and makes) a database file; its directory is 0700. Waits up to 5 s for another writer. */
+/** Opens (and makes) a database file of ours, 0600. Waits up to 5 s for another writer. */
 export async function openDatabase(path: string): Promise<Database> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  // SQLite would follow a link. What it keeps beside the file has the mode of the file.
+  closeSync(openOwn(path, "append"));
+  for (const beside of ["-journal", "-wal", "-shm"]) checkOwn(path + beside);
   const driver = await open(path);
   driver.exec(`PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA synchronous = NORMAL;`);
   await goOverToWal(driver);

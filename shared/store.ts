@@ -3,25 +3,26 @@
  * from it. A file is there under its digest or not at all: it is written aside, checked, then renamed.
  */
 import { createHash } from "node:crypto";
-import { chmodSync, createReadStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { chmodSync, createReadStream, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, toMtError } from "./errors.ts";
 import { storeDir, storePath } from "./names.ts";
+import { checkOwn, newOwnFile, ownDir } from "./own-place.ts";
 
-/** Whether the store has the file. */
+/** Whether the store has the file. Throws where it is not ours. */
 export function storeHas(digest: string): boolean {
   const path = storePath(digest);
-  return path.isOk() && existsSync(path.value);
+  if (path.isErr()) return false;
+  checkOwn(path.value);
+  return existsSync(path.value);
 }
 
 /** Whether the store has the file and its bytes are those that its name says. */
 export async function storeVerify(digest: string): Promise<boolean> {
-  const path = storePath(digest);
-  if (path.isErr() || !existsSync(path.value)) return false;
+  if (!storeHas(digest)) return false;
   try {
-    return (await digestOf(path.value)) === digest;
+    return (await digestOf(storePath(digest)._unsafeUnwrap())) === digest;
   } catch {
     return false;
   }
@@ -46,9 +47,8 @@ export async function storeTake(
   const hash = createHash("sha256");
   let size = 0;
   try {
-    mkdirSync(dirname(part), { recursive: true, mode: 0o700 });
     // Opened before the first byte is asked for: whatever breaks later finds the file to take away.
-    const file = await open(part, "wx", 0o600);
+    const file = await newOwnFile(part);
     try {
       for await (const chunk of bytes) {
         hash.update(chunk);
@@ -69,7 +69,7 @@ export async function storeTake(
       );
     const path = storePath(digest);
     if (path.isErr()) return err(path.error);
-    mkdirSync(dirname(path.value), { recursive: true, mode: 0o700 });
+    ownDir(dirname(path.value));
     chmodSync(part, 0o400);
     renameSync(part, path.value);
     return ok({ digest, bytes: size });

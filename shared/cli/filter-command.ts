@@ -1,7 +1,10 @@
 /** The usual shape of a command that is a filter: host and flags from the command line, stdin in, stdout out. */
 import { hostname } from "node:os";
-import { type Filter, runFilter } from "../stream/filter.ts";
+import { exitCodeOf, type MtError } from "../errors.ts";
+import { KINDS } from "../records/index.ts";
+import { type Filter, type FilterContext, runFilter } from "../stream/filter.ts";
 import { stdinChunks } from "../stream/stdin.ts";
+import type { CommandSpec } from "./spec.ts";
 import type { Invocation } from "./start.ts";
 import { warn } from "./stderr.ts";
 
@@ -22,4 +25,27 @@ export async function runFilterCommand(
   );
   if (result.error && !invocation.signal.aborted) warn(result.error);
   return result.code;
+}
+
+/** Passes a stream on, this host's own records of a command as failed, where nothing can be done: its exit code. */
+export async function failOwn(
+  { tool, args }: Pick<Invocation, "tool" | "args">,
+  { writes }: CommandSpec,
+  error: MtError,
+): Promise<number> {
+  const fail = (record: object, context: FilterContext) => context.failed(record, error);
+  const kinds = writes.filter((kind) => ["host", "self"].includes(KINDS[kind].travel));
+  const result = await runFilter(
+    {
+      by: tool,
+      host: hostOf({ args }),
+      only: args.only === true,
+      changes: false,
+      open: true,
+      owns: Object.fromEntries(kinds.map((kind) => [kind, fail])),
+    },
+    { input: stdinChunks() },
+  );
+  warn(error);
+  return result.error?.code === "io" ? result.code : exitCodeOf(error.code);
 }

@@ -4,7 +4,7 @@
  * errors, `--no-x` only for booleans, and every flag has a twin `MT_X` in the environment.
  */
 import { parseArgs as parseWords } from "node:util";
-import { parseArgs } from "citty";
+import { type ArgDef, parseArgs } from "citty";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
 import {
@@ -106,7 +106,7 @@ function parseCommand(
 ): Result<Request, MtError> {
   const dashes = words.indexOf("--");
   const own = dashes < 0 ? [...words] : words.slice(0, dashes);
-  const rest = dashes < 0 ? [] : words.slice(dashes + 1);
+  const behind = dashes < 0 ? [] : words.slice(dashes + 1);
   if (own.includes("--help") || own.includes("-h")) return ok({ ask: "help", command });
   if (own.includes("--schema")) return ok({ ask: "schema", command });
   const args = argsOf(spec);
@@ -153,6 +153,15 @@ function parseCommand(
     );
   }
   const places = Object.entries(args).filter(([, a]) => a.type === "positional");
+  // `--` ends the flags: what stands behind it are arguments, or the command. Where arguments are still missing
+  // they come first, up to another `--`.
+  let rest = spec.rest ? behind : [];
+  if (!spec.rest) positionals.push(...behind);
+  else if (places.some(([, a], i) => isNeeded(a) && i >= positionals.length) && behind.includes("--")) {
+    const second = behind.indexOf("--");
+    positionals.push(...behind.slice(0, second));
+    rest = behind.slice(second + 1);
+  }
   const words_given = spec.words ? positionals.splice(places.length) : [];
   const extra = positionals[places.length];
   if (extra !== undefined)
@@ -162,7 +171,7 @@ function parseCommand(
     );
   for (const [i, [place, a]] of places.entries()) {
     const word = positionals[i];
-    if (a.required !== false && a.default === undefined && word === undefined)
+    if (isNeeded(a) && word === undefined)
       return usage(
         `Cannot run ${tool.name} ${command}: ${place.toUpperCase()} is missing`,
         `${tool.name} ${command} --help`,
@@ -180,8 +189,6 @@ function parseCommand(
       `Cannot run ${tool.name} ${command}: the command after -- is empty`,
       `${tool.name} ${command} … -- ${spec.rest?.name ?? ""}`,
     );
-  if (!spec.rest && dashes >= 0)
-    return usage(`Cannot use --: ${tool.name} ${command} runs no command`, `${tool.name} ${command} --help`);
   const twins = flags.filter(([f]) => given[f] === undefined && env[twinOf(f) ?? ""]);
   const fromEnv = twins.flatMap(([f, a]) => {
     if (negatives.includes(f)) return [];
@@ -213,6 +220,9 @@ function parseCommand(
     out[key] = negatives.includes(key) ? negated.includes(key) || undefined : values[key];
   return ok({ ask: "run", parsed: { command, spec, args: out, lists, words: words_given, rest } });
 }
+
+/** Whether an argument has to be there. */
+const isNeeded = (a: ArgDef) => a.required !== false && a.default === undefined;
 
 function explain(thrown: NodeJS.ErrnoException, flags: string[]): [string, string | undefined] {
   const quoted = /'(?:-\w, )?(-{1,2}[^' =]*)/.exec(thrown.message)?.[1] ?? "";

@@ -3,6 +3,7 @@
  * exit code out. The one place with process.exit: stdout is written synchronously, so nothing is lost.
  */
 import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
+import { checkPlaces } from "../own-place.ts";
 import { StdoutClosed, writeAll } from "../stream/writer.ts";
 import { COMMIT, SCHEMA_VERSION, VERSION } from "../version.ts";
 import { type Parsed, parse, type Request } from "./parse.ts";
@@ -37,6 +38,8 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
       message: `Cannot read records: stdin is a terminal`,
       hint: `pipe a plan in, as: ${tool.name} ${parsed.command} <abilene.plan`,
     });
+  const places = checkPlaces();
+  if (places.isErr()) return refuse(tool, parsed, places.error);
   const abort = new AbortController();
   let signalCode: number | undefined;
   const onSignal = (code: number) => () => {
@@ -59,6 +62,13 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
     if (thrown instanceof StdoutClosed) return EXIT.ok;
     return complain(tool.name, toMtError(thrown));
   }
+}
+
+/** No work is done in a place that is not ours alone. What a filter would have worked on comes out failed. */
+async function refuse(tool: ToolSpec, { spec, args }: Parsed, error: MtError): Promise<number> {
+  if (spec.stdin !== "records") return complain(tool.name, error);
+  const { failOwn } = await import("./filter-command.ts");
+  return failOwn({ tool: tool.name, args }, spec, error);
 }
 
 /** What `--version` says: two that say the same are the same. */

@@ -3,7 +3,7 @@
  * owns on this host and passes every other line through byte for byte, in order per host; only `end`
  * is a barrier; a failure is a record; a stream that was cut off is 65.
  */
-import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
+import { EXIT, exitCodeOf, type MtError, mtError, toMtError } from "../errors.ts";
 import {
   type End,
   isKind,
@@ -11,9 +11,13 @@ import {
   type Line,
   type RecordByKind,
   travelOf,
+  unreadField,
   validate,
 } from "../records/index.ts";
+import { isUnplaced, notPlaced } from "../records/placed.ts";
 import { LineSplitter, type RawLine } from "./lines.ts";
+import { readRecord, whyTooDeep } from "./record.ts";
+import { rewrite } from "./rewrite.ts";
 import { nextUnlessAborted } from "./stdin.ts";
 import { LineWriter, StdoutClosed } from "./writer.ts";
 
@@ -88,18 +92,24 @@ interface Slot {
   lines: string[] | undefined;
 }
 
+/** A handler at work on a record. */
+interface Work {
+  /** It waits for `end`. */
+  parked: boolean;
+}
+
 class FilterRun {
   readonly #filter: Filter;
   readonly #writer: LineWriter;
   readonly #context: FilterContext;
   readonly #abort = new AbortController();
   readonly #slots: Slot[] = [];
-  readonly #busy = new Set<Promise<unknown>>();
-  /** Handlers that wait for `end`, as opposed to those at work. */
+  readonly #busy = new Map<Work, Promise<unknown>>();
+  /** What waits for `end`. */
   #waiting: ((phase: Phase) => void)[] = [];
   #phase: Phase = "reading";
   #changed: (() => void) | undefined;
-  /** What went wrong while writing from a handler's end, for the loop to find. */
+  /** Why nothing can be written any more. */
   #broken: unknown;
   #line = 0;
   #ended: string | undefined;
@@ -107,6 +117,8 @@ class FilterRun {
   #failed = false;
   #worst: MtError | undefined;
   #cutOff = false;
+  /** Reading failed before the stream had ended. */
+  #unread = false;
 
   constructor(filter: Filter, writer: LineWriter, signal: AbortSignal | undefined) {
     this.#filter = filter;
@@ -118,9 +130,12 @@ class FilterRun {
       host: filter.host,
       signal: this.#abort.signal,
       emit: (record) => {
+        const text = JSON.stringify(record);
         if ((record as Line).state === "failed") this.#failed = true;
-        this.#writer.line(JSON.stringify(record));
-        this.#writer.flush();
+        this.#write(() => {
+          this.#writer.line(text);
+          this.#writer.flush();
+        });
       },
       atEnd: (run) => this.#atEnd(run),
       failed: (record, error) => {
@@ -139,15 +154,16 @@ class FilterRun {
 
   async run(input: AsyncIterable<Buffer>): Promise<FilterResult> {
     try {
-      await this.#readAll(input);
+      // Where no more can be read, what was read is finished as where a stream is cut off.
+      this.#unread = !(await this.#try(() => this.#readAll(input)));
       // What waits for the whole must not start while an earlier record is still being worked on.
-      await this.#settle(() => this.#busy.size <= this.#waiting.length);
+      await this.#settle(() => [...this.#busy.keys()].every(({ parked }) => parked));
       let whole = true;
       if (this.#end !== undefined)
         whole = await this.#try(this.#filter.onEnd?.bind(null, this.#context, this.#end));
       else {
-        this.#cutOff = !this.#filter.open || this.#abort.signal.aborted;
-        await this.#filter.onCutOff?.(this.#context);
+        this.#cutOff = this.#unread || !this.#filter.open || this.#abort.signal.aborted;
+        await this.#try(this.#filter.onCutOff?.bind(null, this.#context));
       }
       // Where that failed, what waits for it is not done, but goes on as it came: no record is dropped.
       this.#phase = this.#ended === undefined || !whole || this.#abort.signal.aborted ? "cut" : "ended";
@@ -155,16 +171,17 @@ class FilterRun {
       await this.#settle(() => this.#busy.size === 0);
       if (!this.#cutOff && whole && !this.#abort.signal.aborted)
         await this.#try(this.#filter.afterEnd?.bind(null, this.#context, this.#end));
+      if (this.#broken !== undefined) throw this.#broken;
       // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
       if (this.#ended !== undefined && !this.#abort.signal.aborted && !this.#filter.only)
-        this.#writer.line(this.#ended!);
+        this.#writer.line(this.#ended);
       this.#writer.flush();
     } catch (thrown) {
       // Finish the item in hand, start no other.
       this.#phase = "cut";
       this.#abort.abort(thrown);
       for (const w of this.#waiting.splice(0)) w("cut");
-      await Promise.allSettled(this.#busy);
+      await Promise.allSettled(this.#busy.values());
       if (thrown instanceof StdoutClosed) return { code: this.#filter.changes ? EXIT.io : EXIT.ok };
       const error = toMtError(thrown);
       return { code: exitCodeOf(error.code), error };
@@ -178,14 +195,25 @@ class FilterRun {
       await work?.();
       return true;
     } catch (thrown) {
-      if (thrown instanceof StdoutClosed || thrown === this.#broken) throw thrown;
+      if (this.#broken !== undefined) throw this.#broken;
       this.#context.note(toMtError(thrown));
       return false;
     }
   }
 
+  /** Writes; where that cannot be done the run is over, whoever wanted to. */
+  #write(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      this.#broken ??= thrown;
+      this.#abort.abort(thrown);
+      throw thrown;
+    }
+  }
+
   #verdict(): FilterResult {
-    if (this.#cutOff && !this.#abort.signal.aborted)
+    if (this.#cutOff && !this.#unread && !this.#abort.signal.aborted)
       this.#worst = {
         code: "data",
         message: `Cannot finish: the stream ended after ${this.#line} lines without an end record`,
@@ -203,11 +231,10 @@ class FilterRun {
       if (this.#broken !== undefined) throw this.#broken;
       if (next === undefined || next.done) break;
       await this.#takeAll(splitter.push(next.value));
-      this.#flushSlots();
-      this.#writer.flush();
+      this.#pump();
     }
     if (!this.#abort.signal.aborted) await this.#takeAll(splitter.end());
-    this.#flushSlots();
+    this.#pump();
   }
 
   async #takeAll(lines: RawLine[]): Promise<void> {
@@ -221,105 +248,158 @@ class FilterRun {
 
   /** One line. Gives a promise only where the next line must not be read before it is done. */
   #take(raw: RawLine): Promise<void> | undefined {
-    if (raw.text.trim() === "" && !raw.bad) return undefined;
-    if (raw.bad) return this.#refuse(raw.text, raw.bad);
-    let line: Line;
-    try {
-      line = JSON.parse(raw.text);
-    } catch {
-      return this.#refuse(raw.text, "it is no JSON");
-    }
-    if (typeof line !== "object" || line === null || Array.isArray(line))
-      return this.#refuse(raw.text, "it is no JSON object");
-    if (typeof line.kind !== "string" || line.kind === "")
-      return this.#refuse(raw.text, "kind: expected a string");
-    if (typeof line.id !== "string" || line.id === "") return this.#refuse(raw.text, "id: expected a string");
+    const read = readRecord(raw);
+    if (read === undefined) return undefined;
+    if ("why" in read) return this.#refuse(raw.text, read.why);
+    const { line, deep } = read;
     if (this.#ended !== undefined) return this.#refuse(raw.text, "it stands after the end record");
-    const kind = line.kind;
-    if (kind === "end") {
-      const valid = validate("end", line);
-      if (valid.isErr()) return this.#refuse(raw.text, valid.error.message);
-      this.#ended = raw.text;
-      this.#end = valid.value;
-      return undefined;
-    }
+    const { kind } = line;
     if (!isKind(kind)) return this.#pass(line, raw.text);
     const reads = this.#filter.reads?.[kind] as Handler<Kind> | undefined;
+    const owns = this.#filter.owns?.[kind] as Handler<Kind> | undefined;
+    if (!this.#filter.anyHost && owns && isUnplaced(line)) return this.#unplaced(line, raw.text);
     const mine =
-      this.#filter.anyHost ||
-      line.host === this.#filter.host ||
-      (travelOf(line) === "self" && line.id === this.#filter.host);
-    const owns = mine ? (this.#filter.owns?.[kind] as Handler<Kind> | undefined) : undefined;
-    if (!owns && !reads && kind !== "experiment") return this.#pass(line, raw.text);
+      owns &&
+      (this.#filter.anyHost ||
+        line.host === this.#filter.host ||
+        (travelOf(line) === "self" && line.id === this.#filter.host));
+    if (!mine && !reads && kind !== "experiment" && kind !== "end") return this.#pass(line, raw.text);
+    if (mine && deep)
+      return this.#fail(
+        line,
+        raw.text,
+        mtError("data", `Cannot act on ${kind} ${line.id}: ${whyTooDeep(deep[0]!)}`),
+      );
+    const unread = unreadField(kind, deep);
+    if (unread !== undefined) return this.#refuse(raw.text, unread);
     const valid = validate(kind, line);
     if (valid.isErr()) return this.#refuse(raw.text, valid.error.message);
-    if (reads) {
-      const done = reads(valid.value, this.#context);
-      if (done instanceof Promise)
-        return done.then(
-          () => void this.#pass(line, raw.text),
-          (thrown) => this.#crashed(line, raw.text, thrown),
-        );
+    if (kind === "end") {
+      this.#ended = raw.text;
+      this.#end = valid.value as End;
+      return undefined;
     }
-    if (!owns) return this.#pass(line, raw.text);
-    this.#own(owns, valid.value, line, raw.text);
-    return undefined;
+    const goOn = () => (mine ? this.#own(owns, valid.value, line, raw.text) : this.#pass(line, raw.text));
+    const reading = reads && this.#read(reads, valid.value);
+    return reading ? reading.then(goOn) : goOn();
   }
 
-  #own(handler: Handler<Kind>, record: RecordByKind[Kind], line: Line, text: string): void {
+  /** Lets a handler see the record. That it could not do with it what it does is the exit code's to say. */
+  #read(handler: Handler<Kind>, record: RecordByKind[Kind]): Promise<void> | undefined {
+    const crashed = (thrown: unknown) => {
+      if (this.#broken !== undefined) throw this.#broken;
+      this.#context.note(toMtError(thrown));
+    };
+    try {
+      const done = handler(record, this.#context);
+      return done instanceof Promise ? done.then(() => {}, crashed) : undefined;
+    } catch (thrown) {
+      crashed(thrown);
+      return undefined;
+    }
+  }
+
+  #own(handler: Handler<Kind>, record: RecordByKind[Kind], line: Line, text: string): undefined {
     const slot: Slot = { lines: undefined };
     this.#slots.push(slot);
-    const finish = (outcome: Outcome) => {
-      slot.lines =
-        outcome === undefined
-          ? [text]
-          : (Array.isArray(outcome) ? outcome : [outcome]).map((r) => JSON.stringify(r));
-      const out = outcome === undefined ? [line] : Array.isArray(outcome) ? outcome : [outcome];
-      if (out.some((r) => (r as Line).state === "failed")) this.#failed = true;
-    };
+    // Neither throws, whatever the handler gave: its place must not stay empty.
     const crash = (thrown: unknown) => {
-      const error = toMtError(thrown);
-      if (error.code === "bug" || error.code === "io" || error.code === "permission")
-        this.#context.note(error);
-      finish(this.#context.failed(line, error));
+      slot.lines = this.#crashed(line, text, thrown);
     };
+    const finish = (outcome: Outcome) => {
+      try {
+        slot.lines = this.#format(line, text, outcome);
+      } catch (thrown) {
+        crash(thrown);
+      }
+    };
+    const work: Work = { parked: false };
     let outcome: Outcome | Promise<Outcome>;
     try {
-      outcome = handler(record, this.#context);
+      const atEnd = (run: () => Outcome | Promise<Outcome>) => {
+        const outcome = this.#atEnd(run, work);
+        // Also where the handler does not look at what became of it.
+        outcome.catch((thrown) => this.#noteCrash(toMtError(thrown)));
+        return outcome;
+      };
+      outcome = handler(record, { ...this.#context, atEnd });
     } catch (thrown) {
-      return crash(thrown);
+      crash(thrown);
+      return;
     }
-    if (!(outcome instanceof Promise)) return finish(outcome);
-    const work = outcome.then(finish, crash).then(() => {
+    if (!(outcome instanceof Promise)) {
+      finish(outcome);
+      return;
+    }
+    const done = () => {
       this.#busy.delete(work);
-      this.#pump();
+      try {
+        this.#pump();
+      } catch {
+        // The loop finds it.
+      }
       this.#changed?.();
-    });
-    this.#busy.add(work);
+    };
+    this.#busy.set(work, outcome.then(finish, crash).then(done));
   }
 
-  /** Writes what is done, though no further line has come. */
-  #pump(): void {
+  /** The lines that stand for a record when its handler is done. */
+  #format(line: Line, text: string, outcome: Outcome): string[] {
+    const records: readonly object[] =
+      outcome === undefined ? [line] : Array.isArray(outcome) ? outcome : [outcome];
+    const lines = records.map((record) => rewrite(text, line, record));
+    if (records.some((record) => (record as Line).state === "failed")) this.#failed = true;
+    // No record is ever dropped.
+    return lines.length === 0 ? [text] : lines;
+  }
+
+  /** The lines of a record whose handler threw, or gave what cannot be written. */
+  #crashed(line: Line, text: string, thrown: unknown): string[] {
+    if (this.#broken !== undefined) return [text];
+    const error = toMtError(thrown);
+    this.#noteCrash(error);
     try {
+      return [rewrite(text, line, this.#context.failed(line, error))];
+    } catch {
+      return [text];
+    }
+  }
+
+  /** What is wrong with more than one record is the exit code's to say. */
+  #noteCrash(error: MtError): void {
+    if (error.code === "bug" || error.code === "io" || error.code === "permission") this.#context.note(error);
+  }
+
+  /** Writes what is done, in order. */
+  #pump(): void {
+    this.#write(() => {
       this.#flushSlots();
       this.#writer.flush();
-    } catch (thrown) {
-      this.#broken ??= thrown;
-      this.#abort.abort(thrown);
-    }
-  }
-
-  #crashed(line: Line, text: string, thrown: unknown): void {
-    if (thrown instanceof StdoutClosed) throw thrown;
-    this.#context.note(toMtError(thrown));
-    this.#pass(line, text);
+    });
   }
 
   #pass(line: Line, text: string): undefined {
     if (this.#filter.only) return;
     // Order is kept per host: what is for another host does not wait for this host's work.
     const elsewhere = !this.#filter.anyHost && line.host !== undefined && line.host !== this.#filter.host;
-    if (elsewhere || this.#slots.length === 0) this.#writer.line(text);
+    this.#put(text, elsewhere);
+  }
+
+  /** A record of this tool that it cannot act on. */
+  #fail(line: Line, text: string, error: MtError): undefined {
+    this.#put(rewrite(text, line, this.#context.failed(line, error)));
+  }
+
+  /** A record that was to have a host and has none: no tool knows whose it is. */
+  #unplaced(line: Line, text: string): undefined {
+    const error = notPlaced(line);
+    this.#context.note(error);
+    this.#fail(line, text, error);
+  }
+
+  /** A line goes out behind what this host is still at work on. */
+  #put(text: string, atOnce = false): undefined {
+    if (atOnce || this.#slots.length === 0) this.#write(() => this.#writer.line(text));
     else this.#slots.push({ lines: [text] });
   }
 
@@ -341,15 +421,16 @@ class FilterRun {
       raw: text.slice(0, RAW_CHARACTERS_MAX),
       error,
     };
-    if (this.#slots.length === 0) this.#writer.line(JSON.stringify(record));
-    else this.#slots.push({ lines: [JSON.stringify(record)] });
+    this.#put(JSON.stringify(record));
   }
 
-  #atEnd(run: () => Outcome | Promise<Outcome>): Promise<Outcome> {
+  #atEnd(run: () => Outcome | Promise<Outcome>, work?: Work): Promise<Outcome> {
     if (this.#phase === "ended") return Promise.resolve().then(run);
     if (this.#phase === "cut" || this.#abort.signal.aborted) return Promise.resolve(undefined);
     return new Promise<Outcome>((resolve, reject) => {
+      if (work) work.parked = true;
       this.#waiting.push((phase) => {
+        if (work) work.parked = false;
         if (phase === "ended") Promise.resolve().then(run).then(resolve, reject);
         else resolve(undefined);
       });
@@ -369,8 +450,7 @@ class FilterRun {
 
   /** Waits until `done`, looking again whenever a handler ends or parks. */
   async #settle(done: () => boolean): Promise<void> {
-    this.#flushSlots();
-    this.#writer.flush();
+    this.#pump();
     while (!done()) {
       await new Promise<void>((resolve) => {
         this.#changed = resolve;

@@ -33,15 +33,22 @@ function decodes(bytes: Uint8Array): boolean {
 /** A block: the bytes of whole lines, newlines and all (the last of a stream may lack its own); or a line that is too long, cut. */
 export type Block = Buffer | RawLine;
 
+const EMPTY = Buffer.alloc(0);
+/** A byte order mark: editors put it before the first line, and it is no part of it. */
+const MARK = Buffer.of(0xef, 0xbb, 0xbf);
+
 /** Cuts chunks into blocks of whole lines. One a stream. */
 export class BlockSplitter {
+  /** What has come of the first bytes, as long as they may be a byte order mark. */
+  #mark: Buffer | undefined = EMPTY;
   /** Pieces of a line that has not ended yet. */
   #tail: Buffer[] = [];
   #tailBytes = 0;
   #overlong = 0;
 
   /** The lines that this chunk ends. */
-  push(chunk: Buffer): Block[] {
+  push(bytes: Buffer): Block[] {
+    const chunk = this.#mark === undefined ? bytes : this.#withoutMark(this.#mark, bytes);
     const last = chunk.lastIndexOf(10);
     if (last < 0) {
       this.#keep(chunk);
@@ -54,7 +61,18 @@ export class BlockSplitter {
 
   /** The last line where the stream ended without a newline. */
   end(): Block[] {
+    if (this.#mark !== undefined) this.#keep(this.#mark);
+    this.#mark = undefined;
     return this.#tailBytes === 0 && this.#overlong === 0 ? [] : this.#join(Buffer.alloc(0));
+  }
+
+  #withoutMark(before: Buffer, bytes: Buffer): Buffer {
+    const all = before.length === 0 ? bytes : Buffer.concat([before, bytes]);
+    const n = Math.min(all.length, MARK.length);
+    const begins = all.compare(MARK, 0, n, 0, n) === 0;
+    this.#mark = begins && n < MARK.length ? Buffer.from(all) : undefined;
+    if (this.#mark !== undefined) return EMPTY;
+    return begins ? all.subarray(MARK.length) : all;
   }
 
   #keep(piece: Buffer): void {

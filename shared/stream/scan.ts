@@ -116,7 +116,7 @@ export function scanRecord(buffer: Buffer, from: number): Scanned | undefined {
   }
   at++;
   space();
-  if ((at < to && bytes[at] !== 10) || kind === undefined || id < 0) return undefined;
+  if ((at < to && bytes[at] !== 10) || !kind || idLength < 1) return undefined;
   return new Scanned(kind, host, at, buffer, id, idLength);
 }
 

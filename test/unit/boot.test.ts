@@ -160,7 +160,23 @@ test("{field} is a field of the record, an array several words, text one word wh
     "x{id}",
     "g2",
   ]);
-  expect(fillWords(["ping", "{toString}"], guest)._unsafeUnwrapErr().message).toContain("no field toString");
+});
+
+test("braces that name no field of the record stay: those of awk, shells, JSON, find", () => {
+  const typed = [
+    "awk",
+    "{print}",
+    "{ print $1 }",
+    "{}",
+    "{a,b}",
+    "$".concat("{HOME}"),
+    '{"a":1}',
+    "{toString}",
+    "{__proto__}",
+  ];
+  expect(fillWords(typed, g2)._unsafeUnwrap()).toEqual(typed);
+  const error = fillWords(["echo", "{note}"], { ...g2, note: null } as Guest)._unsafeUnwrapErr();
+  expect(error).toMatchObject({ code: "data", hint: expect.stringContaining("--literal") });
 });
 
 test("turns: never more than the limit, in order, and a larger limit lets more in", async () => {

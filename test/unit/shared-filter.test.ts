@@ -1,8 +1,9 @@
 import { openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { mtError } from "../../shared/errors.ts";
 import { type Filter, runFilter } from "../../shared/stream/filter.ts";
+import { readRecord } from "../../shared/stream/record.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { streamOf, tempDir } from "./shared-fixtures.ts";
 
@@ -445,6 +446,281 @@ test("--only prints the tool's own records and no others", async () => {
     ],
   );
   expect(ids(done.lines)).toEqual(["g1", "s"]);
+});
+
+describe("faults", () => {
+  type AtEnd = { atEnd(run: () => unknown): unknown };
+  const cyclic: Record<string, unknown> = { kind: "guest", id: "g1" };
+  cyclic.self = cyclic;
+  let nested: object = {};
+  for (let i = 0; i < 200_000; i++) nested = [nested];
+  const thrower = () => {
+    throw new Error("oops");
+  };
+  const unshowable = Object.assign(Object.create(null), { n: 1n });
+  /** What a handler may give that cannot be written. */
+  const OUTCOMES: [string, unknown][] = [
+    ["what contains itself", cyclic],
+    ["BigInt", { kind: "guest", id: "g1", n: 1n }],
+    ["what throws when it is written", { kind: "guest", id: "g1", x: { toJSON: thrower } }],
+    [
+      "what throws when it is read",
+      Object.defineProperty({ kind: "guest", id: "g1" }, "x", { get: thrower, enumerable: true }),
+    ],
+    ["what is nothing when it is written", { kind: "guest", id: "g1", toJSON: () => undefined }],
+    ["what is nested deeper than a stack", { kind: "guest", id: "g1", nested }],
+    ["a number", 5],
+    ["null", null],
+    ["a list with a hole", [{ kind: "guest", id: "g1" }, undefined]],
+    ["a list of lists", [[]]],
+  ];
+  const WAYS: [string, (make: () => unknown) => (g: unknown, c: AtEnd) => unknown][] = [
+    ["at once", (make) => () => make()],
+    ["later", (make) => async () => make()],
+    ["at the end", (make) => (_, c) => c.atEnd(make)],
+    ["later at the end", (make) => (_, c) => c.atEnd(async () => make())],
+    [
+      "after the end",
+      (make) => async (_, c) => {
+        await c.atEnd(() => undefined);
+        return make();
+      },
+    ],
+  ];
+  const unhandled: unknown[] = [];
+  const seen = (thrown: unknown) => void unhandled.push(thrown);
+  beforeAll(() => void process.on("unhandledRejection", seen));
+  afterAll(() => void process.off("unhandledRejection", seen));
+
+  /** One record out of three is bad for the handler: it fails, the others do not, `end` comes. */
+  async function oneFails(handler: (g: unknown, c: never) => unknown) {
+    const done = await filtered(
+      {
+        owns: {
+          guest: ((g: { id: string }, c: never) =>
+            g.id === "g1" ? handler(g, c) : { ...g, state: "ready" }) as never,
+        },
+      },
+      [guest("g0"), guest("g1", "here", { x: 1 }), guest("g2"), '{"kind":"x","id":"y"}', END],
+    );
+    await new Promise(setImmediate);
+    expect(unhandled).toEqual([]);
+    expect(ids(done.lines)).toEqual(["g0", "g1", "g2", "y", "a"]);
+    expect(done.lines.map((l) => JSON.parse(l).state)).toEqual([
+      "ready",
+      "failed",
+      "ready",
+      undefined,
+      undefined,
+    ]);
+    expect(JSON.parse(done.lines[1]!)).toMatchObject({ x: 1, error: { by: "mt-x", code: "bug" } });
+    expect(done.code).toBe(70);
+  }
+
+  describe.each(WAYS)("a handler gives %s", (_, way) => {
+    test.each(OUTCOMES)("%s: the record fails", (_name, outcome) => oneFails(way(() => outcome)));
+    test.each([
+      ["an error", new Error("oops")],
+      ["what contains itself", cyclic],
+      ["what cannot be shown", unshowable],
+      ["null", null],
+      ["nothing", undefined],
+    ])("nothing, it throws %s: the record fails", (_name, thrown) =>
+      oneFails(
+        way(() => {
+          throw thrown;
+        }),
+      ),
+    );
+  });
+
+  const STEPS = [
+    "reads",
+    "onEnd",
+    "afterEnd",
+    "emit in a handler",
+    "emit at the end",
+    "another's atEnd",
+  ] as const;
+  test.each(STEPS.flatMap((step) => [[step, "throws"] as const, [step, "rejects"] as const]))(
+    "in %s that %s: every record comes out, end too, 70",
+    async (step, how) => {
+      const fault = (): Promise<never> => {
+        if (how === "throws") throw new Error("oops");
+        return Promise.reject(new Error("oops"));
+      };
+      const lines = [guest("g0"), '{"kind":"image","id":"i","os":"linux","fork":true}', guest("g1"), END];
+      const done = await filtered(
+        {
+          reads: step === "reads" ? { image: fault, guest: fault } : {},
+          owns: {
+            guest: (g, c) => {
+              if (step === "emit in a handler") c.emit(cyclic);
+              // Nobody looks at what becomes of it.
+              if (step === "another's atEnd") void c.atEnd(fault);
+              return c.atEnd(() => ({ ...g, state: "ready" }));
+            },
+          },
+          onEnd: step === "onEnd" ? fault : undefined,
+          afterEnd:
+            step === "afterEnd" ? fault : step === "emit at the end" ? (c) => c.emit(cyclic) : undefined,
+        },
+        lines,
+      );
+      await new Promise(setImmediate);
+      expect(unhandled).toEqual([]);
+      expect(ids(done.lines)).toEqual(["g0", "i", "g1", "a"]);
+      expect(done.code).toBe(70);
+    },
+  );
+
+  test.each(["throws", "rejects"])("onCutOff that %s: every record comes out, 70", async (how) => {
+    const done = await filtered(
+      {
+        owns: { guest: (g, c) => c.atEnd(() => g) },
+        onCutOff: () => {
+          if (how === "throws") throw new Error("oops");
+          return Promise.reject(new Error("oops"));
+        },
+      },
+      [guest("g0"), guest("g1")],
+    );
+    expect([ids(done.lines), done.lines.length]).toEqual([["g0", "g1"], 2]);
+    // That the stream was cut off is what went wrong first.
+    expect(done.code).toBe(65);
+  });
+
+  test("input that cannot be read on: what was read is finished, and comes out", async () => {
+    const slow = gate();
+    async function* broken() {
+      yield Buffer.from(`${guest("g0")}\n${guest("g1")}\n${guest("g2").slice(0, 20)}`);
+      throw Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
+    }
+    const run = filtered(
+      {
+        owns: {
+          guest: async (g, c) => {
+            if (g.id === "g1") return c.atEnd(() => ({ ...g, state: "ready" }));
+            await slow.opened;
+            return { ...g, state: "ready" };
+          },
+        },
+      },
+      broken(),
+    );
+    setTimeout(slow.open, 20);
+    const done = await run;
+    expect(done.lines.map((l) => [JSON.parse(l).id, JSON.parse(l).state])).toEqual([
+      ["g0", "ready"],
+      ["g1", undefined],
+    ]);
+    expect(done).toMatchObject({ code: 74, error: { code: "io" } });
+  });
+
+  test.each(["at once", "later", "at the end"])(
+    "stdout that is full when a handler emits %s: 74, no hang",
+    async (when) => {
+      const result = await runFilter(
+        {
+          by: "mt-x",
+          host: "here",
+          changes: true,
+          owns: {
+            guest: async (g, c) => {
+              if (when === "later") await new Promise(setImmediate);
+              const emit = (): undefined => c.emit({ kind: "sample", id: g.id }) as undefined;
+              if (when === "at the end") return c.atEnd(emit);
+              emit();
+            },
+          },
+        },
+        {
+          input: streamOf(`${guest("g0")}\n${guest("g1")}\n${END}\n`),
+          writer: new LineWriter(openSync("/dev/full", "w")),
+        },
+      );
+      expect(result).toMatchObject({ code: 74, error: { code: "io" } });
+      expect(unhandled).toEqual([]);
+    },
+  );
+});
+
+describe("a record that is nested too deeply", () => {
+  const x = "[".repeat(40_000) + "]".repeat(40_000);
+  const withX = (text: string) => `${text.slice(0, -1)},"x":${x}}`;
+
+  test("fails where it is the tool's own, and passes, read or not, where it is not", async () => {
+    const acted: string[] = [];
+    const seen: string[] = [];
+    const lines = [
+      withX('{"kind":"experiment","id":"a","version":1,"seed":0}'),
+      withX('{"kind":"image","id":"i","os":"linux","fork":true}'),
+      withX(guest("g0")),
+      withX(guest("g1", "there")),
+      withX('{"kind":"sonnet","id":"s"}'),
+      guest("g2"),
+      withX(END),
+    ];
+    const done = await filtered(
+      {
+        owns: { guest: (g) => void acted.push(g.id) },
+        reads: { image: (i) => void seen.push(i.id), experiment: (e) => void seen.push(e.id) },
+      },
+      lines,
+    );
+    expect([acted, seen]).toEqual([["g2"], ["a", "i"]]);
+    const failed = readRecord({ text: done.lines[2]! });
+    expect(failed).toMatchObject({
+      line: {
+        id: "g0",
+        state: "failed",
+        error: {
+          by: "mt-x",
+          code: "data",
+          message: "Cannot act on guest g0: x: nested deeper than 256 levels",
+        },
+      },
+      deep: ["x"],
+    });
+    expect(done.lines[2]).toContain(x);
+    expect(done.lines.toSpliced(2, 1)).toEqual(lines.toSpliced(2, 1));
+    expect(done.code).toBe(1);
+  });
+
+  test("is refused where what is too deep is a field of its kind", async () => {
+    const done = await filtered({ reads: { image: () => undefined } }, [
+      `{"kind":"image","id":"i","os":"linux","fork":true,"files":${x}}`,
+      END,
+    ]);
+    expect(done.code).toBe(65);
+    expect(JSON.parse(done.lines[0]!)).toMatchObject({
+      kind: "error",
+      error: { message: "Cannot read line 1: image files: nested deeper than 256 levels" },
+    });
+  });
+});
+
+describe("a plan that was never placed", () => {
+  const nowhere = guest("g0").replace('"host":"here",', "");
+  test("is bad input: what was to have a host fails, and says what places it; context passes", async () => {
+    const acted = vi.fn();
+    const segment = '{"kind":"segment","id":"s","vni":1}';
+    const lines = ['{"kind":"experiment","id":"a","version":1,"seed":0}', segment, nowhere, END];
+    const done = await filtered({ owns: { guest: acted } }, lines);
+    expect(acted).not.toHaveBeenCalled();
+    expect(done.lines.toSpliced(2, 1)).toEqual(lines.toSpliced(2, 1));
+    expect(JSON.parse(done.lines[2]!)).toMatchObject({
+      id: "g0",
+      state: "failed",
+      error: { code: "data", message: "Cannot act on guest g0: it was never placed on a host" },
+    });
+    expect(done).toMatchObject({ code: 65, error: { hint: expect.stringContaining("mt-topo place") } });
+  });
+
+  test("passes a tool that has nothing to do with guests, or is for those of any host", async () => {
+    for (const filter of [{}, { anyHost: true, owns: { guest: () => undefined } }])
+      expect(await filtered(filter, [nowhere, END])).toMatchObject({ code: 0, lines: [nowhere, END] });
+  });
 });
 
 describe("abort", () => {

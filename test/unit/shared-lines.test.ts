@@ -44,7 +44,8 @@ describe("ends", () => {
     ["a\nb", ["a", "b"]],
     ["a\r\nb\r\n", ["a\r", "b\r"]],
     ["\n\na", ["", "", "a"]],
-    ["\ufeffa\n", ["\ufeffa"]],
+    ["\ufeffa\n", ["a"]],
+    ["a\n\ufeffb\n", ["a", "\ufeffb"]],
     ["a\u2028b\u0085c\vd\n", ["a\u2028b\u0085c\vd"]],
   ])("%j → %j", (text, expected) => {
     expect(texts(split(Buffer.from(text)))).toEqual(expected);

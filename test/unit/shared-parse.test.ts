@@ -38,6 +38,13 @@ const tool: ToolSpec = {
       args: { env: { type: "string", valueHint: "K=V", description: "a variable" } },
       repeatable: ["env"],
     },
+    on: {
+      ...none,
+      summary: "runs on hosts",
+      hidden: true,
+      args: { hosts: { type: "positional", description: "which hosts" } },
+      rest: { name: "CMD", required: true, description: "command" },
+    },
     ls: { ...none, summary: "lists", args: {} },
     gen: {
       ...none,
@@ -59,6 +66,35 @@ const args = (line: string, env = {}) => {
 };
 const refused = (line: string, env = {}) =>
   parse(tool, line === "" ? [] : line.split(" "), env)._unsafeUnwrapErr();
+
+describe("-- ends the flags", () => {
+  const parsed = (line: string) => {
+    const request = asked(line);
+    if (request.ask !== "run") throw new Error(request.ask);
+    const { args, rest } = request.parsed;
+    return [args.hosts, args.file, args.paused, rest];
+  };
+  test.each<[string, unknown[]]>([
+    ["up -- kn1", ["kn1", undefined, undefined, []]],
+    ["up --paused kn1 -- -f", ["kn1", "-f", true, []]],
+    ["up -- --paused --help", ["--paused", "--help", undefined, []]],
+    ["up kn1 --", ["kn1", undefined, undefined, []]],
+    ["on kn1 -- ls -- x", ["kn1", undefined, undefined, ["ls", "--", "x"]]],
+    ["on -- kn1 -- ls --help", ["kn1", undefined, undefined, ["ls", "--help"]]],
+    ["on -- -kn1 -- ls -- x", ["-kn1", undefined, undefined, ["ls", "--", "x"]]],
+    ["exec -- ls -- x", [undefined, undefined, undefined, ["ls", "--", "x"]]],
+  ])("mt-x %s", (line, expected) => {
+    expect(parsed(line)).toEqual(expected);
+  });
+  test.each([
+    ["up --", "Cannot run mt-x up: HOSTS is missing"],
+    ["up -- a b c", 'Cannot use "c": mt-x up takes 2 arguments'],
+    ["on -- ls", "Cannot run mt-x on: HOSTS is missing"],
+    ["on -- a b -- ls", 'Cannot use "b": mt-x on takes 1 argument'],
+  ])("mt-x %s: %s", (line, message) => {
+    expect(refused(line).message).toBe(message);
+  });
+});
 
 test("a repeatable flag has all its values, in order; its twin is one", () => {
   const lists = (line: string, env = {}) => {
@@ -191,7 +227,7 @@ describe("usage errors", () => {
     ["exec ls", 'Cannot use "ls": mt-x exec takes no argument', "a command stands after --"],
     ["exec", "Cannot run mt-x exec: CMD is missing", undefined],
     ["exec --", "Cannot run mt-x exec: CMD is missing", undefined],
-    ["ls -- x", "Cannot use --: mt-x ls runs no command", undefined],
+    ["ls -- x", 'Cannot use "x": mt-x ls takes no argument', undefined],
   ])("mt-x %s: %s", (line, message, hint) => {
     const error = refused(line);
     expect(error).toMatchObject({ code: "usage", message });

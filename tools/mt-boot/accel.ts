@@ -3,22 +3,14 @@
  * kernel still not start on it. Asked once a machine: the answer is kept in the machine's cache, with
  * the kernel and the QEMU that it holds for.
  */
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { accessSync, constants, readFileSync, rmSync, statSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { cacheDir } from "../../shared/names.ts";
+import { writeOwn } from "../../shared/own-place.ts";
 import { runOk, waitFor } from "../../shared/process.ts";
 import { type Accelerator, type Boot, guestFiles, QEMU } from "./argv.ts";
 import { prepareDisk } from "./disk.ts";
@@ -79,9 +71,7 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
       why: booted.isErr() ? booted.error.message : "a guest booted",
       time: new Date().toISOString(),
     };
-    mkdirSync(cacheDir(), { recursive: true, mode: 0o700 });
-    writeFileSync(`${answerFile()}.new`, JSON.stringify(answer), { mode: 0o600 });
-    renameSync(`${answerFile()}.new`, answerFile());
+    writeOwn(answerFile(), JSON.stringify(answer));
     return ok(answer.kvm ? "kvm" : "tcg");
   } finally {
     unlock.value();

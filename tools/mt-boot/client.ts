@@ -2,13 +2,14 @@
  * A command's side of the supervisor: finds the one that answers, or starts it, two commands never two of
  * them; asks it; asks again where it died in between.
  */
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { askUnix } from "../../shared/http.ts";
 import { lock, readHolder } from "../../shared/lock.ts";
 import { experimentDir, runDir, shortName, supervisorSocket } from "../../shared/names.ts";
+import { ownDir } from "../../shared/own-place.ts";
 import { startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
 import { supervisorLock, supervisorLog } from "./files.ts";
 import { hasLedger, openLedger } from "./ledger.ts";
@@ -70,8 +71,7 @@ export const because = (verb: string, error: MtError, signal: AbortSignal): MtEr
 
 /** Starts the supervisor where none answers. */
 async function startSupervisor(experiment: string, host: string): Promise<Result<void, MtError>> {
-  const dir = experimentDir(experiment);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const dir = ownDir(experimentDir(experiment));
   const unlock = await lock(
     join(dir, "boot.start"),
     `starting the supervisor of ${experiment}`,

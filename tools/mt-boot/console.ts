@@ -4,7 +4,7 @@
  * QEMU serves one client at a time, so a lock says who that is.
  */
 import { existsSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { numberArg } from "../../shared/cli/parse.ts";
@@ -13,6 +13,7 @@ import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { guestDir } from "../../shared/names.ts";
+import { connectOwn } from "../../shared/own-place.ts";
 import { parseRange } from "../../shared/ranges.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { guestFiles } from "./argv.ts";
@@ -82,7 +83,7 @@ function rawTerminal(): () => void {
 
 function attach(id: string, path: string): Promise<Result<Socket, MtError>> {
   return new Promise((resolve) => {
-    const socket = connect(path);
+    const socket = connectOwn(path);
     const no = (why: string) => {
       socket.destroy();
       resolve(fail("failed", `Cannot attach to the console of ${id}: ${why}`, "mt-boot up"));

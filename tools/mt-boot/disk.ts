@@ -9,7 +9,6 @@ import {
   closeSync,
   constants,
   copyFileSync,
-  mkdirSync,
   openSync,
   readSync,
   renameSync,
@@ -20,6 +19,7 @@ import { basename, dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { disksDir } from "../../shared/names.ts";
+import { ownDir } from "../../shared/own-place.ts";
 import { run } from "../../shared/process.ts";
 import type { Boot } from "./argv.ts";
 import type { QmpEvent } from "./qmp.ts";
@@ -68,7 +68,7 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
   const part = `${overlay}.new`;
   try {
     if (saved !== undefined) {
-      mkdirSync(dirname(overlay), { recursive: true, mode: 0o700 });
+      ownDir(dirname(overlay));
       copyDisk(saved, overlay);
       return ok(undefined);
     }
@@ -77,7 +77,7 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
       accessSync(overlay, constants.R_OK | constants.W_OK);
       return ok(undefined);
     }
-    mkdirSync(dirname(overlay), { recursive: true, mode: 0o700 });
+    ownDir(dirname(overlay));
     // One that an interrupted run left, or another image's: this guest cannot read it.
     rmSync(part, { force: true });
     const made = await run(QEMU_IMG, ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, part]);
@@ -97,8 +97,10 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
 /** Copies an overlay that no QEMU writes to; it is there whole or not at all. Gives its bytes. @throws */
 export function copyDisk(from: string, to: string): number {
   const part = `${to}.new`;
+  // Whatever a crash left there, or a link: taken away, never written through.
+  rmSync(part, { force: true });
   try {
-    copyFileSync(from, part, constants.COPYFILE_FICLONE);
+    copyFileSync(from, part, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
     chmodSync(part, 0o600);
     renameSync(part, to);
     return statSync(to).size;

@@ -32,7 +32,7 @@ export const exec: Run = async (invocation) => {
         args.fold === true ? keep(group) : group,
         "run a command",
         "exec",
-        { argv, jobs: jobs.count(), timeout_s, stdin_base64 },
+        { argv, literal: args.literal === true, jobs: jobs.count(), timeout_s, stdin_base64 },
         progress,
       ),
     finish: async (emit) => {

@@ -2,6 +2,7 @@
 import { rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { disksDir, experimentDir, supervisorSocket } from "../../shared/names.ts";
+import { removeOwn } from "../../shared/own-place.ts";
 import { overlayOf } from "./disk.ts";
 import { removeLedger } from "./ledger.ts";
 
@@ -17,13 +18,13 @@ export function removeFiles(experiment: string): void {
   removeLedger(experiment);
   rmSync(supervisorSocket(experiment), { force: true });
   rmSync(supervisorLog(experiment), { force: true });
-  rmSync(join(experimentDir(experiment), "g"), { recursive: true, force: true });
+  removeOwn(join(experimentDir(experiment), "g"));
   removeEmpty(disksDir(experiment));
 }
 
 /** All that mt-boot keeps of a guest that has ended. */
 export function removeGuest(experiment: string, dir: string): void {
-  rmSync(dir, { recursive: true, force: true });
+  removeOwn(dir);
   rmSync(overlayOf(experiment, dir), { force: true });
 }
 

@@ -25,7 +25,7 @@ export interface Asked {
 
 export const execIn = (asked: Asked, target: Target, request: ExecRequest): Promise<Exit> =>
   inGuest(asked, target, `run ${request.argv[0]} in`, async ({ machine, entry }) => {
-    const words = fillWords(request.argv, target.record ?? entry.record);
+    const words = request.literal ? ok(request.argv) : fillWords(request.argv, target.record ?? entry.record);
     if (words.isErr()) return err(words.error);
     const { timeout_s, stdin_base64 } = request;
     const done = await runInGuest(machine.agent, words.value, {

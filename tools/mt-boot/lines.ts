@@ -3,9 +3,10 @@
  * Lines are bytes: an agent puts 0xFF, which is no UTF-8, in front of some.
  */
 import { existsSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
+import { connectOwn } from "../../shared/own-place.ts";
 
 /** A longer line is no answer that we asked for: the connection is given up. An agent sends 21 MiB at most. */
 const LINE_BYTES_MAX = 64 * 1024 * 1024;
@@ -60,7 +61,7 @@ export async function openSocket(
 
 function tryConnect(path: string): Promise<Socket | string> {
   return new Promise((resolve) => {
-    const socket = connect(path);
+    const socket = connectOwn(path);
     socket.once("connect", () => {
       socket.removeAllListeners("error");
       resolve(socket);

@@ -3,11 +3,12 @@
  * found alive; it does not end with us.
  */
 import { spawn } from "node:child_process";
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { socketPath, tapName } from "../../shared/names.ts";
 import { placeGuest, readOomPlan } from "../../shared/oom.ts";
+import { openOwn, ownDir, removeOwn } from "../../shared/own-place.ts";
 import { cleanEnv, findProgram, isAlive, waitFor } from "../../shared/process.ts";
 import { type Agent, openAgent } from "./agent.ts";
 import { type Boot, guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
@@ -63,11 +64,10 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
   const program = findProgram(QEMU);
   if (program.isErr()) return fail("unavailable", program.error.message, program.error.hint);
   const files = guestFiles(boot.dir);
-  if (existsSync(boot.dir)) rmSync(boot.dir, { recursive: true, force: true });
-  mkdirSync(boot.dir, { recursive: true, mode: 0o700 });
-  chmodSync(boot.dir, 0o700);
+  removeOwn(boot.dir);
+  ownDir(boot.dir);
   const state_fd = prepare?.();
-  const log = openSync(files.log, "a", 0o600);
+  const log = openOwn(files.log, "append");
   try {
     const child = spawn(program.value, qemuArgv(boot), {
       cwd: boot.dir,

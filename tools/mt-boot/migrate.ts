@@ -10,6 +10,7 @@ import { pipeline } from "node:stream/promises";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, toMtError } from "../../shared/errors.ts";
 import { socketPath } from "../../shared/names.ts";
+import { listenOwn } from "../../shared/own-place.ts";
 import { waitFor } from "../../shared/process.ts";
 import { STATE_FD } from "./argv.ts";
 import { type Qmp, within } from "./qmp.ts";
@@ -74,7 +75,6 @@ interface Receiver {
 async function receive(socket: string, path: string): Promise<Receiver> {
   let server: Server | undefined;
   let error: MtError | undefined;
-  rmSync(socket, { force: true });
   const received = new Promise<void>((resolve) => {
     server = createServer((connection) => {
       pipeline(connection, createWriteStream(path, { flags: "wx", mode: 0o600, flush: true }))
@@ -84,10 +84,7 @@ async function receive(socket: string, path: string): Promise<Receiver> {
         .finally(resolve);
     });
   });
-  await new Promise<void>((resolve, reject) => {
-    server!.once("error", reject);
-    server!.listen(socket, resolve);
-  });
+  await listenOwn(server!, socket);
   return { received, error: () => error, close: () => void server!.close() };
 }
 

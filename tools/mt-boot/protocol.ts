@@ -53,6 +53,8 @@ export interface Target {
 export interface ExecRequest {
   targets: Target[];
   argv: string[];
+  /** Words are as they were typed: {field} is not replaced. */
+  literal: boolean;
   jobs: number;
   timeout_s: number;
   stdin_base64?: string;

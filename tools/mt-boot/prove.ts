@@ -2,12 +2,13 @@
  * `mt-boot prove`: before a launch, boots one guest of the plan's image on this host, under KVM where that
  * works and else under TCG, and writes on the host's own record which one it was. The guest has no network.
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { runDir, storePath } from "../../shared/names.ts";
+import { ownDir, ownTempDir } from "../../shared/own-place.ts";
 import type { Guest, Host, Image } from "../../shared/records/index.ts";
 import { storeHas } from "../../shared/store.ts";
 import { chooseAccelerator, probeBoot } from "./accel.ts";
@@ -52,8 +53,7 @@ async function proveHost(image: Image | undefined): Promise<{ accel: string } | 
     return mtError("data", "Cannot prove QEMU: no image with files came before", "mt-image build tux");
   if (![files.kernel, files.initrd, ...(files.disk ? [files.disk] : [])].every(storeHas))
     return mtError("data", `Cannot prove QEMU: image ${image.id} is not on this host`, "mt-push");
-  mkdirSync(runDir(), { recursive: true, mode: 0o700 });
-  const dir = mkdtempSync(join(runDir(), "probe-"));
+  const dir = ownTempDir(join(runDir(), "probe-"));
   // spawnQemu empties the guest's directory: its disk stands beside it.
   const guestDir = join(dir, "guest");
   const boot: Boot = {
@@ -71,7 +71,7 @@ async function proveHost(image: Image | undefined): Promise<{ accel: string } | 
   };
   try {
     const kvmDir = join(dir, "kvm");
-    mkdirSync(kvmDir, { mode: 0o700 });
+    ownDir(kvmDir);
     const chosen = await chooseAccelerator(boot, kvmDir);
     if (chosen.isErr()) return chosen.error;
     if (chosen.value === "kvm") return { accel: "kvm" };

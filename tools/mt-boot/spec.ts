@@ -208,6 +208,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           type: "boolean",
           description: "each command gets what comes on stdin, 1 MiB at most; with SET",
         },
+        literal: { type: "boolean", description: "CMD as it is typed: {field} is not replaced" },
         fold: { type: "boolean", description: "one record for all guests that did the same, at the end" },
         ...jobsArg,
       },
@@ -215,7 +216,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         name: "CMD",
         required: true,
         description:
-          "program and arguments; {field} is replaced by that field of the guest's record, an array becomes several arguments",
+          "program and arguments; {field} is replaced by that field where the guest's record has it, an array becomes several arguments",
       },
       stdin: "optional",
       reads: ["experiment", "host", "guest"],

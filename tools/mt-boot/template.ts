@@ -8,21 +8,19 @@ import {
   closeSync,
   fsyncSync,
   ftruncateSync,
-  mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statfsSync,
   statSync,
-  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, MtFailure, mtError, toMtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { cacheDir } from "../../shared/names.ts";
+import { openOwn, ownDir, removeOwn, writeOwn } from "../../shared/own-place.ts";
 import { runOk } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { runInGuest } from "./agent.ts";
@@ -163,8 +161,8 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   const { mem_mib } = boot.guest;
   // What a maker left that was killed.
   await endGuests(livingIn(dir));
-  rmSync(dir, { recursive: true, force: true });
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  removeOwn(dir);
+  ownDir(dir);
   const { bavail, bsize } = statfsSync(dir);
   if (bavail * bsize < (mem_mib + SPARE_MIB) * MIB)
     throw new MtFailure(
@@ -183,7 +181,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   const state_path = join(dir, "state");
   try {
     const spawned = spawnQemu(prototype, () => {
-      ram_fd = openSync(ram_path, "wx", 0o600);
+      ram_fd = openOwn(ram_path, "new");
       ftruncateSync(ram_fd, mem_mib * MIB);
       return undefined;
     });
@@ -215,9 +213,9 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     };
     for (const file of [...Object.values(guestFiles(dir)), join(dir, STATE_SOCKET)])
       rmSync(file, { force: true });
-    writeFileSync(noteFile(dir), `${JSON.stringify(note)}\n`, { mode: 0o600 });
+    writeOwn(noteFile(dir), `${JSON.stringify(note)}\n`);
     const whole = join(templatesDir(), key);
-    rmSync(whole, { recursive: true, force: true });
+    removeOwn(whole);
     renameSync(dir, whole);
     return filesOf(key);
   } finally {

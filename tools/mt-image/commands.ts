@@ -1,14 +1,5 @@
 /** mt-image build and ls: from packages to files in the store, and what is there. */
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
 import type { Invocation } from "../../shared/cli/start.ts";
@@ -16,6 +7,7 @@ import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { imagePath, stateDir, storeDir } from "../../shared/names.ts";
+import { ownDir, ownTempDir, readOwnJson, removeOwn, writeOwn } from "../../shared/own-place.ts";
 import { type Image, validate } from "../../shared/records/index.ts";
 import { storeHas, storeTakeFile } from "../../shared/store.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
@@ -52,12 +44,13 @@ export async function build({ args, signal }: Invocation): Promise<number> {
     const whole =
       known?.recipe === RECIPE_VERSION && Object.values(known.files ?? {}).every((d) => storeHas(String(d)));
     if (args.missing === true && whole) return print([known]);
-    const cache_dir = args.cache === undefined ? join(stateDir(), "cache", "packages") : String(args.cache);
-    mkdirSync(storeDir(), { recursive: true, mode: 0o700 });
+    const cache_dir =
+      args.cache === undefined ? ownDir(join(stateDir(), "cache", "packages")) : String(args.cache);
+    ownDir(storeDir());
     // What a build left that was killed: nobody else builds now.
     for (const left of readdirSync(storeDir()).filter((entry) => entry.startsWith("build-")))
-      rmSync(join(storeDir(), left), { recursive: true, force: true });
-    const output_dir = mkdtempSync(join(storeDir(), "build-"));
+      removeOwn(join(storeDir(), left));
+    const output_dir = ownTempDir(join(storeDir(), "build-"));
     try {
       if (args.progress === true) inform(`building ${name}: fetching and unpacking Debian packages`);
       const built = orThrow(await recipe.build({ output_dir, cache_dir, signal }));
@@ -79,7 +72,7 @@ export async function build({ args, signal }: Invocation): Promise<number> {
       writeImage(image);
       return print([image]);
     } finally {
-      rmSync(output_dir, { recursive: true, force: true });
+      removeOwn(output_dir);
     }
   } finally {
     unlock();
@@ -99,20 +92,11 @@ export async function ls(): Promise<number> {
 
 /** The image record of this host; undefined where there is none, or it can't be read (then it is built anew). */
 function readImage(name: string): Image | undefined {
-  try {
-    return validate("image", JSON.parse(readFileSync(imagePath(name), "utf8"))).unwrapOr(
-      undefined as unknown as Image,
-    );
-  } catch {
-    return undefined;
-  }
+  return validate("image", readOwnJson(imagePath(name))).unwrapOr(undefined as unknown as Image);
 }
 
 function writeImage(image: Image): void {
-  const path = imagePath(image.id);
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  writeFileSync(`${path}.new`, `${JSON.stringify(image)}\n`, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  writeOwn(imagePath(image.id), `${JSON.stringify(image)}\n`);
 }
 
 function print(images: Image[]): number {

@@ -2,14 +2,15 @@
  * mt-ksm protect: at `end`, decides who dies first when memory runs out: guests, in the order asked for, and
  * never what looks after them; with --memory in a memory cgroup of their own. Emits one `sample`.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Run } from "../../shared/cli/start.ts";
-import { fail, type MtError, orThrow } from "../../shared/errors.ts";
-import { experimentDir, guestDir } from "../../shared/names.ts";
+import { fail, type MtError, orThrow, toMtError } from "../../shared/errors.ts";
+import { guestDir } from "../../shared/names.ts";
 import { type OomOrder, oomFile, oomPlan, oomScore, placeGuest, readOomPlan } from "../../shared/oom.ts";
+import { writeOwn } from "../../shared/own-place.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { makeCgroup } from "./cgroup.ts";
@@ -68,10 +69,9 @@ function decide(
   }
   const plan = oomPlan(order, guests, cgroup);
   try {
-    mkdirSync(experimentDir(experiment), { recursive: true, mode: 0o700 });
-    writeFileSync(oomFile(experiment), JSON.stringify(plan), { mode: 0o600 });
+    writeOwn(oomFile(experiment), JSON.stringify(plan));
   } catch (thrown) {
-    return fail("io", `Cannot write ${oomFile(experiment)}: ${(thrown as NodeJS.ErrnoException).code}`);
+    return err(toMtError(thrown));
   }
   const byDir = new Map(guests.map((g) => [guestDir(experiment, g.id), g]));
   let running = 0;

@@ -3,7 +3,6 @@
  * few seconds, or (--daemon) as a process of its own that stays. One process a machine steers; the others
  * look on and take over. Ends by a signal, or with `mt-ksm down`.
  */
-import { mkdirSync } from "node:fs";
 import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
@@ -11,7 +10,6 @@ import type { Invocation, Run } from "../../shared/cli/start.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { leaseHolders } from "../../shared/lease.ts";
 import { lock, readHolder } from "../../shared/lock.ts";
-import { experimentDir } from "../../shared/names.ts";
 import { startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
 import { watchLog } from "./files.ts";
@@ -155,7 +153,6 @@ async function leaveOne(invocation: Invocation, experiment: string): Promise<MtE
   if ("off" in begun) return off(base, begun.off);
   const watching = () => readHolder(watchLock(begun.holder))?.pid;
   if (watching() === undefined) {
-    mkdirSync(experimentDir(experiment), { recursive: true, mode: 0o700 });
     const [file, ...words] = toolCommand("mt-ksm");
     const flags = [
       "--host",

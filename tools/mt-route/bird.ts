@@ -4,7 +4,6 @@
  */
 import {
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -12,12 +11,12 @@ import {
   rmdirSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { experimentDir, routerDir, socketPath } from "../../shared/names.ts";
+import { ownDir, removeOwn, writeOwn } from "../../shared/own-place.ts";
 import { endProcess, isAlive, netnsPath, runOk, startDaemon, waitFor } from "../../shared/process.ts";
 
 /** A busy machine takes its time; BIRD itself needs 11 ms. */
@@ -85,9 +84,9 @@ export async function startBird(
 ): Promise<Result<number, MtError>> {
   const control = socketPath(files.control);
   if (control.isErr()) return control.map(() => 0);
-  mkdirSync(files.dir, { recursive: true, mode: 0o700 });
+  ownDir(files.dir);
   for (const old of [files.pid, files.log, files.converged]) rmSync(old, { force: true });
-  writeFileSync(files.config, config, { mode: 0o600 });
+  writeOwn(files.config, config);
   // In the foreground: the process that is started is the one that stays.
   const words = ["-f", "-c", files.config, "-s", files.control, "-P", files.pid];
   const started = startDaemon("bird", words, { log: files.log, netns });
@@ -118,7 +117,7 @@ function hasEnded(pid: number): boolean {
 /** Has a running BIRD take another configuration. The file is replaced only once BIRD has taken it. */
 export async function reloadBird(files: BirdFiles, config: string): Promise<Result<void, MtError>> {
   const next = `${files.config}.new`;
-  writeFileSync(next, config, { mode: 0o600 });
+  writeOwn(next, config);
   rmSync(files.converged, { force: true });
   const done = await runOk("birdc", ["-s", files.control, "configure", `"${next}"`], {
     timeout_s: START_TIMEOUT_S,
@@ -133,7 +132,7 @@ export async function reloadBird(files: BirdFiles, config: string): Promise<Resu
 /** Ends BIRD, where it runs, and removes the router's directory. False where it would not end. */
 export async function endBird(dir: string, pid: number | undefined): Promise<boolean> {
   if (pid !== undefined && !(await endProcess(pid, join(dir, CONFIG_FILE)))) return false;
-  rmSync(dir, { recursive: true, force: true });
+  removeOwn(dir);
   return true;
 }
 

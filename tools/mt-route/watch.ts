@@ -2,7 +2,7 @@
  * Watches the kernel tables of routers until each is whole: one loop for all of them, which reads
  * /proc and starts no process. Times are told from the start of each router's BIRD.
  */
-import { writeFileSync } from "node:fs";
+import { writeOwn } from "../../shared/own-place.ts";
 import { isAlive } from "../../shared/process.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { ageOf, type BirdFiles, readFirstLine, reasonIn } from "./bird.ts";
@@ -40,7 +40,7 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
     // Without `reaches` the plan must have been seen whole to know what is wanted.
     if (table && (entry.router.reaches || ended) && isConverged(entry.router, table, seen)) {
       const seconds = entry.fresh ? round(ageOf(entry.pid)) : undefined;
-      if (seconds !== undefined) writeFileSync(entry.files.converged, `${seconds}\n`, { mode: 0o600 });
+      if (seconds !== undefined) writeOwn(entry.files.converged, `${seconds}\n`);
       return { is: "converged", seconds: seconds ?? remembered(entry.files) };
     }
     if (!isAlive(entry.pid, entry.files.config)) return { is: "ended", why: reasonIn(entry.files.log) };

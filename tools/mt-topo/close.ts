@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { partsOf } from "../../shared/parts.ts";
 import type { Host, Router, Segment } from "../../shared/records/index.ts";
-import { guestCount, type Plan } from "./plan.ts";
+import { memberSchema } from "../../shared/records/segment.ts";
+import { guestCount, type Plan, unknownFields } from "./plan.ts";
 import { networkText } from "./prefixes.ts";
 
 type Member = NonNullable<Segment["members"]>[number];
@@ -21,17 +22,23 @@ export function closePlan(plan: Plan, hosts: readonly Host[]): void {
   for (const entry of plan.images) {
     const { kind, id, hosts: _hosts, ...rest } = entry.record;
     entry.record = { kind, id, hosts: sorted(imageHosts.get(id)!), ...rest };
-    entry.text = undefined;
   }
 
   const members = membersOf(plan, new Map(hosts.map(({ id, addr }) => [id, addr])));
   for (const entry of plan.segments) {
     const on = members.get(entry.record.id)!;
     const { kind, id, hosts: _hosts, ...rest } = entry.record;
-    entry.record = { kind, id, hosts: sorted(on.map((m) => m.host)), ...rest, members: on };
-    entry.text = undefined;
+    const hosts = sorted(on.map((m) => m.host));
+    entry.record = { kind, id, hosts, ...rest, members: withUnknown(on, rest.members) };
   }
   setReaches(plan);
+}
+
+/** What members said before that nobody here knows stays with them. */
+function withUnknown(members: Member[], before: readonly Member[] = []): Member[] {
+  const keyOf = (m: Member) => JSON.stringify([m.host, m.router, m.index]);
+  const known = new Map(before.map((m) => [keyOf(m), m]));
+  return members.map((m) => ({ ...m, ...unknownFields(memberSchema, known.get(keyOf(m))) }));
 }
 
 /** By segment: routers in order, each with the first run of guests on its host, then the other runs. */
@@ -81,8 +88,7 @@ function setReaches(plan: Plan): void {
     const reaches: Router["reaches"] = { prefixes: prefixes.length, digest: `sha256:${digest}` };
     for (const r of part.routers) {
       const entry = plan.routers[r]!;
-      entry.record = { ...entry.record, reaches };
-      entry.text = undefined;
+      entry.record = { ...entry.record, reaches: { ...entry.record.reaches, ...reaches } };
     }
   }
 }

@@ -103,7 +103,6 @@ function prefixSegments(plan: Plan): Result<void, MtError> {
     if (prefix === undefined)
       return fail("data", `Cannot number segment ${entry.record.id}: no prefix is left`);
     entry.record = { ...entry.record, prefix };
-    entry.text = undefined;
   }
   return ok(undefined);
 }

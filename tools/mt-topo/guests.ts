@@ -2,14 +2,15 @@
  * mt-topo guests: N guests spread evenly over the routers, one LAN a router, one record a LAN.
  * Reads a whole plan, writes a whole plan; 65 where it is none or the LANs cannot be numbered.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { type Cidr, formatCidr, formatIp, networkOf, parseCidr } from "../../shared/addresses.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
-import { fail, type MtError, orThrow } from "../../shared/errors.ts";
+import { fail, type MtError, MtFailure, orThrow } from "../../shared/errors.ts";
 import { imagePath } from "../../shared/names.ts";
+import { readOwn } from "../../shared/own-place.ts";
 import { formatRange, parseRange, RANGE_COUNT_MAX } from "../../shared/ranges.ts";
 import { type Guest, type Image, type Router, validate } from "../../shared/records/index.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
@@ -59,12 +60,13 @@ function imageRecord(name: string): Result<Image, MtError> {
   const unread = (why: string) =>
     fail<Image>("data", `Cannot read image ${name}: ${path}: ${why}`, `mt-image build ${name}`);
   try {
-    const record = validate("image", JSON.parse(readFileSync(path, "utf8")));
+    const record = validate("image", JSON.parse(readOwn(path)));
     if (record.isErr()) return unread(record.error.message);
     if (record.value.id !== name) return unread(`it is image ${record.value.id}`);
     const { hosts: _hosts, ...rest } = record.value;
     return ok(rest);
   } catch (thrown) {
+    if (thrown instanceof MtFailure) throw thrown;
     return unread((thrown as Error).message);
   }
 }
@@ -127,7 +129,6 @@ function addLans(plan: Plan, routers: Entry<Router>[], prefixes: Cidr[], lans: M
     const ip = formatCidr({ ...prefix, address: prefix.address + 1 });
     plan.segments.push({ record: { kind: "segment", id: segment, vni: ++vni, prefix: formatCidr(prefix) } });
     entry.record = { ...entry.record, interfaces: [...entry.record.interfaces, { segment, ip }] };
-    entry.text = undefined;
     lans.set(entry.record.id, { segment, ip, next: FIRST_GUEST });
   }
 }

@@ -12,9 +12,12 @@ import { fail, type MtError } from "../../shared/errors.ts";
 import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { run, toolCommand } from "../../shared/process.ts";
-import { type Host, validate } from "../../shared/records/index.ts";
+import { hostSchema } from "../../shared/records/host.ts";
+import { type Host, unreadField, validate } from "../../shared/records/index.ts";
 import type { RawLine } from "../../shared/stream/lines.ts";
+import { readRecord } from "../../shared/stream/record.ts";
 import { chunksOf, linesOf } from "./input.ts";
+import { type Came, unknownFields } from "./plan.ts";
 
 const LOCAL_NETWORK = parseIp("10.254.0.0")._unsafeUnwrap();
 const LOCAL_HOSTS_MAX = 65_534;
@@ -29,14 +32,20 @@ export interface Hosts {
   failed: string[];
 }
 
-/** @param planned what the plan itself says of hosts */
+/**
+ * @param planned what the plan itself says of hosts
+ * @param came the lines of those, by name; those of a file take their place
+ */
 export async function readHosts(
   word: string,
   planned: readonly Host[],
+  came: Map<string, Came>,
   signal: AbortSignal,
 ): Promise<Result<Hosts, MtError>> {
   const isFile = existsSync(word) && !statSync(word).isDirectory();
-  const hosts = isFile ? await fromFile(word, signal) : await fromSet(word, planned, signal);
+  const hosts = isFile
+    ? await hostRecords(linesOf(chunksOf(word, signal)), word, came)
+    : await fromSet(word, planned, signal);
   if (hosts.isErr()) return hosts.map(() => ({ usable: [], failed: [] }));
   const failed = hosts.value.filter(({ state }) => state === "failed").map(({ id }) => id);
   // What is only true now, whether it is up, is not part of a plan.
@@ -52,33 +61,29 @@ export async function readHosts(
   return ok({ usable, failed });
 }
 
-async function fromFile(file: string, signal: AbortSignal): Promise<Result<Host[], MtError>> {
-  return hostRecords(linesOf(chunksOf(file, signal)), file);
-}
-
 /** The `host` records of a stream; one with the same id replaces the older. */
 async function hostRecords(
   lines: AsyncIterable<RawLine> | Iterable<RawLine>,
   source: string,
+  came: Map<string, Came>,
 ): Promise<Result<Host[], MtError>> {
   const hosts = new Map<string, Host>();
   let n = 0;
-  for await (const { text, bad } of lines) {
+  for await (const raw of lines) {
     n++;
-    if (text.trim() === "" && !bad) continue;
     const unread = (why: string) =>
       fail<Host[]>("data", `Cannot read ${source} line ${n}: ${why}`, "mt-tree up HOSTS prints host records");
-    if (bad) return unread(bad);
-    let line: unknown;
-    try {
-      line = JSON.parse(text);
-    } catch {
-      return unread("it is no JSON");
-    }
-    if ((line as Host | null)?.kind !== "host") continue;
+    const read = readRecord(raw);
+    if (read === undefined) continue;
+    if ("why" in read) return unread(read.why);
+    const { line, deep } = read;
+    if (line.kind !== "host") continue;
+    const lost = unreadField("host", deep);
+    if (lost !== undefined) return unread(lost);
     const host = validate("host", line);
     if (host.isErr()) return unread(host.error.message);
     hosts.set(host.value.id, host.value);
+    came.set(host.value.id, { text: raw.text, record: host.value });
   }
   return ok([...hosts.values()]);
 }
@@ -105,7 +110,8 @@ async function fromSet(
   if (names.value.length > LOCAL_HOSTS_MAX)
     return fail("usage", `Cannot place on ${names.value.length} hosts: ${LOCAL_HOSTS_MAX} at most`);
   const known = new Map(planned.map((host) => [host.id, host]));
-  for (const host of await fromTree(signal)) known.set(host.id, host);
+  for (const host of await fromTree(signal))
+    known.set(host.id, { ...unknownFields(hostSchema, known.get(host.id)), ...host });
   const unknown = names.value.filter((name) => known.get(name)?.addr === undefined);
   const addresses = await fromDns(unknown, signal);
   const cores = Math.max(1, Math.floor(availableParallelism() / names.value.length));
@@ -139,6 +145,7 @@ async function fromTree(signal: AbortSignal): Promise<Host[]> {
   const hosts = await hostRecords(
     done.value.stdout.split("\n").map((text) => ({ text })),
     "mt-tree status",
+    new Map(),
   );
   const plain = ({ kind, id, addr, cores, mem_mib, mtu, state }: Host): Host => ({
     kind,

@@ -96,13 +96,16 @@ async function fromLines(
   { id, seed, fallback }: { id?: string; seed?: number; fallback: string },
 ): Promise<Result<Plan, MtError>> {
   // UTF-8 as it came, so that a line that is none is told; anything else as what it was decoded to.
-  const utf8 = bytes.includes(0) ? Buffer.from(text) : bytes.subarray(bytes[0] === 0xef ? 3 : 0);
+  const utf8 = bytes.includes(0) ? Buffer.from(text) : bytes;
   const plan = await readPlan(linesOf(asStream(utf8)), false);
   if (plan.isErr()) return plan;
   const given = plan.value.experiment?.record;
   if (!given || id !== undefined || seed !== undefined) {
     const rest = given ?? { kind: "experiment", id: fallback, version: SCHEMA_VERSION, seed: 1 };
-    plan.value.experiment = { record: { ...rest, id: id ?? rest.id, seed: seed ?? rest.seed } };
+    plan.value.experiment = {
+      ...plan.value.experiment,
+      record: { ...rest, id: id ?? rest.id, seed: seed ?? rest.seed },
+    };
   }
   for (const note of misnamed(plan.value)) inform(note);
   return complete(plan.value).map(() => plan.value);

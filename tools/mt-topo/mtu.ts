@@ -26,7 +26,6 @@ export function setMtus(plan: Plan, hosts: readonly Host[]): Result<void, MtErro
     if (record.mtu !== undefined && mtu.value < record.mtu) lowered.push(`${record.id} to ${mtu.value}`);
     if (record.mtu === mtu.value) continue;
     entry.record = { ...record, mtu: mtu.value };
-    entry.text = undefined;
   }
   if (lowered.length > 0) {
     const more = lowered.length > LOWERED_NAMED_MAX ? `, and ${lowered.length - LOWERED_NAMED_MAX} more` : "";
@@ -41,7 +40,6 @@ export function setMtus(plan: Plan, hosts: readonly Host[]): Result<void, MtErro
       return { segment, ...(ip === undefined ? {} : { ip }), mtu: mtus.get(segment), ...rest };
     });
     entry.record = { ...entry.record, interfaces };
-    entry.text = undefined;
   }
   return ok(undefined);
 }

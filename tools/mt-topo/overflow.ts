@@ -8,7 +8,7 @@ import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { formatRange, parseRange, type Range, splitName } from "../../shared/ranges.ts";
 import type { Guest, Host } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
-import { type Entry, guestCount, type Plan } from "./plan.ts";
+import { type Entry, guestCount, lineOf, type Plan } from "./plan.ts";
 
 /** Takes them off their hosts. Gives the hosts that are full, those that an earlier overflow found among them. */
 export function takeOverflow(plan: Plan): Set<string> {
@@ -18,7 +18,6 @@ export function takeOverflow(plan: Plan): Set<string> {
     if (host === undefined || state !== "planned" || error?.code !== "busy") continue;
     full.add(host);
     entry.record = rest;
-    entry.text = undefined;
   }
   return full;
 }
@@ -44,15 +43,16 @@ export function foldMoved(guests: readonly Entry<Guest>[]): Entry<Guest>[] {
   const out: Entry<Guest>[] = [];
   for (const entry of guests) {
     const last = out.at(-1);
-    const whole =
-      last && last.text === undefined && entry.text === undefined
-        ? joined(last.record, entry.record)
-        : undefined;
-    if (whole) out[out.length - 1] = { record: whole };
+    const record = last && isMoved(last) && isMoved(entry) ? joined(last.record, entry.record) : undefined;
+    const whole = record && { ...last, record };
+    // What a double does not tell apart, the lines may.
+    if (whole && lineOf(whole) === lineOf({ ...entry, record: whole.record })) out[out.length - 1] = whole;
     else out.push(entry);
   }
   return out;
 }
+
+const isMoved = ({ record, came }: Entry<Guest>) => record !== came?.record;
 
 /** One record for both, where `b` is what comes after `a` in it. */
 function joined(a: Guest, b: Guest): Guest | undefined {

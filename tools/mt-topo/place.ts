@@ -20,16 +20,17 @@ import { readHosts } from "./hosts.ts";
 import { chunksOf, linesOf } from "./input.ts";
 import { setMtus } from "./mtu.ts";
 import { foldMoved, markFull, noHostLeft, takeOverflow } from "./overflow.ts";
-import { type Entry, guestCount, type Plan, readPlan, writePlan } from "./plan.ts";
+import { type Came, type Entry, guestCount, type Plan, readPlan, writePlan } from "./plan.ts";
 import { unitsOf } from "./units.ts";
 
 export async function placeCommand({ args, signal }: Invocation): Promise<number> {
   const plan = orThrow(await readPlan(linesOf(chunksOf("-", signal)), true));
   orThrow(complete(plan));
   const planned = plan.hosts.map(({ record }) => record);
-  const { usable, failed } = orThrow(await readHosts(args.hosts as string, planned, signal));
+  const came = linesOfHosts(plan);
+  const { usable, failed } = orThrow(await readHosts(args.hosts as string, planned, came, signal));
   if (failed.length > 0) inform(`warning: nothing is placed on ${foldNodes(failed)}: mt-tree says failed`);
-  orThrow(args.overflow === true ? placeOverflow(plan, usable) : placePlan(plan, usable));
+  orThrow(args.overflow === true ? placeOverflow(plan, usable, came) : placePlan(plan, usable, came));
   const over = overcommitted(plan);
   if (over) inform(over);
   writePlan(plan, new LineWriter());
@@ -38,20 +39,25 @@ export async function placeCommand({ args, signal }: Invocation): Promise<number
 
 /**
  * Places a completed plan on hosts. Hosts that only the plan knows stay, but get nothing new.
+ * @param came the lines that hosts came as, by name
  * @param full hosts that have no room: they keep what has them already
  */
 export function placePlan(
   plan: Plan,
   usable: readonly Host[],
+  came: ReadonlyMap<string, Came> = linesOfHosts(plan),
   full: ReadonlySet<string> = new Set(),
 ): Result<void, MtError> {
   const given = new Set(usable.map(({ id }) => id));
   const older = plan.hosts.filter(({ record }) => !given.has(record.id));
   const mark = (entry: Entry<Host>): Entry<Host> => {
     const record = markFull(entry.record, full);
-    return record === entry.record ? entry : { record };
+    return { ...entry, record };
   };
-  plan.hosts = [...usable.map((record): Entry<Host> => ({ record })), ...older].map(mark);
+  plan.hosts = [
+    ...usable.map((record): Entry<Host> => ({ record, came: came.get(record.id) })),
+    ...older,
+  ].map(mark);
   const hosts = plan.hosts.map(({ record }) => record);
   const open = usable.filter(({ id }) => !full.has(id));
   const waits = ({ record }: Entry<Router | Guest>) => record.host === undefined;
@@ -69,12 +75,19 @@ export function placePlan(
 }
 
 /** Places anew what mt-boot up --until-full gave out as planned, on hosts that are not full; all else stays. */
-export function placeOverflow(plan: Plan, usable: readonly Host[]): Result<void, MtError> {
-  return placePlan(plan, usable, takeOverflow(plan)).andThen(() => {
+export function placeOverflow(
+  plan: Plan,
+  usable: readonly Host[],
+  came?: ReadonlyMap<string, Came>,
+): Result<void, MtError> {
+  return placePlan(plan, usable, came, takeOverflow(plan)).andThen(() => {
     plan.guests = foldMoved(plan.guests);
     return ok(undefined);
   });
 }
+
+const linesOfHosts = (plan: Plan) =>
+  new Map(plan.hosts.flatMap(({ record, came }) => (came ? [[record.id, came] as const] : [])));
 
 /** Writes hosts onto the records; a guest record that several hosts share becomes one a host. */
 function settle(plan: Plan, placement: Placement): Result<void, MtError> {
@@ -90,7 +103,7 @@ function settle(plan: Plan, placement: Placement): Result<void, MtError> {
     for (const { host, from, count } of pieces) {
       const slice = sliceGuest(entry.record, from, count);
       if (slice.isErr()) return slice.map(() => undefined);
-      const part: Entry<Guest> = { record: slice.value };
+      const part: Entry<Guest> = { ...entry, record: slice.value };
       setHost(part, host);
       guests.push(part);
     }
@@ -103,7 +116,6 @@ function setHost<R extends Router | Guest>(entry: Entry<R>, host: string): void 
   if (entry.record.host === host) return;
   const { kind, id, ...rest } = entry.record;
   entry.record = { kind, id, host, ...rest } as unknown as R;
-  entry.text = undefined;
 }
 
 /** To know, not an error: merging equal pages is what makes more guests fit. */

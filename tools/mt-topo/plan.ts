@@ -16,16 +16,25 @@ import {
   type Router,
   type Segment,
   travelOf,
+  unreadField,
   validate,
 } from "../../shared/records/index.ts";
 import type { RawLine } from "../../shared/stream/lines.ts";
+import { type ReadLine, readRecord } from "../../shared/stream/record.ts";
+import { rewrite } from "../../shared/stream/rewrite.ts";
 import type { LineWriter } from "../../shared/stream/writer.ts";
 import { GuestIds } from "./guest-ids.ts";
 
-/** A record with the line that it came as; without `text` it is new or changed. */
+/** A line, and the record that it was read as. */
+export interface Came {
+  text: string;
+  record: object;
+}
+
+/** A record, and where it came from a line, that line: what of it is not changed goes out as it came. */
 export interface Entry<R> {
   record: R;
-  text?: string;
+  came?: Came;
   line?: number;
 }
 
@@ -69,8 +78,9 @@ export async function readPlan(
   let n = 0;
   for await (const raw of lines) {
     n++;
-    if (raw.text.trim() === "" && !raw.bad) continue;
-    const why = raw.bad ?? take(plan, raw.text, n, seen, guestIds);
+    const read = readRecord(raw);
+    if (read === undefined) continue;
+    const why = "why" in read ? read.why : take(plan, read, raw.text, n, seen, guestIds);
     if (why !== undefined)
       return fail(
         "data",
@@ -104,30 +114,23 @@ export async function readPlan(
 /** Puts one line where it belongs; says why it cannot. */
 function take(
   plan: Plan,
+  { line, deep }: Extract<ReadLine, { line: Line }>,
   text: string,
   n: number,
   seen: Set<string>,
   guestIds: GuestIds,
 ): string | undefined {
-  let line: Line;
-  try {
-    line = JSON.parse(text);
-  } catch {
-    return "it is no JSON";
-  }
-  if (typeof line !== "object" || line === null || Array.isArray(line)) return "it is no JSON object";
-  if (typeof line.kind !== "string" || line.kind === "") return "kind: expected a string";
-  if (typeof line.id !== "string" || line.id === "") return "id: expected a string";
   if (plan.end) return "it stands after the end record";
   const { kind, id } = line;
   const number = NUMBER_OF[kind];
-  const entry: Entry<Line> = { record: line, text, line: n };
+  const entry: Entry<Line> = { record: line, came: { text, record: line }, line: n };
   if (number !== undefined && line[number] === undefined) {
     entry.record = { ...line, [number]: 1 };
-    entry.text = undefined;
     plan.unnumbered.add(entry.record);
   }
   if (isKind(kind)) {
+    const unread = unreadField(kind, deep);
+    if (unread !== undefined) return unread;
     const valid = validate(kind, entry.record);
     if (valid.isErr()) return valid.error.message;
   }
@@ -187,13 +190,22 @@ function compareCounts(plan: Plan, end: End): Result<void, MtError> {
   return ok(undefined);
 }
 
+/** The fields of a record that nobody here knows. */
+export const unknownFields = (schema: { properties: object }, record: object = {}): object =>
+  Object.fromEntries(Object.entries(record).filter(([name]) => !Object.hasOwn(schema.properties, name)));
+
+/** The line that an entry is written as. */
+export const lineOf = ({ record, came }: Entry<object>): string =>
+  came === undefined ? JSON.stringify(record) : rewrite(came.text, came.record, record);
+
 /** Writes the plan in the order in which tools want it: what others refer to comes first. */
 export function writePlan(plan: Plan, writer: LineWriter): void {
-  const put = (entry: Entry<object>) => writer.line(entry.text ?? JSON.stringify(entry.record));
+  const put = (entry: Entry<object>) => writer.line(lineOf(entry));
   if (plan.experiment) put(plan.experiment);
   for (const list of [plan.hosts, plan.images, plan.segments, plan.routers, plan.guests, plan.others])
     for (const entry of list) put(entry);
   const counts = Object.fromEntries(countsOf(plan));
-  writer.line(JSON.stringify({ ...plan.end?.record, kind: "end", id: plan.experiment!.record.id, counts }));
+  const end = { ...plan.end?.record, kind: "end", id: plan.experiment!.record.id, counts };
+  put({ record: end, came: plan.end?.came });
   writer.flush();
 }

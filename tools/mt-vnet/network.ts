@@ -11,6 +11,7 @@ import { type MtError, mtError, orThrow, toMtError } from "../../shared/errors.t
 import { linkAlias, routerNamespace, routerPortName, tapName } from "../../shared/names.ts";
 import type { End, Guest, Router, Segment } from "../../shared/records/index.ts";
 import { foldOutcomes, guestMembers, type Outcome } from "../../shared/records/members.ts";
+import { isUnplaced, notPlaced } from "../../shared/records/placed.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { type Collector, collect } from "./collect.ts";
@@ -46,10 +47,15 @@ export class Network {
     this.#work = collect((items) => this.#build(items));
   }
 
-  segment(segment: Segment): void {
+  segment(segment: Segment, context: FilterContext): void {
     if (!isHere(segment, this.#host)) return;
     const state: SegmentState = { id: segment.id, ports: 0 };
     this.#segments.set(segment.id, state);
+    if (isUnplaced(segment)) {
+      state.error = notPlaced(segment);
+      context.note(state.error);
+      return;
+    }
     this.#neighboursOn.set(segment.id, neighboursOn(segment));
     // What goes wrong with the whole batch comes out with the ports, and again in report().
     this.#work.add({ segment, state }).catch((thrown) => {

@@ -18,8 +18,8 @@ export const up: Run = async (invocation) => {
       experiment: (e) => {
         network.experiment = e.id;
       },
-      segment: (s) => {
-        network.segment(s);
+      segment: (s, context) => {
+        network.segment(s, context);
       },
     },
     owns: {

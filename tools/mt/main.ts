@@ -1,7 +1,7 @@
 /**
  * All tools in one binary, told apart by the name that it is called by (links), or by its first word.
  * Each tool's main.ts runs when it is imported. `mt --words` reads a command line for the script mt-launch,
- * `mt --links` makes the links.
+ * `mt --plans` gives it its directory, `mt --links` makes the links.
  */
 import { basename } from "node:path";
 import { EXIT } from "../../shared/errors.ts";
@@ -21,6 +21,7 @@ const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
 if (forScript) await import("./words.ts");
 else if (load) await load();
 else if (process.argv[2] === "--links") await import("./links.ts");
+else if (process.argv[2] === "--plans") await import("./plans.ts");
 else {
   process.stderr.write(
     `mt: Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool\n  hint: one of: ${Object.keys(TOOLS).join(", ")}\n`,

@@ -1,0 +1,24 @@
+/**
+ * `mt --plans`, called by the script mt-launch: prints the directory of its plans under MT_STATE, made where it is
+ * missing. Exits 77 where it, or anything in it, is not ours alone: the script opens files by name.
+ */
+import { join } from "node:path";
+import { complain } from "../../shared/cli/start.ts";
+import { stderrStyle } from "../../shared/cli/stderr.ts";
+import { EXIT, toMtError } from "../../shared/errors.ts";
+import { stateDir } from "../../shared/names.ts";
+import { ownFlatDir } from "../../shared/own-place.ts";
+import { writeAll } from "../../shared/stream/writer.ts";
+
+const TOOL = "mt-launch";
+stderrStyle(TOOL, process.env.MT_LOG === "json" ? "json" : "text");
+
+function plans(): number {
+  try {
+    writeAll(1, Buffer.from(`${ownFlatDir(join(stateDir(), "plans"))}\n`));
+    return EXIT.ok;
+  } catch (thrown) {
+    return complain(TOOL, toMtError(thrown));
+  }
+}
+process.exitCode = plans();
