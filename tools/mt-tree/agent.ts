@@ -1,10 +1,11 @@
 /** The hidden command `mt-tree agent`: a node of the tree as a process, from its configuration until it is ended. */
-import { chmodSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { collectWhenQuiet } from "../../shared/collect.ts";
 import { EXIT } from "../../shared/errors.ts";
+import { listenOwn, readOwn, writeOwn } from "../../shared/own-place.ts";
 import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
 import { setSilence } from "./link.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
@@ -19,10 +20,9 @@ import { socketWire, type Transport } from "./wire.ts";
 export async function agent({ args, signal }: Invocation): Promise<number> {
   const path = String(args.config);
   const file = path === "-" ? undefined : path;
-  const config = JSON.parse(readFileSync(file ?? 0, "utf8")) as NodeConfig;
+  const config = JSON.parse(file === undefined ? readFileSync(0, "utf8") : readOwn(file)) as NodeConfig;
   const beside = (ending: string) => file?.replace(/\.json$/, ending);
-  const note = (ending: string, text: string) =>
-    file && writeFileSync(beside(ending)!, text, { mode: 0o600 });
+  const note = (ending: string, text: string) => file && writeOwn(beside(ending)!, text);
   note(".pid", String(process.pid));
   const groups = file && join(dirname(file), "groups");
   let end: () => void = () => {};
@@ -76,11 +76,6 @@ function transportOf(config: NodeConfig, stdio: boolean, end: () => void): Trans
 }
 
 async function listenForClients(node: TreeNode, path: string): Promise<void> {
-  rmSync(path, { force: true });
   const server = createServer((socket) => node.client(socketWire(socket)));
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, resolve);
-  });
-  chmodSync(path, 0o600);
+  await listenOwn(server, path);
 }

@@ -21,12 +21,41 @@ die() { say "failed $*"; end; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
 cache=\${HOME:-/nonexistent}/.cache/megatux; own=$cache/$sha
 # A user's runtime directory goes with the last login, but where the user lingers.
-guard=
 if [ -n "\${MT_RUN:-}" ]; then run=$MT_RUN
 elif [ "$(id -u)" = 0 ]; then run=/run/megatux
 elif [ -n "\${XDG_RUNTIME_DIR:-}" ] && [ -e "/var/lib/systemd/linger/$(id -un)" ]; then run=$XDG_RUNTIME_DIR/megatux
-else guard=/tmp/run-$(id -u) run=$guard/megatux; fi
+else top=/tmp/run-$(id -u) run=/tmp/run-$(id -u)/megatux; fi
+: "\${top:=$run}"
 dir=$run/agents/$tree.$host
+# As the tools look at what is theirs (shared/own-place.ts): every directory of the way to $dir is root's or ours, and
+# nobody else's to change; from $top down all are ours, and no links. With "make" what is missing is made.
+own() {
+  way=$dir at= me=$(id -u)
+  while [ -n "$way" ]; do
+    way=\${way#/} part=\${way%%/*}
+    case $way in */*) way=\${way#*/} ;; *) way= ;; esac
+    [ -n "$part" ] || continue
+    at=$at/$part
+    if [ ! -e "$at" ] && [ ! -L "$at" ]; then
+      [ "$1" = make ] || return 0
+      why=$(mkdir -m 700 "$at" 2>&1) || [ -d "$at" ] || die "io $why"
+    fi
+    for follow in '' L; do
+      inside=
+      case $at/ in "$top"/*) inside=yes ;; esac
+      [ "$follow$inside" != Lyes ] || continue
+      read -r mode _ owner _ <<EOF
+$(LC_ALL=C ls -ldn$follow "$at" 2>/dev/null)
+EOF
+      case $owner$inside in "$me"|"$me"yes|0) ;; *) die "permission $at is another's" ;; esac
+      case $mode in
+      l*) [ -z "$inside" ] || die "permission $at is a link" ;;
+      ?????????[tT]*) ;;
+      ?????w*|????????w*) die "permission others may write to $at" ;;
+      esac
+    done
+  done
+}
 # bin and word: how mt-tree of our release is called here; from: where it is.
 find_binary() {
   word=
@@ -54,7 +83,7 @@ end_agent() {
 /** The agent's directory with its configuration, and the environment that it and its commands have. */
 const SETTLE = `
 settle() {
-  why=$(mkdir -p "$dir" 2>&1) || die "io $why"
+  own make
   rm -f "$dir/agent.ready" "$dir/agent.pid"
   { printf '%s\\n' "$config" >"$dir/agent.json" && printf '%s\\n' "$line" >"$dir/release"; } 2>/dev/null || die "space $dir"
   unset SSH_CONNECTION SSH_CLIENT SSH_TTY SSH_AUTH_SOCK DISPLAY NODE_OPTIONS BUN_OPTIONS BUN_BE_BUN BUN_INSPECT
@@ -138,9 +167,7 @@ fi
 say "binary $from"
 say "dir $dir"
 [ -z "$no_port" ] || end
-if [ -n "$guard" ]; then
-  mkdir -p "$guard"; [ -O "$guard" ] && [ ! -L "$guard" ] || die "permission $guard is another's"
-fi
+own
 if alive; then
   old=$(cat "$dir/release" 2>/dev/null)
   if [ "$old" = "$line" ]; then say running; end; fi
@@ -167,6 +194,7 @@ end
  */
 export const LINK = `${COMMON}${SETTLE}
 IFS= read -r config || exit 1
+own
 find_binary || die "unavailable no mt of this release is there any more"
 end_agent || die "busy the agent that is there does not end (pid $pid)"
 settle
@@ -186,6 +214,7 @@ exec "$bin" $word hand-on --addr "$3"
 
 /** Ends the agent of this tree and takes its files away; with purge set, every binary that was brought, too. */
 export const STOP = `${COMMON}
+own
 end_agent || die "busy the agent does not end (pid $pid)"
 # Groups of commands that a killed agent left, as the next agent would end them (command.ts): a leader that began after
 # its file was written is somebody else.

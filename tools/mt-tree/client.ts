@@ -4,10 +4,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { connect } from "node:net";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { socketPath, treeFile, treeSocket } from "../../shared/names.ts";
+import { treeFile, treeSocket } from "../../shared/names.ts";
+import { connectOwn } from "../../shared/own-place.ts";
 import type { CommandEnd } from "./command.ts";
 import { CHUNK_BYTES } from "./frames.ts";
 import { Link, setSilence } from "./link.ts";
@@ -132,11 +132,8 @@ export class TreeClient {
 
   /** Connects to the head of the tree that is up here; `unavailable` where none is. */
   static connect(path = treeSocket()): Promise<Result<TreeClient, MtError>> {
-    const usable = socketPath(path);
-    if (usable.isErr())
-      return Promise.resolve(fail(usable.error.code, usable.error.message, usable.error.hint));
     return new Promise((resolve) => {
-      const socket = connect(path);
+      const socket = connectOwn(path);
       socket.once("error", (e: NodeJS.ErrnoException) => {
         if (e.code === "EACCES")
           return resolve(

@@ -3,11 +3,12 @@
  * killed is ended by the next agent, which finds its group in a file.
  */
 import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { closeSync, readdirSync, rmSync, statSync, unlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { startTime } from "../../shared/lock.ts";
+import { openOwn, ownDir } from "../../shared/own-place.ts";
 import { cleanEnv, toolCommand, waitFor } from "../../shared/process.ts";
 import type { Command } from "./messages.ts";
 
@@ -52,7 +53,7 @@ const CLOCK_SLACK_MS = 1_000;
 
 /** @param groupsDir where the groups of running commands are written down: an empty file a group, its pid the name */
 export function launcher(groupsDir?: string): Launch {
-  if (groupsDir) mkdirSync(groupsDir, { recursive: true, mode: 0o700 });
+  if (groupsDir) ownDir(groupsDir);
   // Once: copying the environment for every command is most of what starting one costs here.
   const base = cleanEnv();
   return (command, events) => {
@@ -82,7 +83,7 @@ export function launcher(groupsDir?: string): Launch {
     const { pid } = child;
     if (pid !== undefined && groupsDir) {
       mark = join(groupsDir, String(pid));
-      writeFileSync(mark, "", { mode: 0o600 });
+      closeSync(openOwn(mark, "append"));
     }
     child.on("error", (e: NodeJS.ErrnoException) => {
       if (pid === undefined) end({ error: cannotRun(first, cwd, e) });

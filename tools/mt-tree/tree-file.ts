@@ -2,11 +2,11 @@
  * What is known of the tree between two commands: one file beside the head's socket. Written before
  * anything is made, so that `down` finds what a crash left.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { treeDir, treeFile } from "../../shared/names.ts";
+import { readOwnJson, writeOwn } from "../../shared/own-place.ts";
 import type { Authority } from "./authority.ts";
 import type { WayName } from "./via.ts";
 
@@ -37,17 +37,11 @@ export interface TreeFile {
 }
 
 export function readTree(): TreeFile | undefined {
-  try {
-    return JSON.parse(readFileSync(treeFile(), "utf8")) as TreeFile;
-  } catch {
-    return undefined;
-  }
+  return readOwnJson(treeFile()) as TreeFile | undefined;
 }
 
 export function writeTree(tree: TreeFile): void {
-  mkdirSync(treeDir(), { recursive: true, mode: 0o700 });
-  writeFileSync(`${treeFile()}.new`, JSON.stringify(tree), { mode: 0o600 });
-  renameSync(`${treeFile()}.new`, treeFile());
+  writeOwn(treeFile(), JSON.stringify(tree));
 }
 
 /** One `up` or `down` at a time. */

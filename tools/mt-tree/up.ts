@@ -11,7 +11,7 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { complain } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
-import { clusterNamespace, socketPath, treeDir, treeSocket } from "../../shared/names.ts";
+import { clusterNamespace, treeDir, treeSocket } from "../../shared/names.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
 import { cleanEnv, endProcess, waitFor } from "../../shared/process.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
@@ -98,7 +98,6 @@ export async function up(invocation: Invocation): Promise<number> {
       inform(
         `the tree that is here keeps fanout ${earlier.fanout}, port ${earlier.port}, silence ${earlier.silence_ms / 1000} s: mt-tree down first to change them`,
       );
-    orThrow(socketPath(treeSocket()));
     if (hosts.length === 0) return printHosts(tree, way, [], failed, timeout_s);
     const unlockHosts = orThrow((await way.lock?.()) ?? ok(() => {}));
     try {

@@ -1,9 +1,10 @@
 /** `--via local`: hosts are network namespaces of this machine, agents are processes in them. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import type { MtError } from "../../shared/errors.ts";
 import { clusterNamespace, hostNamespace, localRunDir, localStateDir } from "../../shared/names.ts";
+import { ownDir, readOwn, writeOwn } from "../../shared/own-place.ts";
 import { cleanEnv, isAlive, startDaemon, toolCommand } from "../../shared/process.ts";
 import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import {
@@ -61,7 +62,7 @@ export function viaLocal({ mtu = [] }: WayOptions): Way {
 function startAgent({ host, config }: AgentStart): Result<void, MtError> {
   const file = join(localRunDir(host.id), "tree", "agent.json");
   if (nodeRuns(file)) return ok(undefined);
-  mkdirSync(localStateDir(host.id), { recursive: true, mode: 0o700 });
+  ownDir(localStateDir(host.id));
   const [binary = ""] = toolCommand("mt-tree");
   return startNode(file, config, hostNamespace(host.id), {
     ...cleanEnv(hostEnvironment(host.id, binary.includes("/") ? dirname(binary) : undefined)),
@@ -72,7 +73,7 @@ function startAgent({ host, config }: AgentStart): Result<void, MtError> {
 /** Whether the node of this configuration file runs on this machine. */
 export function nodeRuns(config: string): boolean {
   const pidFile = config.replace(/\.json$/, ".pid");
-  const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, "utf8")) : 0;
+  const pid = existsSync(pidFile) ? Number(readOwn(pidFile)) : 0;
   return pid > 0 && isAlive(pid, config);
 }
 
@@ -83,8 +84,7 @@ export function startNode(
   netns: string | undefined,
   env: NodeJS.ProcessEnv,
 ): Result<void, MtError> {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+  writeOwn(file, JSON.stringify(config));
   const [program = "", ...words] = toolCommand("mt-tree");
   return startDaemon(program, [...words, "agent", "--config", file], {
     log: join(dirname(file), "node.log"),

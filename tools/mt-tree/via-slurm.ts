@@ -6,11 +6,12 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { ok } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { treeDir } from "../../shared/names.ts";
+import { openOwn, writeOwn } from "../../shared/own-place.ts";
 import {
   cleanEnv,
   endProcess,
@@ -75,8 +76,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
     return findProgram("srun").map(() => undefined);
   },
   async make() {
-    mkdirSync(dir(), { recursive: true, mode: 0o700 });
-    return job().map((id) => writeFileSync(jobFile(), id, { mode: 0o600 }));
+    return job().map((id) => writeOwn(jobFile(), id));
   },
   headNamespace: undefined,
   start: (tree, agents, signal) => startAgents(tree, agents, signal, timeout_s),
@@ -218,10 +218,10 @@ function startStep(step: string, hosts: string[]): ChildProcess {
       detached: true,
       cwd: "/",
       env,
-      stdio: ["pipe", openSync(join(dir(), `${step}.out`), "a", 0o600), openSync(log(), "a", 0o600)],
+      stdio: ["pipe", openOwn(join(dir(), `${step}.out`), "append"), openOwn(log(), "append")],
     },
   );
-  if (child.pid !== undefined) writeFileSync(join(dir(), `${step}.pid`), `${child.pid}\n`, { mode: 0o600 });
+  if (child.pid !== undefined) writeOwn(join(dir(), `${step}.pid`), `${child.pid}\n`);
   return child;
 }
 
@@ -271,7 +271,7 @@ function cannotStart(host: string, code: number): MtError {
 
 /** The whole lines that have come to a file since it was last asked. */
 function linesOf(path: string): () => string[] {
-  const fd = openSync(path, "r");
+  const fd = openOwn(path, "read");
   let tail = Buffer.alloc(0);
   return () => {
     const bytes = Buffer.alloc(65536);
