@@ -100,14 +100,18 @@ export const tunnelPort = (experiment: string) =>
   TUNNEL_PORTS.first +
   (createHash("sha256").update(experiment).digest().readUInt32BE(0) % TUNNEL_PORTS.count);
 
+/** A host's name as a part of a file's name, which 255 bytes have to hold; `~` stands in no name. */
+export const hostPart = (host: string) =>
+  host.length <= 100 ? host : `${host.slice(0, 90)}~${digest([host], 9)}`;
+
 /** The namespace of a host of `--via local`. */
-export const hostNamespace = (host: string) => `mt-${host}`;
+export const hostNamespace = (host: string) => `mt-${hostPart(host)}`;
 /** The namespace of a router. `:` stands in no id, so two names never meet. */
 export const routerNamespace = (host: string, experiment: string, router: string) =>
-  `mt:${host}:${experiment}:${router}`;
+  `mt:${hostPart(host)}:${experiment}:${router}`;
 /** What the namespaces of all routers of an experiment on this host begin with. */
 export const routerNamespacePrefix = (host: string, experiment?: string) =>
-  experiment === undefined ? `mt:${host}:` : `mt:${host}:${experiment}:`;
+  experiment === undefined ? `mt:${hostPart(host)}:` : `mt:${hostPart(host)}:${experiment}:`;
 
 /** All that an experiment has on this host under MT_RUN. */
 export const experimentDir = (experiment: string) => join(runDir(), "experiments", shortName(experiment));

@@ -1,11 +1,12 @@
 /**
  * Node sets as cluster people write them, in ClusterShell's syntax: `rack[1-4]n[01-32]`, `kn[0-10/2]`,
  * `@gpu`, and between them `,` or blanks (union), `!` (without), `&` (in both), `^` (in one of them), left to
- * right without precedence. nodeset-fold.ts has the way back. Record ids keep to ranges.ts: one bracket, no operators.
+ * right without precedence. In a name `*` stands for any characters and `?` for one, of the hosts of `@all`. nodeset-fold.ts
+ * has the way back. Record ids keep to ranges.ts: one bracket, no operators.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "./errors.ts";
-import { NAME, NAME_LENGTH_MAX, paddedTo } from "./ranges.ts";
+import { HOST_LENGTH_MAX, NAME, paddedTo } from "./ranges.ts";
 
 /** More names than this in one set are a mistake in it; they are counted before any is made. */
 export const NODES_MAX = 10_000_000;
@@ -41,7 +42,7 @@ interface Bad {
   hint?: string;
 }
 
-const HINT = "as kn[1-4,7], kn[0-10/2], rack[1-4]n[01-32], @group; a,b  a!b  a&b  a^b";
+const HINT = "as kn[1-4,7], kn[0-10/2], rack[1-4]n[01-32], @group, kn*; a,b  a!b  a&b  a^b";
 const noGroups: GroupOf = (name) => fail("usage", `Cannot use group @${name}: there are no groups here`);
 
 /**
@@ -78,7 +79,11 @@ export function expandNodes(text: string, options: NodesOptions = {}): Result<Se
     const end = endOfTerm(text, i);
     if (typeof end !== "number") return refuse(end);
     const word = text.slice(i, end);
-    const term = word.startsWith("@") ? groupsIn(word, options.group ?? noGroups) : patternIn(word);
+    const term = word.startsWith("@")
+      ? groupsIn(word, options.group ?? noGroups)
+      : /[*?]/.test(word)
+        ? matchesOf(word, options.group ?? noGroups)
+        : patternIn(word);
     if ("error" in term) return term.error;
     if ("why" in term) return refuse({ ...term, at: i + term.at });
     count += term.count;
@@ -92,7 +97,6 @@ export function expandNodes(text: string, options: NodesOptions = {}): Result<Se
     op = undefined;
     i = end;
   }
-  if (terms.length === 0) return refuse({ why: "it is empty", at: 0 });
   if (op !== undefined) return refuse({ why: `nothing stands after ${op}`, at: text.length - 1 });
   const names = new Set<string>();
   for (const term of terms) apply(names, term);
@@ -127,15 +131,17 @@ function endOfTerm(text: string, from: number): number | Bad {
   return open < 0 ? text.length : { why: "[ without ]", at: open };
 }
 
-function patternIn(word: string): { what: string | Pattern; count: number } | Bad {
-  if (word.length <= NAME_LENGTH_MAX && NAME.test(word)) return { what: word, count: 1 };
+/** @param wild whether `*` and `?` may stand in it, as any other character */
+function patternIn(word: string, wild = false): { what: string | Pattern; count: number } | Bad {
+  if (word.length <= HOST_LENGTH_MAX && NAME.test(word)) return { what: word, count: 1 };
   const pattern: Pattern = [];
   let count = 1;
   let longest = 0;
   for (let at = 0; at < word.length; ) {
     const open = word.indexOf("[", at);
     const piece = word.slice(at, open < 0 ? word.length : open);
-    const bad = piece.search(at === 0 ? /^[^A-Za-z0-9_]|[^A-Za-z0-9._-]/ : /[^A-Za-z0-9._-]/);
+    const checked = wild ? piece.replaceAll(/[*?]/g, "x") : piece;
+    const bad = checked.search(at === 0 ? /^[^A-Za-z0-9_]|[^A-Za-z0-9._-]/ : /[^A-Za-z0-9._-]/);
     if (bad >= 0) return badCharacter(word, at + bad);
     if (piece !== "") pattern.push(piece);
     longest += piece.length;
@@ -148,9 +154,9 @@ function patternIn(word: string): { what: string | Pattern; count: number } | Ba
     longest += spans.digits;
     at = close + 1;
   }
-  if (longest > NAME_LENGTH_MAX)
+  if (longest > HOST_LENGTH_MAX)
     return {
-      why: `its longest name has ${longest} characters, more than ${NAME_LENGTH_MAX}`,
+      why: `its longest name has ${longest} characters, more than ${HOST_LENGTH_MAX}`,
       at: 0,
       hint: "the host's short name",
     };
@@ -174,7 +180,7 @@ function spansIn(
   let digits = 0;
   let at = from;
   for (const part of word.slice(from, to).split(",")) {
-    const m = /^(\d{1,15})(?:-(\d{1,15})(?:\/(\d{1,15}))?)?$/.exec(part);
+    const m = /^\s*(\d{1,15})\s*(?:-\s*(\d{1,15})\s*(?:\/\s*(\d{1,15})\s*)?)?$/.exec(part);
     const shown = JSON.stringify(part.length > 40 ? `${part.slice(0, 37)}...` : part);
     if (!m) return { why: `${shown} is no number and no range`, at };
     const [, first = "", last = first, every = "1"] = m;
@@ -221,6 +227,45 @@ function groupsIn(
     }
   });
   return error ? { error } : { what: sets, count };
+}
+
+/** Tries of a name against a name with wildcards: more than this are a mistake. */
+const TRIES_MAX = 20_000_000;
+
+/** The hosts of `@all` that a word with wildcards means; it may be none. */
+function matchesOf(word: string, group: GroupOf): ReturnType<typeof groupsIn> {
+  const wild = patternIn(word, true);
+  if ("why" in wild) return wild;
+  const all = group("all");
+  if (all.isErr()) {
+    const message = all.error.message.replace(
+      "Cannot use @all",
+      `Cannot match ${JSON.stringify(word.slice(0, 60))}`,
+    );
+    return { error: err({ ...all.error, message }) };
+  }
+  if (wild.count * all.value.size > TRIES_MAX)
+    return { why: "too many names with wildcards", at: 0, hint: "a smaller set" };
+  const found = new Set<string>();
+  eachName(wild.what, (each) => {
+    for (const host of all.value) if (matches(host, each)) found.add(host);
+  });
+  return { what: [found], count: found.size };
+}
+
+/** Whether a name is one that a name with `*` and `?` stands for: forwards, back to the last `*` where it does not fit. */
+function matches(name: string, wild: string): boolean {
+  let [n, w, star, mark] = [0, 0, -1, 0];
+  while (n < name.length) {
+    if (wild[w] === "*") [star, mark] = [w++, n];
+    else if (w < wild.length && (wild[w] === "?" || wild[w] === name[n])) {
+      n++;
+      w++;
+    } else if (star < 0) return false;
+    else [w, n] = [star + 1, ++mark];
+  }
+  while (wild[w] === "*") w++;
+  return w === wild.length;
 }
 
 function apply(names: Set<string>, { op, what }: Term): void {

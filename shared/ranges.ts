@@ -25,6 +25,8 @@ export interface Range {
 export const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
 const PIECE = /^[A-Za-z0-9._-]*$/;
 export const NAME_LENGTH_MAX = 40;
+/** Hosts have the names that their clouds gave them: as long as a file's, which directories are named after. */
+export const HOST_LENGTH_MAX = 255;
 /** More members than this in one range are a mistake in the input, not a plan. */
 export const RANGE_COUNT_MAX = 10_000_000;
 

@@ -6,14 +6,22 @@ import { ERROR_CODES } from "../errors.ts";
 
 /** One name: letters, digits, `.`, `_`, `-`, 40 at most, not beginning with `.` or `-`. */
 export const ID_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,39}$";
+/** The name of a host: longer, since its cloud gave it. */
+export const HOST_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$";
 /** A name or a range of them: `g[0-226]`. */
 export const RANGE_PATTERN =
   "^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,39}|(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,38})?\\[[0-9,-]{1,4000}\\][A-Za-z0-9._-]{0,39})$";
+/** A host, or a guest or a range of them. */
+export const HOST_OR_RANGE_PATTERN = `${HOST_PATTERN}|${RANGE_PATTERN}`;
 const OCTET = "(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)";
 export const IP_PATTERN = `^${OCTET}(?:\\.${OCTET}){3}$`;
 export const CIDR_PATTERN = `^${OCTET}(?:\\.${OCTET}){3}/(?:3[0-2]|[12]?\\d)$`;
 
 export const id = (description: string) => Type.String({ pattern: ID_PATTERN, maxLength: 40, description });
+export const hostId = (description: string) =>
+  Type.String({ pattern: HOST_PATTERN, maxLength: 255, description });
+export const hostOrRange = (description: string) =>
+  Type.String({ pattern: HOST_OR_RANGE_PATTERN, description });
 export const range = (description: string) => Type.String({ pattern: RANGE_PATTERN, description });
 export const ip = (description: string) => Type.String({ pattern: IP_PATTERN, description });
 export const cidr = (description: string) => Type.String({ pattern: CIDR_PATTERN, description });
@@ -43,9 +51,9 @@ export const error = Type.Object(
   { description: "why the record failed; the first tool that failed it says so" },
 );
 
-export const host = Type.Optional(id("the host that the record goes to and comes back from"));
+export const host = Type.Optional(hostId("the host that the record goes to and comes back from"));
 export const hosts = Type.Optional(
-  Type.Array(id("a host"), { description: "the hosts that the record is context for; absent: all" }),
+  Type.Array(hostId("a host"), { description: "the hosts that the record is context for; absent: all" }),
 );
 export const failure = { error: Type.Optional(error) };
 export const state = (states: readonly string[], description: string) =>

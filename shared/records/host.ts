@@ -1,11 +1,11 @@
 /** `host`: a node of the cluster, as `mt-tree up` found or made it. */
 import { type Static, Type } from "@sinclair/typebox";
-import { count, failure, id, ip, measure, open, state, text, time } from "./fields.ts";
+import { count, failure, hostId, ip, measure, open, state, text, time } from "./fields.ts";
 
 export const hostSchema = Type.Object(
   {
     kind: Type.Literal("host"),
-    id: id("the name that the host answers to (MT_HOST)"),
+    id: hostId("the name that the host answers to (MT_HOST)"),
     addr: Type.Optional(ip("its address on the cluster's network, where tunnels end")),
     cores: count("processor cores that guests may use; 0: not known, it never joined"),
     mem_mib: count("memory that guests may use; 0: not known"),

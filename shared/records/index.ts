@@ -10,7 +10,14 @@ import { whyTooDeep } from "../stream/record.ts";
 import { SCHEMA_VERSION } from "../version.ts";
 import { type End, endExamples, endSchema } from "./end.ts";
 import { type Experiment, experimentExamples, experimentSchema } from "./experiment.ts";
-import { CIDR_PATTERN, ID_PATTERN, IP_PATTERN, RANGE_PATTERN } from "./fields.ts";
+import {
+  CIDR_PATTERN,
+  HOST_OR_RANGE_PATTERN,
+  HOST_PATTERN,
+  ID_PATTERN,
+  IP_PATTERN,
+  RANGE_PATTERN,
+} from "./fields.ts";
 import { type Guest, guestExamples, guestSchema } from "./guest.ts";
 import { type Host, hostExamples, hostSchema } from "./host.ts";
 import { type Image, imageExamples, imageSchema } from "./image.ts";
@@ -168,6 +175,8 @@ const NAME_IN_WORDS = "letters, digits, . _ -, 40 at most";
 const PATTERNS: Readonly<Record<string, string>> = {
   [ID_PATTERN]: NAME_IN_WORDS,
   [RANGE_PATTERN]: `${NAME_IN_WORDS}; one range in brackets`,
+  [HOST_PATTERN]: "letters, digits, . _ -, 255 at most",
+  [HOST_OR_RANGE_PATTERN]: "letters, digits, . _ -; one range in brackets",
   [IP_PATTERN]: "as 10.254.0.1",
   [CIDR_PATTERN]: "as 10.1.0.1/16",
 };

@@ -3,9 +3,21 @@
  * one with the same kind, id and host replaces the older.
  */
 import { type Static, Type } from "@sinclair/typebox";
-import { count, error, failure, id, measure, open, range, state, text, time } from "./fields.ts";
+import {
+  count,
+  error,
+  failure,
+  hostId,
+  hostOrRange,
+  id,
+  measure,
+  open,
+  state,
+  text,
+  time,
+} from "./fields.ts";
 
-const where = Type.Optional(id("the host that it is about"));
+const where = Type.Optional(hostId("the host that it is about"));
 
 export const copySchema = Type.Object(
   {
@@ -57,7 +69,7 @@ export type Sample = Static<typeof sampleSchema> & { [measurement: string]: unkn
 export const exitSchema = Type.Object(
   {
     kind: Type.Literal("exit"),
-    id: range("the host or guest that the command ran on"),
+    id: hostOrRange("the host or guest that the command ran on"),
     host: where,
     guest: Type.Optional(id("the guest that it ran in")),
     code: Type.Optional(

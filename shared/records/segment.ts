@@ -1,10 +1,10 @@
 /** `segment`: a layer-2 network, a LAN or one link between two routers. */
 import { type Static, Type } from "@sinclair/typebox";
-import { cidr, count, hosts, id, ip, measure, open, positive, segmentMtu } from "./fields.ts";
+import { cidr, count, hostId, hosts, id, ip, measure, open, positive, segmentMtu } from "./fields.ts";
 
 export const memberSchema = Type.Object(
   {
-    host: id("a host that has ports of the segment"),
+    host: hostId("a host that has ports of the segment"),
     underlay: Type.Optional(
       ip("that host's address, where its tunnel ends; absent where the segment has one host"),
     ),

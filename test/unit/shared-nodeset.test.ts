@@ -34,13 +34,17 @@ describe("what a set means", () => {
     [" a , b ! a ", "b"],
     ["a!a", ""],
     ["a b\t c", "a b c"],
+    ["", ""],
+    [" \t", ""],
+    ["n[ 1 , 5 ]", "n1 n5"],
+    ["n[1 - 5 / 2]", "n1 n3 n5"],
+    ["ip-10-0-12-34.eu-central-1.compute.internal", "ip-10-0-12-34.eu-central-1.compute.internal"],
+    [`${"x".repeat(254)}[8-9]`, `${"x".repeat(254)}8 ${"x".repeat(254)}9`],
   ])("%j", (text, expected) => {
     expect(names(text)).toEqual(expected.split(" ").filter(Boolean));
   });
 
   test.each([
-    ["", /it is empty$/],
-    ["  ", /it is empty$/],
     ["a,,b", /between , and , at character 3$/],
     ["a!&b", /between ! and & at character 3$/],
     ["!a", /before !$/],
@@ -60,8 +64,11 @@ describe("what a set means", () => {
     ["gäst", /"ä" is in no host's name/],
     ["a\nb", /"\\n" is in no host's name at character 2$/],
     ["a\0", /"\\u0000" is in no host's name/],
-    ["x".repeat(41), /41 characters, more than 40$/],
-    [`${"x".repeat(39)}[8-10]`, /41 characters, more than 40$/],
+    ["x".repeat(256), /256 characters, more than 255 at character 1$/],
+    [`${"x".repeat(254)}[8-10]`, /256 characters, more than 255 at character 1$/],
+    ["n[1 2]", /"1 2" is no number and no range at character 3$/],
+    ["n[1-*]", /no number and no range/],
+    ["@gpu*", /"\*" is in no group's name/],
     ["@", /without the name of a group/],
     ["@a:b", /no sources here at character 3$/],
     ["@a/b", /"\/" is in no group's name at character 3$/],
@@ -82,6 +89,42 @@ describe("what a set means", () => {
     expect(refused(`x[1-${NODES_MAX}],y`).message).toMatch(/10000001 names/);
     expect(refused(Array(12).fill("[0-999]").join("a")).message).toMatch(/more than/);
     expect(performance.now() - began).toBeLessThan(100);
+  });
+});
+
+describe("wildcards", () => {
+  const tree = ["kn1", "kn2", "kn12", "foo1", "fbo1", "fbo2", "a.b-c"];
+  const resolver = groupResolver(new Map(), [], () => tree);
+  const matched = (text: string) => [...expandNodes(text, { group: resolver })._unsafeUnwrap()].join(" ");
+  test.each([
+    ["kn*", "kn1 kn2 kn12"],
+    ["kn?", "kn1 kn2"],
+    ["f?o[1]", "foo1 fbo1"],
+    ["f*[1-2]", "foo1 fbo1 fbo2"],
+    ["*", tree.join(" ")],
+    ["?*n*?2", "kn12"],
+    ["*2*", "kn2 kn12 fbo2"],
+    ["*!kn*!f*", "a.b-c"],
+    ["*-c,gw", "a.b-c gw"],
+    ["zz*", ""],
+    ["*.*", "a.b-c"],
+  ])("%s", (text, expected) => {
+    expect(matched(text)).toBe(expected);
+  });
+
+  test("without a tree they say so, and hostile ones take no time", () => {
+    const none = expandNodes("kn*", { group: groupResolver(new Map(), [], () => undefined) });
+    expect(none._unsafeUnwrapErr()).toMatchObject({
+      code: "unavailable",
+      message: 'Cannot match "kn*": no tree is up here',
+    });
+    const long = ["a".repeat(255)];
+    const began = performance.now();
+    const set = `${"*a".repeat(120)}*b`;
+    expect(expandNodes(set, { group: groupResolver(new Map(), [], () => long) })._unsafeUnwrap().size).toBe(
+      0,
+    );
+    expect(performance.now() - began).toBeLessThan(1000);
   });
 });
 

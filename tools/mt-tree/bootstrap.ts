@@ -26,7 +26,10 @@ elif [ "$(id -u)" = 0 ]; then run=/run/megatux
 elif [ -n "\${XDG_RUNTIME_DIR:-}" ] && [ -e "/var/lib/systemd/linger/$(id -un)" ]; then run=$XDG_RUNTIME_DIR/megatux
 else top=/tmp/run-$(id -u) run=/tmp/run-$(id -u)/megatux; fi
 : "\${top:=$run}"
-dir=$run/agents/$tree.$host
+# A long name, as clouds give them, would be too long for a file.
+short=$host
+[ \${#host} -le 100 ] || short=$(printf %s "$host" | cut -c1-90)~$(printf %s "$host" | cksum | cut -d' ' -f1)
+dir=$run/agents/$tree.$short
 # As the tools look at what is theirs (shared/own-place.ts): every directory of the way to $dir is root's or ours, and
 # nobody else's to change; from $top down all are ours, and no links. With "make" what is missing is made.
 own() {
