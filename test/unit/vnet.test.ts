@@ -274,9 +274,15 @@ describe("mt-vnet up", () => {
       }
     };
     expect(await heard()).toBe(false);
-    // That it is mt-vnet's setting that keeps them away: without it they get there.
+    // That it is mt-vnet's settings that keep them away, each of the two: without both they get there.
+    const unsealed = () => inside(netns.a, ["tc", "filter", "del", "dev", bridge, "ingress"]);
+    unsealed();
+    expect(await heard()).toBe(false);
     inside(netns.a, ["sh", "-c", `echo 0 >/proc/sys/net/ipv4/conf/${bridge}/rp_filter`]);
     expect(await heard()).toBe(true);
+    expect(vnet("a", ["up"], plan).code).toBe(0);
+    inside(netns.a, ["sh", "-c", `echo 0 >/proc/sys/net/ipv4/conf/${bridge}/rp_filter`]);
+    expect(await heard()).toBe(false);
     expect(vnet("a", ["up"], plan).code).toBe(0);
     expect(await heard()).toBe(false);
   });

@@ -7,6 +7,15 @@ import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
 import { findProgram, runOk } from "../../shared/process.ts";
 
+export interface PortFlags {
+  /** Whether the bridge learns who is behind it. */
+  learning?: boolean;
+  /** Whether it is given frames for MACs that the bridge does not know. */
+  flood?: boolean;
+  /** Which of the sixteen addresses of link-local protocols are passed on, as `0xfffd`. */
+  group_fwd_mask?: string;
+}
+
 export interface Link {
   ifname: string;
   /** bridge, vxlan, tap, tun, veth; absent for hardware. */
@@ -27,6 +36,12 @@ export interface Link {
   local?: string;
   /** Ports only, from `readDetails`: the shaping that is there. */
   qdisc?: string;
+  /** Ports only: what the bridge does with what comes from it and goes to it. */
+  port?: PortFlags;
+  /** Bridges only, from `readDetails`: whether it has what drops frames that would go up to the host. */
+  seal?: boolean;
+  /** Ports only, from `readDetails`: the MACs that the bridge was told are behind it. */
+  macs?: string[];
   /** Tunnels only, from `readDetails`: where a frame for an unknown place goes. */
   floods?: string[];
 }
@@ -49,6 +64,8 @@ interface IpLink {
   group?: string;
   linkinfo?: {
     info_kind?: string;
+    info_slave_kind?: string;
+    info_slave_data?: PortFlags;
     info_data?: { type?: string; id?: number; port?: number; local?: string };
   };
   addr_info?: { family?: string; local?: string }[];
@@ -77,6 +94,7 @@ function linkOf(l: IpLink): Link {
     addresses: (l.addr_info ?? []).flatMap((a) =>
       a.family === "inet" && a.local !== undefined ? [a.local] : [],
     ),
+    port: l.linkinfo?.info_slave_kind === "bridge" ? l.linkinfo.info_slave_data : undefined,
     vni: data?.id,
     udp_port: data?.port,
     local: data?.local,
@@ -87,7 +105,7 @@ function linkOf(l: IpLink): Link {
 export const ALL_ZERO = "00:00:00:00:00:00";
 
 /**
- * Adds what only tc and bridge know: which ports are shaped, where tunnels flood to. Asks only where
+ * Adds what only tc and bridge know: which ports are shaped, which MACs they have, where tunnels flood to. Asks only where
  * something of the experiment is there already.
  */
 export async function readDetails(
@@ -101,12 +119,19 @@ export async function readDetails(
   for (const { kind, dev, root } of qdiscs.value) {
     const link = links.get(dev ?? "");
     if (link && root && (kind === "tbf" || kind === "netem")) link.qdisc = kind;
+    if (link && kind === "clsact") link.seal = true;
   }
-  if (!ours.some((l) => l.kind === "vxlan")) return ok(undefined);
-  const entries = await readJson<{ mac?: string; ifname?: string; dst?: string }>("bridge", ["fdb", "show"]);
+  const entries = await readJson<{
+    mac?: string;
+    ifname?: string;
+    dst?: string;
+    master?: string;
+    state?: string;
+  }>("bridge", ["fdb", "show"]);
   if (entries.isErr()) return entries.map(() => undefined);
-  for (const { mac, ifname, dst } of entries.value) {
+  for (const { mac, ifname, dst, master, state } of entries.value) {
     const link = links.get(ifname ?? "");
+    if (link && mac !== undefined && master !== undefined && state === "static") (link.macs ??= []).push(mac);
     if (link && mac === ALL_ZERO && dst !== undefined) (link.floods ??= []).push(dst);
   }
   return ok(undefined);

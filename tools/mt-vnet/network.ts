@@ -2,7 +2,7 @@
  * This host's part of a network: takes records as they come and makes what they need in batches of what
  * came together, segments first, then the ports of routers and guests.
  */
-import { routerMac } from "../../shared/addresses.ts";
+import { guestMac, routerMac } from "../../shared/addresses.ts";
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Progress } from "../../shared/cli/progress.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
@@ -107,6 +107,7 @@ export class Network {
           name: tapName(experiment, member.id, n),
           alias: linkAlias(experiment, "guest", member.id, n),
           segment: this.#segmentOf(nic.segment),
+          mac: guestMac(member.index, n),
         }),
       ),
     );
@@ -132,6 +133,15 @@ export class Network {
         ...this.#notRaised,
         hint: `the ARP table keeps its size, and up to ${needed} neighbours need room in it; see gc_thresh3 in arp(7)`,
       });
+    const unsealed = [...this.#segments.values()].find((state) => state.unsealed !== undefined)?.unsealed;
+    if (unsealed !== undefined)
+      warn(
+        mtError(
+          "unavailable",
+          `Cannot keep broadcasts of guests from this host: ${unsealed}`,
+          "the kernel needs clsact and cls_bpf: modprobe -a sch_ingress cls_bpf",
+        ),
+      );
     for (const state of this.#segments.values())
       context.emit(switchRecord(state, this.#host, this.#shaper, context.by, this.#missing));
   }

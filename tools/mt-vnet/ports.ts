@@ -1,6 +1,7 @@
 /**
  * Ports on bridges: a persistent tap for an interface of a guest, one end of a veth pair for an interface
- * of a router, whose other end is eth0, eth1, … in the router's namespace.
+ * of a router, whose other end is eth0, eth1, … in the router's namespace. The bridge is told who is behind each and
+ * learns nothing: a guest that sends from a million MACs adds no entry to its table.
  */
 import { existsSync } from "node:fs";
 import { type MtError, mtError } from "../../shared/errors.ts";
@@ -8,6 +9,7 @@ import { BRIDGE_PORTS_MAX } from "../../shared/records/segment.ts";
 import { type Command, runBatch } from "./batch.ts";
 import { type Link, madeLink, misfit, portCounts } from "./kernel.ts";
 import { insideRouters, makeNamespaces, type RouterWork } from "./routers.ts";
+import { macCommands, portLine } from "./seal.ts";
 import type { SegmentState } from "./segments.ts";
 import { type Shaper, shapeLine } from "./shape.ts";
 import { withoutIpv6 } from "./sysctl.ts";
@@ -26,7 +28,8 @@ export interface Port {
   segment: SegmentState;
   /** Where the other end of the veth pair goes; a tap has none. */
   router?: RouterWork;
-  mac?: string;
+  /** Who is behind it. */
+  mac: string;
 }
 
 const kindOf = (port: Port) => (port.router ? "veth" : "tap");
@@ -71,17 +74,23 @@ export async function buildPorts(
   );
   for (const { name } of able) withoutIpv6(name);
   const set: Command[] = [];
+  const table: Command[] = [];
   const shape: Command[] = [];
   for (const port of able) {
     if (port.owner.error) continue;
     const { name, alias, segment } = port;
     const { bridge, mtu } = segment.plan!;
     const there = links.get(name);
-    if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.master !== bridge)
-      set.push({
-        line: `link set dev ${name} master ${bridge} mtu ${mtu} alias ${alias} up`,
-        failed: failing(port),
-      });
+    const on = there?.master === bridge ? there : undefined;
+    const add = (line: string) => set.push({ line, failed: failing(port) });
+    if (there?.mtu !== mtu || there.alias !== alias || !on)
+      add(`link set dev ${name} master ${bridge} mtu ${mtu} alias ${alias}`);
+    // Where there is a tunnel, a MAC that the plan does not have is looked for on other hosts alone: every frame for
+    // a guest there would go to all guests here else.
+    const flags = portLine(name, segment.plan!.tunnel === undefined, on);
+    if (flags !== undefined) add(flags);
+    if (!there?.up || !on) add(`link set dev ${name} up`);
+    table.push(...macCommands(name, port.mac, on, failing(port)));
     const line = shapeLine(name, segment.plan!, shaper);
     const failed = (why: string) => {
       segment.unshaped = true;
@@ -93,6 +102,7 @@ export async function buildPorts(
     links.set(name, madeLink({ ifname: name, kind: kindOf(port), alias, mtu, master: bridge }));
   }
   await runBatch("ip", set);
+  await runBatch("bridge", table);
   await runBatch("tc", shape);
   await insideRouters(routers, fresh);
   for (const port of able) if (port.owner.error) links.delete(port.name);

@@ -10,6 +10,9 @@ import type { Segment } from "../../shared/records/index.ts";
 import { MTU_USUAL, TUNNEL_OVERHEAD } from "../../shared/records/segment.ts";
 import type { Link } from "./kernel.ts";
 
+/** Room in a tunnel's table for guests that take other MACs than the plan's. */
+const ADDRESSES_MIN = 4096;
+
 export interface SegmentPlan {
   id: string;
   bridge: string;
@@ -31,6 +34,8 @@ export interface Tunnel {
   /** Underlay address of this host, and of every other member. */
   local: string;
   remotes: string[];
+  /** How many MACs it learns a place of. Whoever has none is reached too, over every tunnel of the segment. */
+  addresses_max: number;
 }
 
 /** Whether this host has a part of the segment. */
@@ -95,6 +100,7 @@ export function planSegment(
     udp_port: tunnelPort(experiment),
     local,
     remotes: [...remotes],
+    addresses_max: Math.max(ADDRESSES_MIN, 2 * others.reduce((sum, m) => sum + (m.count ?? 1), 0)),
   };
   return ok(plan);
 }

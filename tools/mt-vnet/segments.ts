@@ -2,6 +2,7 @@
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { type Command, runBatch } from "./batch.ts";
 import { ALL_ZERO, type Link, madeLink, misfit } from "./kernel.ts";
+import { portLine, sealLines } from "./seal.ts";
 import type { SegmentPlan, Tunnel } from "./segment-plan.ts";
 import { sealed, withoutIpv6 } from "./sysctl.ts";
 
@@ -12,6 +13,8 @@ export interface SegmentState {
   error?: MtError;
   /** Ports of guests and routers of this plan on it. */
   ports: number;
+  /** Why broadcasts from it still come to this host: the kernel has not what seals its bridge. */
+  unsealed?: string;
   /** The kernel would not shape a port of it. */
   unshaped?: boolean;
 }
@@ -25,6 +28,7 @@ export async function buildSegments(
   const create: Command[] = [];
   const set: Command[] = [];
   const fdb: Command[] = [];
+  const seal: Command[] = [];
   for (const state of states) {
     const { plan } = state;
     if (!plan || state.error) continue;
@@ -50,6 +54,13 @@ export async function buildSegments(
         create,
         `link add name ${bridge} mtu ${mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
       );
+    for (const line of sealLines(bridge, there))
+      seal.push({
+        line,
+        failed: (why) => {
+          state.unsealed = why;
+        },
+      });
     if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.arp)
       add(set, `link set dev ${bridge} mtu ${mtu} alias ${alias} arp off up`);
     links.set(bridge, madeLink({ ifname: bridge, kind: "bridge", alias, mtu, arp: false }));
@@ -74,6 +85,7 @@ export async function buildSegments(
     states.filter((s) => !s.error).flatMap((s) => (s.plan ? [s.plan.bridge, s.plan.tunnel?.link] : [])),
   );
   const wanted = (c: Command) => made.has(c.line.split(" ")[c.line.split(" ").indexOf("dev") + 1]);
+  await runBatch("tc", seal.filter(wanted));
   await runBatch("ip", set.filter(wanted));
   await runBatch("bridge", fdb.filter(wanted));
   for (const { plan, error } of states) {
@@ -91,7 +103,7 @@ function planTunnel(
   failed: (why: string, hint?: string) => void,
   { drop, create, set, fdb }: Record<"drop" | "create" | "set" | "fdb", Command[]>,
 ): void {
-  const { link, alias, vni, udp_port, local } = tunnel;
+  const { link, alias, vni, udp_port, local, addresses_max } = tunnel;
   const { bridge, mtu } = plan;
   const add = (commands: Command[], line: string) => commands.push({ line, failed });
   let there = before;
@@ -102,7 +114,7 @@ function planTunnel(
   }
   if (!there)
     create.push({
-      line: `link add name ${link} mtu ${mtu} type vxlan id ${vni} local ${local} dstport ${udp_port} learning`,
+      line: `link add name ${link} mtu ${mtu} type vxlan id ${vni} local ${local} dstport ${udp_port} learning maxaddress ${addresses_max}`,
       failed: (why) => {
         if (!/VNI already exists/.test(why)) return failed(why);
         const other = [...links.values()].find(
@@ -116,8 +128,13 @@ function planTunnel(
         );
       },
     });
-  if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.master !== bridge)
-    add(set, `link set dev ${link} mtu ${mtu} alias ${alias} master ${bridge} up`);
+  const on = there?.master === bridge ? there : undefined;
+  if (there?.mtu !== mtu || there.alias !== alias || !on)
+    add(set, `link set dev ${link} mtu ${mtu} alias ${alias} master ${bridge}`);
+  // What the bridge does not know it gives to the tunnel, which learns where that is, up to its limit.
+  const flags = portLine(link, true, on);
+  if (flags !== undefined) add(set, flags);
+  if (!there?.up || !on) add(set, `link set dev ${link} up`);
   // What has no known place goes to every other member, and to nobody who left the segment.
   const floods = new Set(there?.floods);
   for (const remote of tunnel.remotes)

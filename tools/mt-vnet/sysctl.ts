@@ -13,10 +13,8 @@ export function withoutIpv6(link: string): void {
 }
 
 /**
- * A bridge passes frames for its own MAC, and broadcasts, up to the host, and the host takes packets for
- * any address of its own from any link. So that no guest reaches a port of its host: no IPv6, no ARP (set
- * with the link), and a reverse-path check that nothing can pass, for no route leads to a link without an
- * address.
+ * What keeps the host out of a bridge, beside its seal (seal.ts): no IPv6, no ARP (set with the link), and a
+ * reverse-path check, which no address passes but 0.0.0.0: no route leads to a link without an address.
  */
 export function sealed(bridge: string): void {
   withoutIpv6(bridge);
