@@ -56,18 +56,17 @@ function changedObject(text: string, before: Fields, after: Fields): string | un
   const members = membersOf(text);
   if (members === undefined) return undefined;
   const last = new Map(members.map(({ name }, i) => [name, i]));
-  // What is new stands behind the member that it follows in `after`.
+  // What is new stands behind the member that it follows in `after`, or at the end.
   const added = new Map<string | undefined, string[]>();
   let behind: string | undefined;
+  let more: string[] = [];
   for (const [name, value] of Object.entries(after)) {
     if (isLeftOut(value)) continue;
-    if (last.has(name)) behind = name;
-    else {
-      const member = `${JSON.stringify(name)}:${written(value)}`;
-      const there = added.get(behind);
-      if (there) there.push(member);
-      else added.set(behind, [member]);
-    }
+    if (last.has(name)) {
+      if (more.length > 0) added.set(behind, more);
+      behind = name;
+      more = [];
+    } else more.push(`${JSON.stringify(name)}:${written(value)}`);
   }
   const first = members[0];
   let out = text.slice(0, first?.from ?? text.indexOf("{") + 1);
@@ -95,6 +94,7 @@ function changedObject(text: string, before: Fields, after: Fields): string | un
       );
     if (isLast) for (const member of added.get(name) ?? []) put(member);
   }
+  for (const member of more) put(member);
   return out + text.slice(members.at(-1)?.to ?? text.indexOf("{") + 1);
 }
 

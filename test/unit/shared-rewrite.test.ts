@@ -79,7 +79,7 @@ describe("what is changed is written anew, all else is as it came", () => {
       "keys with escapes, and those that JavaScript has plans of its own for",
       '{"kind":"k","\\u0069d":"i","__proto__":{"x":1.0},"constructor":1.0,"7":-0}',
       (r: object) => ({ ...r, state: "a" }),
-      '{"kind":"k","\\u0069d":"i","__proto__":{"x":1.0},"constructor":1.0,"state":"a","7":-0}',
+      '{"kind":"k","\\u0069d":"i","__proto__":{"x":1.0},"constructor":1.0,"7":-0,"state":"a"}',
     ],
     [
       "a value that was told in other digits",
@@ -201,7 +201,7 @@ test("a line fails as it is; the first error stays", () => {
   const before = '{"kind":"k","id":"i","error":{"x":-0},"state":"failed"}';
   expect(rewriteFailed(before, error)).toBe(before);
   expect(rewriteFailed(`{"kind":"k","id":"i","x":${deep(100_000)}}`, error)).toBe(
-    `{"kind":"k","id":"i",${said},"x":${deep(100_000)}}`,
+    `{"kind":"k","id":"i","x":${deep(100_000)},${said}}`,
   );
 });
 
