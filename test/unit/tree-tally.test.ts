@@ -24,7 +24,7 @@ function pass(sent: string[], back: string[], context: string[] = []) {
         return "emit";
       },
     );
-  return { out, asked, missing: [...tally.missing()].map((l) => l.id) };
+  return { out, asked, missing: [...tally.missing()].map((l) => (JSON.parse(l) as { id: string }).id) };
 }
 
 const all = Array.from({ length: 10 }, (_, i) => guest(`g${i}`));

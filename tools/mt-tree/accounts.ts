@@ -11,8 +11,10 @@ import {
   type Span,
   sliceRange,
 } from "../../shared/ranges.ts";
-import type { Guest, Line } from "../../shared/records/index.ts";
+import { type Line, validate } from "../../shared/records/index.ts";
 import { sliceGuest } from "../../shared/records/members.ts";
+import { readRecord } from "../../shared/stream/record.ts";
+import { rewrite } from "../../shared/stream/rewrite.ts";
 
 /** Members `from` … `to` of a range record, by position. */
 interface Gap {
@@ -73,7 +75,7 @@ export class Accounts {
   }
 
   #settle(key: string, entry: Entry, part: Range, partId: string): boolean {
-    const range = (entry.range ??= parseRange(JSON.parse(entry.text).id)._unsafeUnwrap());
+    const range = (entry.range ??= parseRange(lineOf(entry).id)._unsafeUnwrap());
     let gaps = (entry.gaps ??= [{ from: 0, to: rangeCount(range) - 1 }]);
     let settled = false;
     for (const span of spansOf(part, partId, range)) {
@@ -86,29 +88,35 @@ export class Accounts {
     return settled;
   }
 
-  /** What did not come back, as the records that it was (ranges cut to what is missing). */
-  *missing(): Generator<Line> {
+  /** What did not come back, as the lines that it was (ranges cut to what is missing). */
+  *missing(): Generator<string> {
     for (const entry of this.#open.values()) {
-      const line = JSON.parse(entry.text) as Line;
-      if (!entry.gaps || line.kind !== "guest") {
-        yield line;
+      if (!entry.gaps || entry.kind !== "guest") {
+        yield entry.text;
         continue;
       }
-      for (const gap of entry.gaps) {
-        yield cut(line, entry.range!, gap);
-      }
+      const line = lineOf(entry);
+      for (const gap of entry.gaps) yield rewrite(entry.text, line, cut(line, entry.range!, gap));
     }
   }
+}
+
+/** Only records are sent. */
+function lineOf({ text }: Entry): Line {
+  const read = readRecord({ text });
+  if (read === undefined || "why" in read) throw new TypeError(`no record: ${text.slice(0, 80)}`);
+  return read.line;
 }
 
 /** The members of a gap, with what counts up where it can be counted; a record is never lost over that. */
 function cut(line: Line, range: Range, { from, to }: Gap): Line {
   const id = formatRange(sliceRange(range, from, to - from + 1));
-  if (!Array.isArray(line.interfaces)) return { ...line, id };
-  return sliceGuest(line as unknown as Guest, from, to - from + 1).match(
-    (slice) => slice as unknown as Line,
-    () => ({ ...line, id }),
-  );
+  return validate("guest", line)
+    .andThen((guest) => sliceGuest(guest, from, to - from + 1))
+    .match(
+      (slice) => slice as unknown as Line,
+      () => ({ ...line, id }),
+    );
 }
 
 /** The letters that may stand before a name's number: `g10` → `g`, `g1` (of `g1[0-9]`) and `g10`. */

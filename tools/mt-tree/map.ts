@@ -13,6 +13,7 @@ import { noTree } from "../../shared/no-tree.ts";
 import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { fold } from "../../shared/ranges.ts";
 import { type Line, travelOf } from "../../shared/records/index.ts";
+import { isUnplaced, notPlaced } from "../../shared/records/placed.ts";
 import {
   type Block,
   BlockSplitter,
@@ -21,6 +22,8 @@ import {
   linesOf,
   type RawLine,
 } from "../../shared/stream/lines.ts";
+import { readRecord } from "../../shared/stream/record.ts";
+import { rewriteFailed } from "../../shared/stream/rewrite.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { nextUnlessAborted, stdinRefilled } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
@@ -334,7 +337,7 @@ class MapRun {
 
   /** A record of a host that is not here: it comes out failed, in its place. */
   #insteadOf(name: string, here: string, bytes: Buffer): void {
-    this.#inPlace(here, this.#failedLine(recordIn(bytes) as Line, this.#host(name).ended!));
+    this.#inPlace(here, this.#failedLine(textOf(bytes), this.#host(name).ended!));
   }
 
   /** Puts a line out among those that the command here has been sent. */
@@ -349,8 +352,7 @@ class MapRun {
     if (!host.ended) {
       host.tally.sent(bytes, as);
       this.#session.write(here, bytes);
-    } else if (as === "own")
-      for (const { text } of linesOf(bytes)) this.#fail(JSON.parse(text) as Line, host.ended);
+    } else if (as === "own") for (const { text } of linesOf(bytes)) this.#fail(text, host.ended);
     else if (as === "passing" && this.#invocation.args.reduce === undefined) this.#writer.lines(bytes);
   }
 
@@ -375,18 +377,11 @@ class MapRun {
 
   /** The record that a line is; undefined where it is blank, or was refused. */
   #read(raw: RawLine): Line | undefined {
-    if (isBlank(raw.text) && !raw.bad) return undefined;
-    try {
-      if (raw.bad) throw new Error(raw.bad);
-      const line = JSON.parse(raw.text) as Line | null;
-      if (typeof line?.kind !== "string" || typeof line.id !== "string")
-        throw new Error("expected an object with a kind and an id");
-      if (this.#end !== undefined) throw new Error("it stands after the end record");
-      return line;
-    } catch (thrown) {
-      this.#refuse(raw.text, thrown instanceof SyntaxError ? "it is no JSON" : (thrown as Error).message);
-      return undefined;
-    }
+    const read = readRecord(raw);
+    if (read === undefined) return undefined;
+    if ("line" in read && this.#end === undefined) return read.line;
+    this.#refuse(raw.text, "why" in read ? read.why : "it stands after the end record");
+    return undefined;
   }
 
   #take(raw: RawLine): void {
@@ -395,6 +390,11 @@ class MapRun {
     if (line === undefined) return;
     const owner = ownerOf(line);
     if (owner !== undefined) return this.#lineToHost(owner, raw.text);
+    // Every host would get it, and none would know whose it is.
+    if (line.kind !== "segment" && isUnplaced(line)) {
+      this.#badInput ??= notPlaced(line);
+      return this.#fail(raw.text, notPlaced(line));
+    }
     switch (travelOf(line)) {
       case "report":
         this.#put(raw.text);
@@ -425,7 +425,7 @@ class MapRun {
   /** A line for a host: those bytes, the newline the last of them. */
   #toHost(name: string, bytes: Buffer, from: number, to: number): void {
     const host = this.#host(name);
-    if (host.ended) return this.#fail(JSON.parse(bytes.toString("utf8", from, to)) as Line, host.ended);
+    if (host.ended) return this.#fail(textOf(bytes.subarray(from, to)), host.ended);
     const length = to - from;
     if (host.gatheredBytes + length > host.gathered.length) {
       this.#sendTo(name, host);
@@ -568,22 +568,20 @@ class MapRun {
     if (line.kind === "end" && (this.#end !== undefined || !this.#here)) return "drop";
     const travel = travelOf(line);
     if (travel === "context" && this.#contextKeys.has(keyOf(line))) return "drop";
-    if (ownerOf(line) !== undefined || !this.#here) {
-      if (travel !== "report") host.tally.settle(line);
-    } else if (line.kind === "error") this.#refusedThere(host, JSON.parse(bytes.toString()) as Line);
+    if (line.kind === "error") this.#refusedThere(host, bytes);
+    else if (travel !== "report" && (ownerOf(line) !== undefined || !this.#here)) host.tally.settle(line);
     if (whole) return "emit";
     this.#writer.line(bytes.toString());
     return "drop";
   }
 
   /** A record that the filter could not read: its error record stands for it. */
-  #refusedThere(host: HostRun, error: Line): void {
-    try {
-      const refused = JSON.parse(String(error.raw)) as Line;
-      if (typeof refused?.kind === "string" && typeof refused.id === "string") host.tally.settle(refused);
-    } catch {
-      // Cut or no JSON: then it comes out failed as well.
-    }
+  #refusedThere(host: HostRun, bytes: Buffer): void {
+    const error = recordIn(bytes);
+    if (error === "blank") return;
+    const refused = readRecord({ text: String(error?.raw) });
+    // Cut or no JSON: then it comes out failed as well.
+    if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
   }
 
   #exit(name: string, how: HostExit): void {
@@ -603,7 +601,7 @@ class MapRun {
     if (this.#here && this.#invocation.args.reduce === undefined)
       for (const run of host.tally.takeRest(diedThere(how))) this.#writer.lines(run);
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
-    else for (const line of host.tally.missing()) this.#fail(line, error);
+    else for (const text of host.tally.missing()) this.#fail(text, error);
     if (this.#here) {
       if (name !== this.#here.host) this.#nobody.add(name);
       else this.#hereCode = how.code || (how.error ? exitCodeOf(how.error.code) : 0);
@@ -633,7 +631,7 @@ class MapRun {
       const error = reduced.isErr()
         ? reduced.error
         : mtError("lost", `Cannot reduce what ${name} put out: it is gone`, "run it again");
-      for (const line of this.#hosts.get(name)!.tally.missing()) this.#fail(line, error);
+      for (const text of this.#hosts.get(name)!.tally.missing()) this.#fail(text, error);
     }
     if (lost.length > 0)
       this.#badInput ??= reduced.isErr()
@@ -645,15 +643,14 @@ class MapRun {
           );
   }
 
-  #fail(line: Line, error: MtError): void {
-    this.#writer.line(this.#failedLine(line, error));
+  #fail(text: string, error: MtError): void {
+    this.#writer.line(this.#failedLine(text, error));
   }
 
   /** A record as failed; one that failed before keeps its first error. */
-  #failedLine(line: Line, error: MtError): string {
+  #failedLine(text: string, error: MtError): string {
     this.#failed = true;
-    const first = line.state === "failed" && line.error ? line.error : { by: "mt-tree", ...error };
-    return JSON.stringify({ ...line, state: "failed", error: first });
+    return rewriteFailed(text, { by: "mt-tree", ...error });
   }
 }
 
@@ -678,21 +675,18 @@ function ownerOf(line: { kind: string; id: string; host?: unknown }): string | u
   return travel === "self" ? line.id : travel === "host" ? String(line.host) : undefined;
 }
 
-/** Blank as JSON has it: a line of any other space is a bad one. */
-const isBlank = (text: string) => /^[ \t\r\n]*$/.test(text);
-
 const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
 
-/** The record that a line is, where it took JSON.parse to tell. */
+/** A line without its newline. */
+const textOf = (bytes: Buffer) =>
+  bytes.toString("utf8", 0, bytes.length - (bytes.at(-1) === NEWLINE ? 1 : 0));
+
+/** The record that a line is, where the scanner could not tell. */
 function recordIn(bytes: Buffer): Line | "blank" | undefined {
-  const text = bytes.toString();
-  if (isBlank(text)) return "blank";
-  try {
-    const line = JSON.parse(text) as Line;
-    return typeof line?.kind === "string" && typeof line.id === "string" && isUtf8(bytes) ? line : undefined;
-  } catch {
-    return undefined;
-  }
+  if (!isUtf8(bytes)) return undefined;
+  const read = readRecord({ text: textOf(bytes) });
+  if (read === undefined) return "blank";
+  return "line" in read ? read.line : undefined;
 }
 
 /** Whether context goes to a host: its `hosts` name it, or it has none. */

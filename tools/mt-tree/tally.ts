@@ -4,6 +4,7 @@
  * told by kind and id; where the order was, what was sent before it goes into the accounts (accounts.ts).
  */
 import type { Line } from "../../shared/records/index.ts";
+import { readRecord } from "../../shared/stream/record.ts";
 import { scanRecord } from "../../shared/stream/scan.ts";
 import { Accounts } from "./accounts.ts";
 
@@ -115,7 +116,7 @@ export class Tally {
   settle(line: Pick<Line, "kind" | "id">): void {
     const head = this.#sent[0];
     if (head?.as === "own") {
-      const first = scanRecord(head.bytes, head.at) ?? parsed(head);
+      const first = recordAt(head);
       if (first?.kind === line.kind && first.id === line.id) return this.#pop(head);
     }
     if (this.#accounts.size > 0 && this.#accounts.came(line)) return;
@@ -137,11 +138,10 @@ export class Tally {
       this.#due.push(this.#sent.shift()!.bytes);
       return;
     }
-    const line = parsed(head);
+    const line = recordAt(head);
     const from = head.at;
     this.#pop(head);
-    if (head.as === "own" && line)
-      this.#accounts.sent(line, head.bytes.toString("utf8", from, head.at).trimEnd());
+    if (head.as === "own" && line) this.#accounts.sent(line, lineText(head.bytes, from));
   }
 
   /**
@@ -156,8 +156,8 @@ export class Tally {
     return [...this.#takeDue(), ...rest];
   }
 
-  /** What did not come back, as the records that it was (ranges cut to what is missing). */
-  *missing(): Generator<Line> {
+  /** What did not come back, as the lines that it was (ranges cut to what is missing). */
+  *missing(): Generator<string> {
     while (this.#sent.length > 0) this.#toAccounts();
     yield* this.#accounts.missing();
   }
@@ -169,6 +169,12 @@ function lineEnd(bytes: Buffer, at: number): number {
   return newline < 0 ? bytes.length : newline + 1;
 }
 
+/** That line, without its newline. */
+function lineText(bytes: Buffer, at: number): string {
+  const end = lineEnd(bytes, at);
+  return bytes.toString("utf8", at, bytes[end - 1] === 10 ? end - 1 : end);
+}
+
 /** Whether the line that came is the first that waits, whatever was written after both. */
 function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
   const { length } = head.bytes;
@@ -176,10 +182,10 @@ function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
   return to <= length && head.bytes[to - 1] === 10 && bytes.compare(head.bytes, head.at, to, at, end) === 0;
 }
 
-function parsed(head: Sent): Line | undefined {
-  try {
-    return JSON.parse(head.bytes.toString("utf8", head.at, lineEnd(head.bytes, head.at))) as Line;
-  } catch {
-    return undefined;
-  }
+/** What the first line that waits says of itself. */
+function recordAt(head: Sent): Pick<Line, "kind" | "id"> | undefined {
+  const scanned = scanRecord(head.bytes, head.at);
+  if (scanned) return scanned;
+  const read = readRecord({ text: lineText(head.bytes, head.at) });
+  return read !== undefined && "line" in read ? read.line : undefined;
 }
