@@ -17,6 +17,7 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   ip: "iproute2",
   bridge: "iproute2",
   tc: "iproute2",
+  ping: "iputils-ping",
   nsenter: "util-linux",
   sysctl: "procps",
   "dpkg-deb": "dpkg",

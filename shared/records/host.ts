@@ -16,6 +16,11 @@ export const hostSchema = Type.Object(
         description: "MTU of the interface that has its address, as its agent measures it; absent: not known",
       }),
     ),
+    frames: Type.Optional(
+      text(
+        "how large packets get from it to its neighbours in tunnels, as mt-vnet prove tried it, or `lost`",
+      ),
+    ),
     full: Type.Optional(
       Type.Boolean({
         description: "it had no room for guests of the plan: mt-topo place --overflow gives it no more",

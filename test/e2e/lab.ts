@@ -48,6 +48,11 @@ export class Lab {
     return { code: done.status, stdout: done.stdout, stderr: done.stderr };
   }
 
+  /** Runs a line in the network between the hosts of `--via local`, where p0, p1, … are their ports. */
+  inNetwork(line: string): Done {
+    return this.sh(`nsenter -t $(cat run/tree/head.pid) -n ${line}`);
+  }
+
   /** Starts one of our tools, or a program by its whole path; `done` resolves when it has ended. */
   start(file: string, args: string[]): { child: ChildProcess; done: Promise<Done> } {
     const child = spawn(resolve(dist, file), args, {

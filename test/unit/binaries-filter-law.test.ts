@@ -54,6 +54,7 @@ interface FilterCase {
 const FILTERS: FilterCase[] = [
   { tool: "mt-vnet", words: ["up"], changes: true },
   { tool: "mt-vnet", words: ["down"], changes: true },
+  { tool: "mt-vnet", words: ["prove"], changes: false },
   { tool: "mt-boot", words: ["up"], changes: true },
   { tool: "mt-boot", words: ["up", "--paused"], changes: true },
   { tool: "mt-boot", words: ["resume"], changes: true },

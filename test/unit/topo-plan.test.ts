@@ -15,6 +15,7 @@ import { addGuests } from "../../tools/mt-topo/guests.ts";
 import { linesOf } from "../../tools/mt-topo/input.ts";
 import { placeOverflow, placePlan } from "../../tools/mt-topo/place.ts";
 import { type Plan, readPlan, writePlan } from "../../tools/mt-topo/plan.ts";
+import { probePlan } from "../../tools/mt-topo/probe.ts";
 import { planOf } from "../../tools/mt-topo/routed.ts";
 import { decodeText } from "../../tools/mt-topo/sniff.ts";
 
@@ -667,5 +668,25 @@ describe("ports of a bridge", () => {
       ["g[1021-2041]", "h2"],
     ]);
     expect(placed(2044, hostsOf(2, 1_000_000))._unsafeUnwrapErr().message).toMatch(/ 1024 ports on host h\d/);
+  });
+});
+
+describe("probe", () => {
+  it("joins each host with itself and with the next, in a ring: as many tunnels as hosts", () => {
+    for (const [n, tunnels] of [
+      [1, 0],
+      [2, 1],
+      [3, 3],
+      [100, 100],
+    ] as const) {
+      const plan = probePlan(hostsOf(n), "probe")._unsafeUnwrap();
+      const segments = records(plan.segments);
+      expect(segments.filter((s) => s.hosts!.length === 1)).toHaveLength(n);
+      const crossing = segments.filter((s) => s.hosts!.length === 2);
+      expect(crossing).toHaveLength(tunnels);
+      const met = new Map<string, number>();
+      for (const host of crossing.flatMap((s) => s.hosts!)) met.set(host, (met.get(host) ?? 0) + 1);
+      expect([...met.values()].every((k) => k === (n === 2 ? 1 : 2))).toBe(true);
+    }
   });
 });

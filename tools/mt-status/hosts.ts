@@ -18,7 +18,9 @@ export const hosts: Run = async (invocation) => {
   );
   if (result.error) warn(result.error);
   const names = [...new Set([...seen.values()].flatMap((h) => Object.keys(h.able ?? {})))];
-  const rows = [["HOST", "ADDR", "CORES", "MEM_MIB", "GUESTS BOOT ON", ...names.map((n) => n.toUpperCase())]];
+  const rows = [
+    ["HOST", "ADDR", "CORES", "MEM_MIB", "GUESTS BOOT ON", "FRAMES", ...names.map((n) => n.toUpperCase())],
+  ];
   for (const h of seen.values())
     rows.push([
       h.id,
@@ -26,6 +28,7 @@ export const hosts: Run = async (invocation) => {
       String(h.cores),
       String(h.mem_mib),
       h.accel ?? "-",
+      h.frames ?? "-",
       ...names.map((n) => h.able?.[n]?.found ?? "-"),
     ]);
   const writer = new LineWriter();

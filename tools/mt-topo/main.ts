@@ -6,5 +6,6 @@ await start(spec, {
   import: async () => (await import("./import.ts")).importCommand,
   gen: async () => (await import("./gen.ts")).genCommand,
   guests: async () => (await import("./guests.ts")).guestsCommand,
+  probe: async () => (await import("./probe.ts")).probeCommand,
   place: async () => (await import("./place.ts")).placeCommand,
 });

@@ -80,6 +80,16 @@ export const spec: ToolSpec = {
       reads: PLAN,
       writes: PLAN,
     },
+    probe: {
+      summary: "the plan of a small network over every host, for mt-vnet prove",
+      args: {
+        hosts: { type: "positional", description: "a node set, as kn[1-4], or a file of host records" },
+        id: { type: "string", valueHint: "ID", description: "id of the experiment (default: probe)" },
+      },
+      stdin: "none",
+      reads: [],
+      writes: ["experiment", "host", "segment", "router", "end"],
+    },
   },
   examples: [
     {
@@ -95,6 +105,10 @@ export const spec: ToolSpec = {
       command:
         "mt-tree map -- mt-boot up --until-full <abilene.plan | mt-topo place --overflow hosts.jsonl >wider.plan",
       does: "what the hosts of a plan had no room for goes to others",
+    },
+    {
+      command: "mt-topo probe hosts.jsonl | mt-tree map -- mt-vnet up | mt-tree map -- mt-vnet prove",
+      does: "try by real frames whether networks will work between these hosts",
     },
     { command: "mt-topo gen ring --routers 5 --id loop", does: "a ring of five routers, not placed yet" },
   ],

@@ -9,5 +9,6 @@ import { spec } from "./spec.ts";
 await start(spec, {
   up: async () => (await import("./up.ts")).up,
   down: async () => (await import("./down.ts")).down,
+  prove: async () => (await import("./prove.ts")).prove,
   ls: async () => (await import("./ls.ts")).ls,
 });

@@ -30,6 +30,22 @@ export const spec: ToolSpec = {
       reads: ["experiment", "segment"],
       writes: ["router", "guest", "switch"],
     },
+    prove: {
+      summary:
+        "try the links between routers by real frames, small and as large as the MTU; exit 1 where they get lost",
+      args: {
+        ...filterArgs,
+        timeout: {
+          type: "string",
+          default: "10",
+          valueHint: "SECONDS",
+          description: "how long the first answer over a link may take",
+        },
+      },
+      stdin: "records",
+      reads: ["experiment", "segment"],
+      writes: ["router", "host"],
+    },
     ls: {
       summary: "print what is there now, from the kernel alone: one switch record a segment",
       args: {
@@ -48,13 +64,17 @@ export const spec: ToolSpec = {
       does: "build this host's part of the network, then boot its guests",
     },
     { command: "mt-tree map -- mt-vnet up <abilene.plan", does: "the same on every host of the cluster" },
+    {
+      command: "mt-tree map -- mt-vnet prove <abilene.plan >proven",
+      does: "try every link of an experiment that is up",
+    },
     { command: "mt-vnet ls --human", does: "show the segments on this host" },
     {
       command: "mt-vnet down --experiment abilene",
       does: "remove all that an experiment has here, without its plan",
     },
   ],
-  exits: { 69: "iproute2, util-linux or /dev/net/tun is missing", 77: "not root" },
+  exits: { 69: "iproute2, util-linux, ping (prove) or /dev/net/tun is missing", 77: "not root" },
   seeAlso: [
     "mt-topo(1)",
     "mt-boot(1)",
