@@ -90,8 +90,22 @@ describe("import", () => {
   });
 
   const zoo = new URL("../../../shared/data/topologies/", import.meta.url);
-  it("takes the Topology Zoo's files", ({ skip }) => {
-    if (!existsSync(zoo)) skip("shared/data/topologies is not beside the repository");
+  it("takes files of the Topology Zoo's toolset: one made up, and the Zoo's own where they are beside the repository", () => {
+    const made = fromGml(fixture("../fixtures/topologies/zoo-style.gml"));
+    expect(records(made.routers).map((r) => r.id)).toEqual([
+      "west-end",
+      "none",
+      "none-2",
+      "east-end",
+      "island",
+    ]);
+    expect(records(made.segments).map((s) => [s.id, s.rate_mbit, s.delay_ms !== undefined])).toEqual([
+      ["west-end-east-end", 10_000, true],
+      ["west-end-east-end-2", 2500, true],
+      ["west-end-none", 9953.28, false],
+      ["east-end-none-2", undefined, false],
+    ]);
+    if (!existsSync(zoo)) return;
     const sizes = { "Abilene.gml": [11, 14], "Geant2012.gml": [40, 61] };
     for (const [file, size] of Object.entries(sizes)) {
       const plan = fromGml(readFileSync(new URL(file, zoo)));

@@ -80,10 +80,16 @@ const isTooLarge = (source: string, most: number) =>
 const isInstead = (source: string, { what, hint }: Other) =>
   new MtFailure(mtError("data", `Cannot import ${source}: it is ${what}`, hint));
 
+const FORMATS = "GML, or a plan as JSON lines: --format native";
+
 /** What the text is instead of what it was read as. */
 function otherThan(format: "gml" | "native", text: string): Other | undefined {
   const other = otherIn(text);
-  if (format === "gml") return other;
+  if (format === "gml")
+    return (
+      other ??
+      (/\bgraph\s*\[/i.test(text) ? undefined : { what: "no GML: it has no graph [ … ]", hint: FORMATS })
+    );
   if (other?.what === "JSON lines") return undefined;
   return other ?? (fromGml(text).isOk() ? { what: "GML", hint: "--format gml" } : undefined);
 }

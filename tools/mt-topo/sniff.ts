@@ -114,7 +114,8 @@ export function otherIn(text: string): Other | undefined {
     return { what: "a graph of Pajek", hint: SAVE_AS_GML };
   if (/^(?:nodedef|edgedef)>/i.test(begin)) return { what: "a graph in GDF", hint: SAVE_AS_GML };
   if (/^dl\s+n\s*=/i.test(begin)) return { what: "a graph of UCINET", hint: SAVE_AS_GML };
-  if (/^!?(?:graph|strict)?\s*(?:name|topology):/i.test(begin)) return { what: "YAML", hint: SAVE_AS_GML };
+  const plain = begin.replace(/^(?:(?:---|#)[^\r\n]*[\r\n]\s*)+/, "");
+  if (/^[\w-]+:(?:\s|$)/.test(plain)) return { what: "YAML", hint: SAVE_AS_GML };
   return isTable(begin) ? { what: "a list of edges or a table", hint: SAVE_AS_GML } : undefined;
 }
 
