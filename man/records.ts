@@ -19,8 +19,8 @@ A record is a JSON object on a line of its own, UTF-8, with a \`kind\` and an \`
 \`router\`, \`guest\` and \`end\` make a plan; the others say what is true. This page is version ${SCHEMA_VERSION}; a tool refuses a plan of a
 version that it does not know (exit 65). Fields may be added: a tool passes on the fields and the kinds that it does not know.
 
-**Ids** are letters, digits, \`.\`, \`_\`, \`-\`, 40 at most. Where a range may stand, \`g[0-226]\` is 227 names: member k has the
-index and the addresses of the record counted up by k.
+**Ids** are letters, digits, \`.\`, \`_\`, \`-\`, 40 at most; a host has the name that it came with, 255 at
+most. Where a range may stand, \`g[0-226]\` is 227 names: member k has the index and the addresses of the record counted up by k.
 
 **Failure** is the record itself with \`"state":"failed"\` and \`error\`. Later stages keep the first error.
 
