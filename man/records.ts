@@ -1,6 +1,7 @@
 /** The page mt-records(5), from the schemas of the kinds. */
 import { type AnyRecord, KINDS, type Kind, SCHEMA_VERSION, type Travel } from "../shared/records/index.ts";
 import { type JsonSchema, kindSchema } from "../shared/records/json-schema.ts";
+import { DEPTH_MAX } from "../shared/stream/record.ts";
 
 const GOES: Readonly<Record<Travel, string>> = {
   host: "to its `host`, and comes back from it",
@@ -17,7 +18,17 @@ const HEAD = `# mt-records(5) -- the records that MegaTux's tools read and write
 
 A record is a JSON object on a line of its own, UTF-8, with a \`kind\` and an \`id\`. \`experiment\`, \`host\`, \`image\`, \`segment\`,
 \`router\`, \`guest\` and \`end\` make a plan; the others say what is true. This page is version ${SCHEMA_VERSION}; a tool refuses a plan of a
-version that it does not know (exit 65). Fields may be added: a tool passes on the fields and the kinds that it does not know.
+version that it does not know (exit 65). Fields may be added: what a tool does not know, and what it does not change, it puts out
+byte for byte, also of a record that it changes or fails: digits, escapes, the order of keys, a key that stands twice.
+
+**Lines** of spaces, tabs and a carriage return are blank, and dropped; any other line that is no record comes out as an
+\`error\` record. A byte order mark before the first line is no part of it.
+
+**Depth.** A field whose arrays and objects make a record deeper than ${DEPTH_MAX} levels is passed on, and not looked into: the record
+comes out failed from a tool that would act on it. Where the field is one of this page the line is no record.
+
+**Place.** A \`router\` or \`guest\` without \`host\`, and a \`segment\` without \`hosts\` and \`members\`, was never placed: tools that
+act on its kind fail it and end with 65. mt-topo(1) \`place\` places it.
 
 **Ids** are letters, digits, \`.\`, \`_\`, \`-\`, 40 at most; a host has the name that it came with, 255 at
 most. Where a range may stand, \`g[0-226]\` is 227 names: member k has the index and the addresses of the record counted up by k.

@@ -206,10 +206,14 @@ class FilterRun {
     try {
       work();
     } catch (thrown) {
-      this.#broken ??= thrown;
-      this.#abort.abort(thrown);
-      throw thrown;
+      this.#breaks(thrown);
     }
+  }
+
+  #breaks(thrown: unknown): never {
+    this.#broken ??= thrown;
+    this.#abort.abort(thrown);
+    throw thrown;
   }
 
   #verdict(): FilterResult {
@@ -257,7 +261,8 @@ class FilterRun {
     if (!isKind(kind)) return this.#pass(line, raw.text);
     const reads = this.#filter.reads?.[kind] as Handler<Kind> | undefined;
     const owns = this.#filter.owns?.[kind] as Handler<Kind> | undefined;
-    if (!this.#filter.anyHost && owns && isUnplaced(line)) return this.#unplaced(line, raw.text);
+    if (owns && line.host === undefined && !this.#filter.anyHost && isUnplaced(line))
+      return this.#unplaced(line, raw.text);
     const mine =
       owns &&
       (this.#filter.anyHost ||
@@ -399,8 +404,16 @@ class FilterRun {
 
   /** A line goes out behind what this host is still at work on. */
   #put(text: string, atOnce = false): undefined {
-    if (atOnce || this.#slots.length === 0) this.#write(() => this.#writer.line(text));
-    else this.#slots.push({ lines: [text] });
+    if (!atOnce && this.#slots.length > 0) {
+      this.#slots.push({ lines: [text] });
+      return;
+    }
+    // Most lines pass here: without a closure each.
+    try {
+      this.#writer.line(text);
+    } catch (thrown) {
+      this.#breaks(thrown);
+    }
   }
 
   #refuse(text: string, why: string): undefined {

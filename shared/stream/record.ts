@@ -24,7 +24,8 @@ export const isBlank = (text: string): boolean => BLANK.test(text);
 /** Reads one line; undefined where it is blank. */
 export function readRecord({ text, bad }: RawLine): ReadLine | undefined {
   if (bad !== undefined) return { why: bad };
-  if (isBlank(text)) return undefined;
+  // Most lines begin with a record.
+  if (text[0] !== "{" && isBlank(text)) return undefined;
   let line: Line;
   let deep: string[] | undefined;
   if (isDeeper(text, DEPTH_MAX)) {
