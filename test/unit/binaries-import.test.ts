@@ -211,6 +211,18 @@ test("attributes are read where they are plain, and told where not, one line a k
   ]);
 });
 
+test("what is told has a bound, whatever the keys of a file", () => {
+  const letters = [..."bandwidth"];
+  const keys = Array.from({ length: 300 }, (_, n) =>
+    letters.map((c, i) => ((n >> i) & 1 ? c.toUpperCase() : c)).join(""),
+  );
+  const edges = keys.map((key) => `edge [ source 0 target 1 ${key} "fast" ]`).join("\n");
+  const { code, stderr } = importing("keys.gml", `graph [ node [ id 0 ] node [ id 1 ]\n${edges} ]`);
+  expect(code).toBe(0);
+  expect(stderr.trim().split("\n")).toHaveLength(21);
+  expect(stderr).toMatch(/and 280 kinds of such things more\n$/);
+});
+
 test("JSON lines: another program's names for our fields are told", () => {
   const { code, stderr, of } = importing(
     "misnamed.jsonl",

@@ -99,6 +99,13 @@ describe("namespaces", () => {
 
   test("fit into a file name", () => {
     expect(routerNamespace(LONG, LONG, LONG).length).toBeLessThanOrEqual(255);
+    // Hosts may have longer names than all else; those that differ at their ends only are still apart.
+    const hosts = ["a", "b"].map((end) => "h".repeat(254) + end);
+    for (const name of [...hosts.map(hostNamespace), ...hosts.map((h) => routerNamespace(h, LONG, LONG))])
+      expect(name.length).toBeLessThanOrEqual(255);
+    expect(hostNamespace(hosts[0]!)).not.toBe(hostNamespace(hosts[1]!));
+    expect(routerNamespace(hosts[0]!, "x", "r").startsWith(routerNamespacePrefix(hosts[0]!, "x"))).toBe(true);
+    expect(routerNamespace(hosts[1]!, "x", "r").startsWith(routerNamespacePrefix(hosts[0]!))).toBe(false);
   });
 });
 

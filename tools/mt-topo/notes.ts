@@ -1,3 +1,6 @@
+/** A file that has more is no file that somebody mends by hand. */
+const KINDS_SHOWN = 20;
+
 /** What an import could not take, for people: one line a kind of trouble, counted, with the first place. */
 export class Notes {
   readonly #seen = new Map<string, { count: number; first: string }>();
@@ -17,9 +20,11 @@ export class Notes {
 
   /** "3 edges: delay not understood: "fast" (first: line 12)". */
   lines(): string[] {
-    return [...this.#seen].map(([key, { count, first }]) => {
+    const all = [...this.#seen].map(([key, { count, first }]) => {
       const [what, trouble] = key.split("\0");
       return `${count} ${what}${count > 1 ? "s" : ""}: ${trouble}${first}`;
     });
+    const more = all.length - KINDS_SHOWN;
+    return more > 0 ? [...all.slice(0, KINDS_SHOWN), `and ${more} kinds of such things more`] : all;
   }
 }
