@@ -19,7 +19,18 @@ const POLL_MS_MAX = 500;
 /** The message of the error where the agent that had a request is gone, and another one answers. */
 export const STARTED_ANEW = "its agent was started anew";
 
+/** What the agent shows of itself, for whoever watches it. */
+export interface Pulse {
+  /** Nothing is asked, and nothing waits to be. */
+  idle: boolean;
+  /** When it last answered; at first, when we connected. */
+  heard_at: number;
+  /** When the first request was sent that nothing came after; absent: it owes us nothing. */
+  unanswered_since?: number;
+}
+
 export interface Agent {
+  pulse(): Pulse;
   /** Waits until the agent answers. */
   sync(timeout_s: number): Promise<Result<void, MtError>>;
   call(command: string, args?: object, timeout_s?: number): Promise<Result<unknown, MtError>>;
@@ -27,6 +38,8 @@ export interface Agent {
 }
 
 interface AgentLine {
+  /** Of the request. A line that could not be understood is answered by an error that has none. */
+  id?: number;
   return?: unknown;
   error?: { class?: string; desc?: string };
 }
@@ -40,6 +53,13 @@ export async function openAgent(
   let synced = false;
   let take: ((line: AgentLine | undefined, delimited: boolean) => void) | undefined;
   const sync_ids = new Set<number>();
+  let queued = 0;
+  let heard_at = Date.now();
+  let unanswered_since: number | undefined;
+  const heard = () => {
+    heard_at = Date.now();
+    unanswered_since = undefined;
+  };
   const opened = await openLines(
     path,
     {
@@ -64,6 +84,11 @@ export async function openAgent(
   );
   if (opened.isErr()) return opened.map(() => undefined as never);
   const socket = opened.value;
+  socket.read(false);
+  const send = (request: object) => {
+    unanswered_since ??= Date.now();
+    socket.send(`${JSON.stringify(request)}\n`);
+  };
   const gone = <T>(what: string) =>
     fail<T>("lost", `Cannot ask the guest agent to ${what}: its guest has gone`);
 
@@ -76,7 +101,7 @@ export async function openAgent(
         sync_ids.add(id);
         // 0xFF first: the agent drops a half-read request.
         socket.send(Buffer.from([0xff]));
-        socket.send(`${JSON.stringify({ execute: "guest-sync-delimited", arguments: { id } })}\n`);
+        send({ execute: "guest-sync-delimited", arguments: { id } });
       };
       const finish = (result: Result<void, MtError>) => {
         clearTimeout(timer);
@@ -92,8 +117,10 @@ export async function openAgent(
       const again = setInterval(ask, SYNC_AGAIN_MS);
       take = (line, delimited) => {
         if (line === undefined) finish(gone("answer"));
-        else if (delimited && typeof line.return === "number" && sync_ids.has(line.return))
+        else if (delimited && typeof line.return === "number" && sync_ids.has(line.return)) {
+          heard();
           finish(ok(undefined));
+        }
       };
       ask();
     });
@@ -116,33 +143,50 @@ export async function openAgent(
       const probing = setInterval(() => {
         const id = 1 + Math.floor(Math.random() * 2 ** 30);
         probes.add(id);
-        sync_ids.add(id);
-        socket.send(`${JSON.stringify({ execute: "guest-sync-delimited", arguments: { id } })}\n`);
+        send({ execute: "guest-sync-delimited", arguments: { id } });
       }, PROBE_MS);
+      const request_id = next_id++;
       const timer = setTimeout(() => {
         synced = false;
         finish(fail("timeout", `Cannot ask the guest agent to ${command}: no answer in ${timeout_s} s`));
       }, timeout_s * 1000);
       take = (line, delimited) => {
-        if (line === undefined) finish(gone(command));
-        else if (delimited && probes.has(line.return as number)) finish(fail("lost", STARTED_ANEW));
-        // The answer to a sync that was sent twice comes late: it is not ours.
-        else if (delimited && sync_ids.has(line.return as number)) return;
-        else if (line.error) finish(fail("failed", line.error.desc ?? JSON.stringify(line.error)));
+        if (line === undefined) return finish(gone(command));
+        // Of a request that was given up; or the agent's word on the 0xFF of a sync.
+        if (line.id === undefined ? line.error !== undefined : line.id !== request_id) return;
+        heard();
+        // Delimited is the answer to a sync: of one that was sent twice, or given up, it comes late.
+        if (delimited) {
+          if (probes.has(line.return as number)) finish(fail("lost", STARTED_ANEW));
+        } else if (line.error) finish(fail("failed", line.error.desc ?? JSON.stringify(line.error)));
         else finish(ok(line.return));
       };
-      socket.send(
-        `${JSON.stringify(args === undefined ? { execute: command } : { execute: command, arguments: args })}\n`,
-      );
+      send({ execute: command, ...(args === undefined ? {} : { arguments: args }), id: request_id });
     });
 
+  let next_id = 1;
   let last: Promise<unknown> = Promise.resolve();
+  /** One request at a time; what comes while nothing is asked is not read. */
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const mine = last.then(work);
+    queued++;
+    const mine = last.then(async () => {
+      socket.read(true);
+      try {
+        return await work();
+      } finally {
+        queued--;
+        socket.read(false);
+      }
+    });
     last = mine;
     return mine;
   };
   return ok({
+    pulse: () => ({
+      idle: queued === 0,
+      heard_at,
+      ...(unanswered_since === undefined ? {} : { unanswered_since }),
+    }),
     sync: (timeout_s) => inTurn(() => syncNow(timeout_s)),
     call: (command, args, timeout_s = 30) =>
       inTurn(async () => {

@@ -20,6 +20,8 @@ const HEADER_BYTES = 16;
 const CALL_BYTES = 32;
 /** Bytes wait in the socket until the guest opens its port; one whose program was started anew has lost them. */
 const AGAIN_MS = 5_000;
+/** Frames that nobody waits for any more are few: who sends more sends no answer. */
+const ASKED_BYTES_MAX = 1024 * 1024;
 
 export interface Call {
   /** For an error: "set the hostname". */
@@ -105,7 +107,13 @@ export async function openCalls(
   let open = true;
   let come = Buffer.alloc(0);
   let look: () => void = () => {};
+  /** Bytes that have come since calls were last made. */
+  let bytes = 0;
+  // Nothing is read that nobody asked for: it stays with who sends it.
+  socket.pause();
   socket.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > ASKED_BYTES_MAX) socket.pause();
     // What came before a frame that we wait for is of nobody: of one who asked before us, of a request sent twice.
     come = Buffer.concat([come.subarray(-2 * FRAME_BYTES), chunk]);
     look();
@@ -125,6 +133,7 @@ export async function openCalls(
         clearTimeout(timer);
         clearInterval(again);
         look = () => {};
+        if (open) socket.pause();
         resolve(result);
       };
       const timer = setTimeout(
@@ -142,8 +151,10 @@ export async function openCalls(
         const failed = firstFailure(calls, results);
         finish(failed === undefined ? ok(results) : fail("failed", `Cannot ${failed}`));
       };
-      if (open) socket.write(frame);
-      else look();
+      if (!open) return look();
+      bytes = 0;
+      socket.resume();
+      socket.write(frame);
     });
 
   let last: Promise<unknown> = Promise.resolve();

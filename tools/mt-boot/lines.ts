@@ -8,12 +8,24 @@ import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { connectOwn } from "../../shared/own-place.ts";
 
-/** A longer line is no answer that we asked for: the connection is given up. An agent sends 21 MiB at most. */
-const LINE_BYTES_MAX = 64 * 1024 * 1024;
+const NEWLINE = 10;
+const QUOTE = 34;
+const BACKSLASH = 92;
+/** A longer line is no answer that we asked for: it is dropped. */
+export const LINE_BYTES_MAX = 4 * 1024 * 1024;
+/** Of output that an agent sends whole, 16 MiB of a stream, we pass on 256 KiB; they are 342 KiB of base64. */
+export const STRING_BYTES_MAX = 512 * 1024;
+/** As much as the longest answer, twice 16 MiB in base64: who sends more has none. */
+export const ASKED_BYTES_MAX = 48 * 1024 * 1024;
 const RETRY_MS_MAX = 100;
 
 export interface LineSocket {
   send(bytes: string | Uint8Array): void;
+  /**
+   * Reads on, ASKED_BYTES_MAX at most until it is asked again; or not at all, so that what nobody asked for stays with
+   * who sends it. It begins by reading without a limit.
+   */
+  read(on: boolean): void;
   close(): void;
 }
 
@@ -71,9 +83,10 @@ function tryConnect(path: string): Promise<Socket | string> {
 }
 
 function holdSocket(socket: Socket, { onLine, onClose }: LineHandlers): LineSocket {
-  let tail: Buffer[] = [];
-  let tail_bytes = 0;
+  const lines = new LineCutter(onLine);
   let closed = false;
+  /** Bytes that may come until reading is asked for again. */
+  let left = Number.POSITIVE_INFINITY;
   const closeOnce = () => {
     if (closed) return;
     closed = true;
@@ -81,20 +94,10 @@ function holdSocket(socket: Socket, { onLine, onClose }: LineHandlers): LineSock
     onClose();
   };
   socket.on("data", (chunk: Buffer) => {
-    let from = 0;
-    for (let at = chunk.indexOf(10); at >= 0 && !closed; at = chunk.indexOf(10, from)) {
-      const piece = chunk.subarray(from, at);
-      const line = tail_bytes === 0 ? piece : Buffer.concat([...tail, piece]);
-      tail = [];
-      tail_bytes = 0;
-      from = at + 1;
-      if (line.length > 0) onLine(line);
-    }
-    if (from < chunk.length) {
-      tail.push(Buffer.from(chunk.subarray(from)));
-      tail_bytes += chunk.length - from;
-      if (tail_bytes > LINE_BYTES_MAX) closeOnce();
-    }
+    if (closed) return;
+    left -= chunk.length;
+    if (left < 0) socket.pause();
+    lines.push(chunk);
   });
   socket.on("error", closeOnce);
   socket.on("end", closeOnce);
@@ -103,6 +106,74 @@ function holdSocket(socket: Socket, { onLine, onClose }: LineHandlers): LineSock
     send: (bytes) => {
       if (!closed) socket.write(bytes);
     },
+    read: (on) => {
+      left = ASKED_BYTES_MAX;
+      if (closed) return;
+      if (on) socket.resume();
+      else socket.pause();
+    },
     close: closeOnce,
   };
+}
+
+/**
+ * Puts bytes together to lines. Who sends them may be hostile: of a JSON string it keeps STRING_BYTES_MAX, of a line
+ * LINE_BYTES_MAX, so that what is too long costs no memory, and what comes after it is read as ever.
+ */
+export class LineCutter {
+  readonly #onLine: (line: Buffer) => void;
+  #parts: Buffer[] = [];
+  #bytes = 0;
+  #in_string = false;
+  #escaped = false;
+  #string_bytes = 0;
+
+  constructor(onLine: (line: Buffer) => void) {
+    this.#onLine = onLine;
+  }
+
+  push(chunk: Buffer): void {
+    let from = 0;
+    for (let at = 0; at < chunk.length; at++) {
+      const byte = chunk[at]!;
+      if (byte === NEWLINE) {
+        this.#keep(chunk, from, at);
+        from = at + 1;
+        this.#end();
+      } else if (!this.#in_string) {
+        this.#in_string = byte === QUOTE;
+        this.#string_bytes = 0;
+      } else if (byte === QUOTE && !this.#escaped) {
+        if (this.#dropping()) from = at;
+        this.#in_string = false;
+      } else {
+        this.#escaped = byte === BACKSLASH && !this.#escaped;
+        if (this.#string_bytes === STRING_BYTES_MAX) this.#keep(chunk, from, at);
+        this.#string_bytes++;
+      }
+    }
+    this.#keep(chunk, from, chunk.length);
+  }
+
+  #dropping(): boolean {
+    return this.#in_string && this.#string_bytes > STRING_BYTES_MAX;
+  }
+
+  #keep(chunk: Buffer, from: number, to: number): void {
+    if (to <= from || this.#dropping()) return;
+    this.#bytes += to - from;
+    if (this.#bytes > LINE_BYTES_MAX) this.#parts = [];
+    // A copy: a slice would hold the whole chunk.
+    else this.#parts.push(Buffer.from(chunk.subarray(from, to)));
+  }
+
+  #end(): void {
+    const whole = this.#bytes <= LINE_BYTES_MAX;
+    const line = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
+    this.#parts = [];
+    this.#bytes = 0;
+    this.#in_string = false;
+    this.#escaped = false;
+    if (whole && line.length > 0) this.#onLine(line);
+  }
 }
