@@ -1,10 +1,12 @@
 /**
  * The file that a guest's console is kept in: its last lines, and what comes after them. QEMU appends to it; the
- * supervisor empties it when it is large; a guest that is started anew gets a new one.
+ * supervisor cuts all but its end when it is large; a guest that is started anew gets a new one.
  */
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 
 const READ_BYTES = 256 * 1024;
+/** By so much of what was read last the place is found again in a file that was cut. */
+const LAST_BYTES = 4096;
 
 /** Its end: whole lines, the last one as far as it is there. @param lines absent: all of it */
 export function lastLines(file: string, lines?: number): Buffer {
@@ -31,6 +33,7 @@ export class ConsoleFile {
   #fd: number | undefined;
   #inode: number | undefined;
   #at = 0;
+  #last = Buffer.alloc(0);
 
   /** @param at where to begin, in bytes; Infinity: at its end as it is now */
   constructor(path: string, at = 0) {
@@ -47,18 +50,27 @@ export class ConsoleFile {
     if (this.#fd === undefined) this.#open();
     if (this.#fd === undefined) return undefined;
     const size = fstatSync(this.#fd).size;
-    // Emptied: what it holds now is new.
-    if (size < this.#at) this.#at = 0;
+    if (size < this.#at) this.#at = this.#afterLast(size);
     const bytes = Buffer.alloc(Math.min(READ_BYTES, size - this.#at));
     const n = bytes.length === 0 ? 0 : readSync(this.#fd, bytes, 0, bytes.length, this.#at);
     this.#at += n;
+    this.#last = Buffer.concat([this.#last, bytes.subarray(0, n)]).subarray(-LAST_BYTES);
     return bytes.subarray(0, n);
+  }
+
+  /** It was cut: where what was read last ends in it. Where that is not there, all that it holds is new. */
+  #afterLast(size: number): number {
+    const all = Buffer.alloc(size);
+    const there = all.subarray(0, readSync(this.#fd!, all, 0, size, 0));
+    const at = this.#last.length === 0 ? -1 : there.lastIndexOf(this.#last);
+    return at < 0 ? 0 : at + this.#last.length;
   }
 
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
     this.#at = 0;
+    this.#last = Buffer.alloc(0);
   }
 
   #open(): void {

@@ -326,12 +326,27 @@ export class Driver {
   #lost(entry: Entry, machine: Machine): void {
     entry.machine = undefined;
     machine.close();
+    this.#again(entry, async () => {
+      const how = await entry.howEnded?.();
+      return mtError("lost", `Cannot keep {id} running: its QEMU ${how}`, "it is started again");
+    });
+  }
+
+  /** Its QEMU is there, and the guest in it is not: both are ended, and it is started again. */
+  dead(entry: Entry, machine: Machine, error: MtError): void {
+    if (entry.machine !== machine || entry.driving || entry.dropped || !entry.wanted) return;
+    entry.machine = undefined;
+    machine.close();
+    this.#again(entry, async () => error);
+  }
+
+  /** Starts a guest again that nobody drives, after its back-off. */
+  #again(entry: Entry, why: () => Promise<MtError>): void {
     if (entry.dropped || entry.driving || !entry.wanted) return;
     // Driven from this moment: nobody sees it as where it is wanted.
     this.drive(entry, async () => {
-      const how = await entry.howEnded?.();
+      const error = await why();
       if (entry.dropped) return;
-      const error = mtError("lost", `Cannot keep {id} running: its QEMU ${how}`, "it is started again");
       await this.discard(entry);
       if (entry.dropped) return;
       inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);

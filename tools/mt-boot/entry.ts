@@ -6,12 +6,19 @@ import type { AcceleratorWish, LedgerRow, SavedState, Wanted, Way } from "./ledg
 import type { Machine } from "./machine.ts";
 import type { GuestLine, ListLine } from "./protocol.ts";
 
+/** As --answer-timeout has it; for rows of a ledger that know nothing of it. */
+const ANSWER_TIMEOUT_S = 60;
+
 export interface Entry {
   record: Guest;
   image: Image;
   accel: AcceleratorWish;
   way: Way;
   ready_timeout_s: number;
+  /** How long it may owe an answer once it is ready; 0: for ever. */
+  answer_timeout_s: number;
+  /** It stands still for a moment although it is ready: it is being saved. */
+  stopped?: boolean;
   wanted: Wanted;
   state: GuestState;
   error?: MtError;
@@ -53,6 +60,7 @@ export interface Entry {
 
 /** @param tries how often it may be tried again before it is given up */
 export const newEntry = (row: LedgerRow, dir: string, tries: number): Entry => ({
+  answer_timeout_s: ANSWER_TIMEOUT_S,
   ...row,
   dir,
   tries_left: tries,
@@ -110,6 +118,7 @@ export const rowOf = ({
   accel,
   way,
   ready_timeout_s,
+  answer_timeout_s,
   wanted,
   state,
   error,
@@ -122,6 +131,7 @@ export const rowOf = ({
   accel,
   way,
   ready_timeout_s,
+  answer_timeout_s,
   wanted,
   state,
   known,

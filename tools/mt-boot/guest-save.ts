@@ -46,6 +46,7 @@ export async function saveGuests(
     }
   }
   // At one moment: what one has sent, the other has not got yet.
+  for (const entry of here) entry.stopped = true;
   await Promise.all(here.map((entry) => entry.machine?.qmp.call("stop")));
   const slots = new Slots(jobs);
   const saved = await Promise.all(
@@ -59,6 +60,7 @@ export async function saveGuests(
   await Promise.all(
     here.map(async (entry, n) => {
       const goes = await goOn(entry);
+      entry.stopped = undefined;
       send(exit(entry.record.id, goes.isErr() ? err(goes.error) : saved[n]!));
     }),
   );

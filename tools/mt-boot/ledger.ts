@@ -30,6 +30,7 @@ export interface LedgerRow {
   accel: AcceleratorWish;
   way: Way;
   ready_timeout_s: number;
+  answer_timeout_s?: number;
   wanted: Wanted;
   state: GuestState;
   error?: MtError;

@@ -14,8 +14,11 @@ import { type Agent, openAgent } from "./agent.ts";
 import { type Boot, guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
 import { type Calls, openCalls } from "./calls.ts";
 import { diskError, Stall } from "./disk.ts";
+import { LOG_BYTES_HARD } from "./log-end.ts";
 import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 
+/** What QEMU writes beyond it is lost, and QEMU goes on. In blocks of 512 bytes, as POSIX has it. */
+const LIMITED = `ulimit -f ${LOG_BYTES_HARD / 512}; trap '' XFSZ; exec "$@"`;
 const TAIL_CHARACTERS_MAX = 400;
 const TAIL_LINES_MAX = 5;
 /** Of a console's end: a panic stands above some KiB of registers. */
@@ -69,7 +72,10 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
   const state_fd = prepare?.();
   const log = openOwn(files.log, "append");
   try {
-    const child = spawn(program.value, qemuArgv(boot), {
+    // A guest with a disk writes into a file that is as large as it likes: only the supervisor cuts its logs.
+    const words = [program.value, ...qemuArgv(boot)];
+    const limited = boot.disk ? words : ["/bin/sh", "-c", LIMITED, "sh", ...words];
+    const child = spawn(limited[0]!, limited.slice(1), {
       cwd: boot.dir,
       detached: true,
       stdio: state_fd === undefined ? ["ignore", log, log] : ["ignore", log, log, state_fd],

@@ -15,6 +15,8 @@ export interface UpRequest {
   jobs: number;
   retries: number;
   ready_timeout_s: number;
+  /** How long a guest that is ready may owe an answer before it is started again; 0: for ever. */
+  answer_timeout_s: number;
   accel: AcceleratorWish;
   way: Way;
   /** MiB of this host's memory that its guests leave free. */

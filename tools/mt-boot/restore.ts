@@ -22,6 +22,7 @@ export const restore: Run = async (invocation) => {
   const { args, signal } = invocation;
   const jobs = orThrow(jobsOf(args, 2));
   const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
+  const answer_timeout_s = orThrow(numberArg(args, "answer-timeout", { max: 86_400 }));
   const reserve_mib = orThrow(numberArg(args, "reserve-mib", { max: 2 ** 40 }));
   const dir = resolve(String(args.dir));
   const all = orThrow(readSaved(dir));
@@ -43,7 +44,7 @@ export const restore: Run = async (invocation) => {
     let error: MtError | undefined = file.isErr() ? file.error : undefined;
     if (file.isOk()) {
       const request: UpRequest = {
-        ...{ guest: record, image, paused, accel, way, ready_timeout_s, reserve_mib },
+        ...{ guest: record, image, paused, accel, way, ready_timeout_s, answer_timeout_s, reserve_mib },
         ...{
           jobs: jobs.count(),
           retries: 0,

@@ -18,6 +18,15 @@ const readyArg = {
     description: "how long one guest may take, counted from when it gets its turn",
   },
 } satisfies ArgsDef;
+const answerArg = {
+  "answer-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    default: "60",
+    description:
+      "how long a guest that is ready may leave its supervisor without an answer before it is started again; 0: for ever",
+  },
+} satisfies ArgsDef;
 const experimentArg = (description: string) =>
   ({ experiment: { type: "string", valueHint: "ID", description } }) satisfies ArgsDef;
 
@@ -95,6 +104,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         },
         ...jobsArg,
         ...readyArg,
+        ...answerArg,
       },
       stdin: "records",
       reads: ["experiment", "host", "image"],
@@ -144,6 +154,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         "reserve-mib": reserveArg,
         ...jobsArg,
         ...readyArg,
+        ...answerArg,
       },
       stdin: "none",
       reads: [],

@@ -18,6 +18,7 @@ import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
 import { type Asked, copyWith, execIn } from "./guest-exec.ts";
 import { saveGuests } from "./guest-save.ts";
+import { LOOK_MS } from "./heartbeat.ts";
 import { openLedger } from "./ledger.ts";
 import { meanMemory } from "./memory.ts";
 import {
@@ -36,7 +37,6 @@ import { Supervisor } from "./supervisor.ts";
 
 /** One that has no guests waits so long for its first, or for another command. */
 const UNUSED_MS = 20_000;
-const CONSOLE_CHECK_MS = 60_000;
 /** The one before us may still be taking its files away. */
 const LOCK_S = 10;
 
@@ -164,12 +164,12 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
   adopted = supervisor.adopt(2 * availableParallelism());
   await adopted;
   maybeEnd(false);
-  const trim = setInterval(() => supervisor.trimConsoles(), CONSOLE_CHECK_MS);
+  const look = setInterval(() => supervisor.look(), LOOK_MS);
   await Promise.race([
     finished,
     new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
   ]);
-  clearInterval(trim);
+  clearInterval(look);
   clearTimeout(unused);
   await close(server);
   ledger.close();

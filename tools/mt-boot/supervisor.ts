@@ -2,7 +2,6 @@
  * The guests of one experiment on this host: takes up what an earlier supervisor left, and does what up,
  * resume and down ask for.
  */
-import { existsSync, statSync, truncateSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
@@ -13,27 +12,30 @@ import { guestFiles } from "./argv.ts";
 import { STOPPED_BY_DISK } from "./disk.ts";
 import { Driver } from "./driver.ts";
 import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
-import { removeGuest } from "./files.ts";
+import { removeGuest, supervisorLog } from "./files.ts";
+import { Heartbeat } from "./heartbeat.ts";
 import { mtusOf } from "./identity.ts";
 import type { Ledger, LedgerRow } from "./ledger.ts";
+import { keepEnd } from "./log-end.ts";
 import { endOfProcess } from "./machine.ts";
 import { endGuests, type Living, livingGuests } from "./processes.ts";
 import type { ConfirmRequest, GuestLine, PauseRequest, ResumeRequest, UpRequest } from "./protocol.ts";
 import { within } from "./qmp.ts";
 
 const ADOPT_S = 20;
-const CONSOLE_BYTES_MAX = 4 * 1024 * 1024;
 
 export class Supervisor {
   readonly entries = new Map<string, Entry>();
   readonly #experiment: string;
   readonly #ledger: Ledger;
   readonly #driver: Driver;
+  readonly #heartbeat: Heartbeat;
 
   constructor(experiment: string, ledger: Ledger) {
     this.#experiment = experiment;
     this.#ledger = ledger;
     this.#driver = new Driver(experiment, this.entries, ledger);
+    this.#heartbeat = new Heartbeat((entry, machine, error) => this.#driver.dead(entry, machine, error));
   }
 
   /** Takes up what an earlier supervisor left: living guests are held again, dead ones that are wanted started. */
@@ -158,7 +160,7 @@ export class Supervisor {
 
   #want(record: Guest, request: UpRequest): Result<Entry, MtError> {
     const wanted = request.paused ? "paused" : "ready";
-    const { image, accel, way, ready_timeout_s, until_full, saved } = request;
+    const { image, accel, way, ready_timeout_s, answer_timeout_s, until_full, saved } = request;
     const there = this.entries.get(record.id);
     if (there?.pid !== undefined && definition(there.record, there.image) !== definition(record, image))
       return fail(
@@ -168,7 +170,7 @@ export class Supervisor {
       );
     if (there?.pid !== undefined && saved !== undefined)
       return fail("failed", "Cannot restore {id}: it runs already", "mt-boot down, then restore");
-    const wish = { record, image, accel, way, ready_timeout_s };
+    const wish = { record, image, accel, way, ready_timeout_s, answer_timeout_s };
     const row: LedgerRow = { ...wish, wanted, state: "planned" };
     const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
     this.entries.set(record.id, entry);
@@ -280,12 +282,15 @@ export class Supervisor {
     }
   }
 
-  /** A guest may write to its console without end: what is more than a few MiB is dropped. */
-  trimConsoles(): void {
-    for (const entry of this.entries.values()) {
-      const file = guestFiles(entry.dir).console;
-      if (existsSync(file) && statSync(file).size > CONSOLE_BYTES_MAX) truncateSync(file, 0);
+  /** To be called every LOOK_MS: who has died is started again, what has grown too long is cut. */
+  look(): void {
+    this.#heartbeat.look(this.entries.values());
+    for (const { dir } of this.entries.values()) {
+      const { console, log } = guestFiles(dir);
+      keepEnd(console);
+      keepEnd(log);
     }
+    keepEnd(supervisorLog(this.#experiment));
   }
 }
 

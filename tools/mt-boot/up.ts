@@ -27,6 +27,7 @@ export const up: Run = async (invocation) => {
   const jobs = orThrow(jobsOf(args, 2));
   const retries = orThrow(numberArg(args, "retries", { max: 1000 }));
   const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
+  const answer_timeout_s = orThrow(numberArg(args, "answer-timeout", { max: 86_400 }));
   const reserve_mib = orThrow(numberArg(args, "reserve-mib", { max: 2 ** 40 }));
   const batch =
     args.batch === undefined ? undefined : orThrow(numberArg(args, "batch", { min: 1, max: 4096 }));
@@ -56,6 +57,7 @@ export const up: Run = async (invocation) => {
       jobs: jobs.count(),
       retries,
       ready_timeout_s,
+      answer_timeout_s,
       accel: args.accel as AcceleratorWish,
       way: args.boot as Way,
       reserve_mib,
