@@ -248,6 +248,44 @@ describe("a graph in parts", () => {
     );
   });
 
+  test("routers reach their own part, and the check asks only pairs that can be", () => {
+    writeFileSync(
+      join(dir, "apart.gml"),
+      'graph [ node [ id 0 label "a" ] node [ id 1 label "b" ] node [ id 2 label "alone" ] edge [ source 0 target 1 ] ]',
+    );
+    writeFileSync(
+      join(dir, "hosts.jsonl"),
+      '{"kind":"host","id":"mttparts","addr":"10.254.0.1","cores":2,"mem_mib":2000}\n',
+    );
+    const env = {
+      ...process.env,
+      MT_HOST: "mttparts",
+      MT_RUN: join(dir, "run"),
+      MT_STATE: join(dir, "state"),
+    };
+    const sh = (line: string, input = "") =>
+      spawnSync("bash", ["-c", line], { cwd: dir, env, input, encoding: "utf8", timeout: 60_000 });
+    const bin = resolve("dist");
+    const plan = sh(
+      `${bin}/mt-topo import apart.gml | ${bin}/mt-topo guests 6 --image tux | ${bin}/mt-topo place hosts.jsonl`,
+    );
+    expect(plan.status).toBe(0);
+    const records = expectRecords(plan.stdout);
+    const routers = records.filter((r) => r.kind === "router");
+    expect(routers.map((r) => (r.reaches as { prefixes: number }).prefixes)).toEqual([3, 3, 1]);
+    // As if all were up: nobody answers here, but the verdict says who was asked.
+    const states: Record<string, string> = { router: "converged", guest: "ready" };
+    const up = records.map((r) => ({ ...r, ...(states[r.kind] ? { state: states[r.kind] } : {}) }));
+    const checked = sh(
+      `${bin}/mt-status check --timeout 10`,
+      up.map((r) => `${JSON.stringify(r)}\n`).join(""),
+    );
+    const verdict = expectRecords(checked.stdout).find((r) => r.kind === "verdict");
+    expect(verdict).toMatchObject({ pairs_tried: 6, pairs_left_out: 8 });
+    const part = (guest: string) => (guest === "g4" || guest === "g5" ? "alone" : "joined");
+    for (const [from, to] of verdict!.unreached as [string, string][]) expect(part(from)).toBe(part(to));
+  });
+
   test("groups of an editor are no routers, and edges to them no links", () => {
     const { code, stderr, of } = importing(
       "yed.gml",
