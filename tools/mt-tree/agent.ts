@@ -2,9 +2,9 @@
 import { readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
-import type { Invocation } from "../../shared/cli/start.ts";
+import { complain, type Invocation } from "../../shared/cli/start.ts";
 import { collectWhenQuiet } from "../../shared/collect.ts";
-import { EXIT } from "../../shared/errors.ts";
+import { EXIT, type MtError, mtError } from "../../shared/errors.ts";
 import { listenOwn, readOwn, writeOwn } from "../../shared/own-place.ts";
 import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
 import { setSilence } from "./link.ts";
@@ -17,7 +17,7 @@ import { socketWire, type Transport } from "./wire.ts";
  * The configuration's file tells who watches the agent, too: beside it stand its pid, and `.ready` once it takes
  * others. `-` is stdin, and leaves nothing on the disk.
  */
-export async function agent({ args, signal }: Invocation): Promise<number> {
+export async function agent({ tool, args, signal }: Invocation): Promise<number> {
   const path = String(args.config);
   const file = path === "-" ? undefined : path;
   const config = JSON.parse(file === undefined ? readFileSync(0, "utf8") : readOwn(file)) as NodeConfig;
@@ -31,7 +31,11 @@ export async function agent({ args, signal }: Invocation): Promise<number> {
   });
   signal.addEventListener("abort", end, { once: true });
   const transport = transportOf(config, args.stdio === true, end);
-  await runNode(config, transport, groups, ended, () => note(".ready", ""));
+  try {
+    await runNode(config, transport, groups, ended, () => note(".ready", ""));
+  } catch (thrown) {
+    return complain(tool, cannotListen(config, thrown as NodeJS.ErrnoException));
+  }
   for (const ending of file ? [".pid", ".ready"] : []) rmSync(beside(ending)!, { force: true });
   return EXIT.ok;
 }
@@ -55,16 +59,30 @@ export async function runNode(
     ...transport,
     listen: async (self, accept) => {
       await transport.listen(self, accept);
+      // Whoever reaches the head finds one that can be joined.
+      if (config.socket) await listenForClients(node, config.socket);
       listening();
     },
   };
-  const node = new TreeNode(config, told, launcher(groups));
-  if (config.socket) await listenForClients(node, config.socket);
+  const node: TreeNode = new TreeNode(config, told, launcher(groups));
   // What starting took is not needed any more.
   collectWhenQuiet(true);
   await Promise.race([node.run(), ended]);
   node.stop();
   await endAsked(STOP_S);
+}
+
+/** Why a node could not be started: somebody has its port, its address is not here. Throws what is something else. */
+export function cannotListen({ self }: Pick<NodeConfig, "self">, e: NodeJS.ErrnoException): MtError {
+  if (!e.code?.startsWith("E")) throw e;
+  const where = e.path === undefined ? `${self.addr} port ${self.port}` : e.path;
+  if (e.code === "EADDRINUSE")
+    return mtError(
+      "busy",
+      `Cannot join host ${self.name}: somebody listens on ${where} already`,
+      "another tree is on this host: give this one another --port",
+    );
+  return mtError("failed", `Cannot join host ${self.name}: it cannot listen on ${where}: ${e.message}`);
 }
 
 /** @param end called when the only wire that there will be is over */

@@ -69,10 +69,15 @@ find_binary() {
   [ -x "$bin" ] && [ "$(wc -c <"$bin")" -eq "$size" ] && from=cache && return 0
   from=none; return 1
 }
-# Whether the agent of this tree runs: its pid, and its command line, for pids come again.
+# Whether the agent of this tree runs: its pid, and its command line, for pids come again. Its directory may be gone.
+is_agent() { tr '\\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "agent --config $dir/agent.json"; }
 alive() {
-  pid=$(cat "$dir/agent.pid" 2>/dev/null) && [ -n "$pid" ] &&
-    tr '\\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "agent --config $dir/agent.json"
+  pid=$(cat "$dir/agent.pid" 2>/dev/null) && [ -n "$pid" ] && is_agent "$pid" && return 0
+  for file in $(grep -lsF -- "$dir/agent.json" /proc/[0-9]*/cmdline); do
+    pid=\${file#/proc/} pid=\${pid%/cmdline}
+    if is_agent "$pid"; then return 0; fi
+  done
+  return 1
 }
 end_agent() {
   n=0
@@ -134,7 +139,8 @@ shutil.copyfileobj(urllib.request.urlopen("http://%s:%s/%s" % tuple(sys.argv[1:4
 
 /**
  * Brings the binary where it is missing and starts the agent. Set before, besides: mode (have, fetch, stream), the
- * parent's from_addr, from_port, from_path; upgrade; no_port: the agent is not started, a LINK does that. stdin: the
+ * parent's from_addr, from_port, from_path; upgrade; replace: the one that runs is ended before; no_port: the agent is
+ * not started, a LINK does that. stdin: the
  * configuration in one line, then, to stream, the binary, packed.
  */
 export const START = `${COMMON}${SETTLE}${FETCH}
@@ -173,8 +179,8 @@ say "dir $dir"
 own
 if alive; then
   old=$(cat "$dir/release" 2>/dev/null)
-  if [ "$old" = "$line" ]; then say running; end; fi
-  [ -n "$upgrade" ] || die "old \${old:-?}"
+  if [ "$old" = "$line" ] && [ -z "$replace" ]; then say running; end; fi
+  [ -n "$upgrade$replace" ] || die "old \${old:-?}"
   end_agent || die "busy the agent that is there does not end (pid $pid)"
 fi
 settle
@@ -204,6 +210,14 @@ settle
 cd /; umask "$umask_was"
 say link
 exec "$bin" $word agent --config "$dir/agent.json" --stdio 2>>"$dir/node.log"
+`;
+
+/** What the agent said last: lines of ours before others. */
+export const LAST_WORDS = `${COMMON}
+log=$(tail -c 4096 "$dir/node.log" 2>/dev/null | grep '^[^ ]')
+said=$(printf '%s\\n' "$log" | grep '^mt' | tail -n 1)
+say "words \${said:-$(printf '%s\\n' "$log" | tail -n 1)}"
+end
 `;
 
 /** Hands the binary on to other hosts, to whom its stdin says; until that is closed. */
@@ -254,7 +268,7 @@ export function bootstrapError(host: string, failed: string, port: number): MtEr
     case "old":
       return oldAgent(host, why);
     case "agent":
-      if (/EADDRINUSE|in use/i.test(why))
+      if (/EADDRINUSE|in use|listens on/i.test(why))
         return mtError(
           "busy",
           `${cannot}: port ${port} is in use there`,

@@ -176,7 +176,14 @@ export class TreeClient {
     if (this.headLost !== undefined) return Promise.resolve(gone(this.headLost));
     return new Promise((resolve) => {
       const late = setTimeout(
-        () => resolve(fail("timeout", "Cannot list the hosts: the head of the tree did not answer in 5 s")),
+        () =>
+          resolve(
+            fail(
+              "timeout",
+              "Cannot list the hosts: the head of the tree did not answer in 5 s",
+              "mt-tree up starts it anew where it is frozen",
+            ),
+          ),
         5_000,
       );
       this.#closed.push((why) => {

@@ -3,9 +3,10 @@
  * killed is ended by the next agent, which finds its group in a file.
  */
 import { spawn } from "node:child_process";
-import { closeSync, readdirSync, rmSync, statSync, unlinkSync } from "node:fs";
+import { closeSync, readdirSync, rmSync, statSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
+import { inform } from "../../shared/cli/stderr.ts";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { startTime } from "../../shared/lock.ts";
 import { openOwn, ownDir } from "../../shared/own-place.ts";
@@ -64,7 +65,7 @@ export function launcher(groupsDir?: string): Launch {
     const end = (how: CommandEnd) => {
       if (over) return;
       over = true;
-      if (mark) unlinkSync(mark);
+      if (mark) rmSync(mark, { force: true });
       events.end(how);
     };
     let mark: string | undefined;
@@ -83,7 +84,7 @@ export function launcher(groupsDir?: string): Launch {
     const { pid } = child;
     if (pid !== undefined && groupsDir) {
       mark = join(groupsDir, String(pid));
-      closeSync(openOwn(mark, "append"));
+      note(mark);
     }
     child.on("error", (e: NodeJS.ErrnoException) => {
       if (pid === undefined) end({ error: cannotRun(first, cwd, e) });
@@ -131,6 +132,15 @@ export function launcher(groupsDir?: string): Launch {
       },
     };
   };
+}
+
+/** Writes down a group. Where that cannot be, on a full disk as well, the command runs all the same. */
+function note(mark: string): void {
+  try {
+    closeSync(openOwn(mark, "append"));
+  } catch (thrown) {
+    inform(`Cannot write down a command: ${(thrown as Error).message}`);
+  }
 }
 
 /** What is run for these words: our own tools are those of this release, wherever PATH points. */

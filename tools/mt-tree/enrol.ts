@@ -8,8 +8,10 @@ import { join } from "node:path";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError } from "../../shared/errors.ts";
 import { runDir } from "../../shared/names.ts";
+import { readOwn, writeOwn } from "../../shared/own-place.ts";
+import { endProcess, isAlive } from "../../shared/process.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
-import { runNode } from "./agent.ts";
+import { cannotListen, runNode } from "./agent.ts";
 import { makeKey } from "./authority.ts";
 import { markedLine } from "./marker.ts";
 import type { NodeConfig } from "./node.ts";
@@ -19,10 +21,16 @@ import { tlsTransport } from "./transport-tls.ts";
 export type EnrolAnswer =
   | { host: string; public_key: string; step: string }
   | { host: string; listening: true }
+  /** The agent that is there already was left alone. */
+  | { host: string; running: true }
   | { host: string; error: MtError };
 
 /** What it is told: `identity.key` is its own, and not in here. */
-type EnrolConfig = Omit<NodeConfig, "identity"> & { identity: { ca: string; cert: string } };
+type EnrolConfig = Omit<NodeConfig, "identity"> & {
+  identity: { ca: string; cert: string };
+  /** One of this tree that runs is ended before; else it is left alone. */
+  replace: boolean;
+};
 
 /** How long it waits to be told. */
 const TOLD_S = 60;
@@ -42,16 +50,32 @@ export async function enrol({ signal }: Invocation): Promise<number> {
   const identity = { ...told.identity, key };
   // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job.
   const groups = join(runDir(), `job-${SLURM_JOB_ID}`);
+  const pidFile = `${groups}.port-${told.self.port}`;
+  const noted = () => (existsSync(pidFile) ? Number(readOwn(pidFile)) : 0);
+  const before = noted();
+  if (before !== process.pid && isAlive(before, "enrol")) {
+    if (!told.replace) {
+      say({ host, running: true });
+      return EXIT.ok;
+    }
+    await endProcess(before, "enrol");
+  }
+  writeOwn(pidFile, String(process.pid));
   const ended = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
   try {
     await runNode({ ...told, identity }, tlsTransport(identity), groups, ended, () =>
       say({ host, listening: true }),
     );
   } catch (thrown) {
+    rmSync(pidFile, { force: true });
     say({ host, error: cannotListen(told, thrown as NodeJS.ErrnoException) });
     return EXIT.failed;
   }
-  rmSync(groups, { recursive: true, force: true });
+  // One that took its place has written down its own.
+  if (noted() === process.pid) {
+    rmSync(pidFile, { force: true });
+    rmSync(groups, { recursive: true, force: true });
+  }
   try {
     rmdirSync(runDir());
   } catch {
@@ -89,15 +113,4 @@ function settle(host: string): void {
   process.env.MT_HOST = host;
   if (process.env.XDG_RUNTIME_DIR && !existsSync(process.env.XDG_RUNTIME_DIR))
     delete process.env.XDG_RUNTIME_DIR;
-}
-
-function cannotListen({ self }: EnrolConfig, e: NodeJS.ErrnoException): MtError {
-  const where = `${self.addr} port ${self.port}`;
-  if (e.code === "EADDRINUSE")
-    return mtError(
-      "busy",
-      `Cannot join host ${self.name}: somebody listens on ${where} already`,
-      "another tree is on this host: give this one another --port",
-    );
-  return mtError("failed", `Cannot join host ${self.name}: it cannot listen on ${where}: ${e.message}`);
 }

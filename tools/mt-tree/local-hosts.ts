@@ -122,6 +122,8 @@ export async function makeHosts(
     const port = `p${k}`;
     if (ports.has(port) && !missing.includes(h)) continue;
     if (ports.has(port)) wire.push(`link del ${port}`);
+    // Its other end may be in a network that has lost its name.
+    else if (!missing.includes(h)) await run("ip", ["-n", hostNamespace(h.id), "link", "del", "eth0"]);
     const mtu = h.mtu ?? UNDERLAY_MTU;
     wire.push(
       `link add ${port} mtu ${mtu} master ${BRIDGE} up type veth peer name eth0 mtu ${mtu} netns ${hostNamespace(h.id)}`,
@@ -143,15 +145,64 @@ export async function makeHosts(
   }
   for (const h of hosts) {
     if (!missing.includes(h) && !mtus.has(h.id)) continue;
-    const mtu = `link set eth0 mtu ${h.mtu ?? UNDERLAY_MTU}`;
-    const inside = [mtu, `addr replace ${h.addr}/16 dev eth0`, "link set eth0 up", "link set lo up"];
     const made = await runOk("ip", ["-batch", "-"], {
-      input: `${inside.join("\n")}\n`,
+      input: `${insideOf(h).join("\n")}\n`,
       netns: hostNamespace(h.id),
     });
     if (made.isErr()) return made.map(() => undefined);
   }
   return ok(undefined);
+}
+
+/**
+ * Puts the network of hosts in order, as `makeHosts` made it: somebody has set a link down, or taken an address away.
+ * @param all hosts of the tree, in their places
+ */
+export async function mendHosts(all: TreeHost[], hosts: TreeHost[]): Promise<Result<void, MtError>> {
+  const outside = [`addr replace ${HEAD_ADDR}/16 dev ${BRIDGE}`, `link set ${BRIDGE} up`, "link set lo up"];
+  for (const h of hosts) outside.push(`link set p${all.indexOf(h)} master ${BRIDGE} up`);
+  const batches: [string, string[]][] = [[clusterNamespace(), outside]];
+  for (const h of hosts) batches.push([hostNamespace(h.id), insideOf(h)]);
+  for (const [netns, lines] of batches) {
+    const made = await runOk("ip", ["-batch", "-"], { input: `${lines.join("\n")}\n`, netns });
+    if (made.isErr()) return made.map(() => undefined);
+  }
+  return ok(undefined);
+}
+
+/** What is set inside a host. */
+const insideOf = (h: TreeHost) => [
+  `link set eth0 mtu ${h.mtu ?? UNDERLAY_MTU}`,
+  `addr replace ${h.addr}/16 dev eth0`,
+  "link set eth0 up",
+  "link set lo up",
+];
+
+/**
+ * Hosts that are wired to the network of this MT_RUN's cluster, in their places: the kernel knows them without a file.
+ * @param some also where some of them are gone
+ */
+export async function wiredHosts(some = false): Promise<Result<TreeHost[], MtError>> {
+  if (!(await namespaces()).has(clusterNamespace())) return ok([]);
+  const links = await runOk("ip", ["-o", "link", "show", "type", "veth"], { netns: clusterNamespace() });
+  return links.andThen(({ stdout }) => {
+    const wired = [...stdout.matchAll(/^\d+: p(\d+)@.*/gm)].map(([line, k]) => ({
+      k: Number(k),
+      id: /\blink-netns mt-(\S+)/.exec(line)?.[1],
+    }));
+    wired.sort((a, b) => a.k - b.k);
+    const lost = wired.find(({ k, id }, i) => k !== i || id === undefined);
+    if (lost && !some)
+      return fail(
+        "data",
+        `Cannot make the tree again from what is there: the host at port p${lost.k} of its network is gone`,
+        "mt-tree down takes away what is left",
+      );
+    return shareOut(
+      wired.flatMap(({ id }) => id ?? []),
+      [],
+    );
+  });
 }
 
 /** Ends whatever runs in these namespaces: SIGTERM, a second, SIGKILL. */

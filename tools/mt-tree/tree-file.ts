@@ -2,11 +2,11 @@
  * What is known of the tree between two commands: one file beside the head's socket. Written before
  * anything is made, so that `down` finds what a crash left.
  */
-import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "../../shared/errors.ts";
+import { err, ok, type Result } from "neverthrow";
+import { fail, type MtError, MtFailure } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { treeDir, treeFile } from "../../shared/names.ts";
-import { readOwnJson, writeOwn } from "../../shared/own-place.ts";
+import { readOwn, readOwnJson, writeOwn } from "../../shared/own-place.ts";
 import type { Authority } from "./authority.ts";
 import type { WayName } from "./via.ts";
 
@@ -36,9 +36,38 @@ export interface TreeFile {
   hosts: TreeHost[];
 }
 
-export function readTree(): TreeFile | undefined {
-  return readOwnJson(treeFile()) as TreeFile | undefined;
+/** The tree that is here; nothing where none is, an error where its file cannot be read or is damaged. */
+export function openTree(): Result<TreeFile | undefined, MtError> {
+  let text: string;
+  try {
+    text = readOwn(treeFile());
+  } catch (thrown) {
+    if (thrown instanceof MtFailure) return err(thrown.error);
+    const { code, message } = thrown as NodeJS.ErrnoException;
+    if (code === "ENOENT") return ok(undefined);
+    if (code === "EACCES")
+      return fail(
+        "permission",
+        `Cannot read the tree's file ${treeFile()}: it is another user's`,
+        "be that user, or have a tree of your own with another MT_RUN",
+      );
+    return fail("io", `Cannot read the tree's file ${treeFile()}: ${message}`);
+  }
+  try {
+    const tree = JSON.parse(text) as TreeFile;
+    if (Array.isArray(tree.hosts) && tree.head?.addr && tree.authority?.key && tree.via) return ok(tree);
+  } catch {
+    // Half of it is no JSON.
+  }
+  return fail(
+    "data",
+    `Cannot read the tree's file ${treeFile()}: it is damaged`,
+    "mt-tree down takes away what can be found of the tree, then up with all hosts",
+  );
 }
+
+/** The same where a damaged file is as good as none. Throws where it is another's. */
+export const readTree = () => readOwnJson(treeFile()) as TreeFile | undefined;
 
 export function writeTree(tree: TreeFile): void {
   writeOwn(treeFile(), JSON.stringify(tree));

@@ -2,7 +2,6 @@
  * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
  * is left alone, what is missing or dead is made: the same command heals.
  */
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { parseIp } from "../../shared/addresses.ts";
@@ -11,9 +10,10 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { complain } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
+import { startTime } from "../../shared/lock.ts";
 import { clusterNamespace, treeDir, treeSocket } from "../../shared/names.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
-import { cleanEnv, endProcess, waitFor } from "../../shared/process.ts";
+import { cleanEnv, waitFor } from "../../shared/process.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, issuePass, makeAuthority } from "./authority.ts";
 import { RELEASE } from "./binary.ts";
@@ -21,10 +21,10 @@ import { oldAgent } from "./bootstrap.ts";
 import { type Probed, TreeClient } from "./client.ts";
 import type { HostStatus } from "./messages.ts";
 import type { Place } from "./node.ts";
+import { endNode, isStuck, lastWords, nodeLog, nodePid, startNode } from "./node-here.ts";
 import { PROBE_MS } from "./status.ts";
-import { ancestorsOf, lockTree, readTree, type TreeFile, type TreeHost, writeTree } from "./tree-file.ts";
-import { type Way, type WayName, wayOf } from "./via.ts";
-import { nodeRuns, startNode } from "./via-local.ts";
+import { ancestorsOf, lockTree, openTree, type TreeFile, type TreeHost, writeTree } from "./tree-file.ts";
+import { type AgentStart, type Started, type Way, type WayName, wayOf } from "./via.ts";
 
 /** No id of a host has parentheses: none gets a certificate in the head's name. */
 const HEAD = "(head)";
@@ -37,7 +37,9 @@ export async function up(invocation: Invocation): Promise<number> {
   const silence_ms = orThrow(numberArg(args, "silence", { min: 1 })) * 1000;
   const unlock = orThrow(await lockTree("mt-tree up"));
   try {
-    const earlier = readTree();
+    const opened = openTree();
+    if (opened.isErr() && opened.error.code !== "data") orThrow(opened);
+    let earlier = opened.unwrapOr(undefined);
     const via = earlier?.via ?? (String(args.via) as WayName);
     const upgrade = args.upgrade === true;
     const ssh = via === "ssh" ? String(args.ssh ?? earlier?.ssh ?? "ssh") : undefined;
@@ -62,6 +64,15 @@ export async function up(invocation: Invocation): Promise<number> {
         ),
       );
     orThrow(onlyForSsh(args, via));
+    // A tree whose file is gone or damaged is made again from the hosts that it left: its agents are started anew.
+    const remains = earlier ? [] : orThrow((await way.remains?.()) ?? ok([]));
+    if (remains.length === 0) orThrow(opened);
+    else {
+      inform(
+        `the tree's file is ${opened.isOk() ? "gone" : "damaged"}: made again from ${remains.length} hosts that are here`,
+      );
+      earlier = await newTree(remains, "");
+    }
     if (args.mtu !== undefined && via !== "local")
       orThrow(
         fail("usage", `Cannot use --mtu with --via ${via}: it is for the hosts that --via local makes`),
@@ -75,21 +86,24 @@ export async function up(invocation: Invocation): Promise<number> {
           "mt-tree up 'kn[1-4]' --via local",
         ),
       );
+    /** One that has nothing of an earlier one but its hosts. */
+    async function newTree(hosts: TreeHost[], head: string, listen?: string): Promise<TreeFile> {
+      return {
+        via,
+        fanout,
+        port,
+        silence_ms,
+        head: { name: HEAD, addr: head, listen },
+        ssh,
+        no_port,
+        authority: await makeAuthority(clusterNamespace()),
+        hosts,
+      };
+    }
     const names = args.hosts === undefined ? [] : orThrow(namedHosts(String(args.hosts)));
     const { hosts, head, listen, failed = new Map() } = orThrow(await way.hosts(names, earlier));
-    const tree: TreeFile = earlier
-      ? { ...earlier, hosts, ssh }
-      : {
-          via,
-          fanout,
-          port,
-          silence_ms,
-          head: { name: HEAD, addr: head, listen },
-          ssh,
-          no_port,
-          authority: await makeAuthority(clusterNamespace()),
-          hosts,
-        };
+    const tree: TreeFile =
+      earlier && remains.length === 0 ? { ...earlier, hosts, ssh } : await newTree(hosts, head, listen);
     if (
       earlier &&
       args.hosts !== undefined &&
@@ -98,7 +112,7 @@ export async function up(invocation: Invocation): Promise<number> {
       inform(
         `the tree that is here keeps fanout ${earlier.fanout}, port ${earlier.port}, silence ${earlier.silence_ms / 1000} s: mt-tree down first to change them`,
       );
-    if (hosts.length === 0) return printHosts(tree, way, [], failed, timeout_s);
+    if (hosts.length === 0) return printHosts(tree, [], failed);
     const unlockHosts = orThrow((await way.lock?.()) ?? ok(() => {}));
     try {
       // A tree file with another tree's hosts would make our `down` take them away.
@@ -109,32 +123,57 @@ export async function up(invocation: Invocation): Promise<number> {
     } finally {
       unlockHosts();
     }
-    orThrow(await startHead(tree, way, upgrade));
-    const client = orThrow(await reachHead(tree, timeout_s, invocation.signal));
-    const present = new Set(orThrow(await client.list()).flatMap((h) => (h.present ? [h.host] : [])));
+    const head_pid = orThrow(await startHead(tree, way, upgrade, remains.length > 0));
+    const client = orThrow(await reachHead(tree, head_pid, timeout_s, invocation.signal));
+    const listed = orThrow(await client.list());
+    /** Agents that are to be replaced though the head has not missed them yet. */
+    const doomed = new Map(
+      listed.flatMap((h) => (h.present && way.stuck?.(h.host) ? [[h.host, h.epoch] as const] : [])),
+    );
+    const present = new Set(listed.flatMap((h) => (h.present && !doomed.has(h.host) ? [h.host] : [])));
     const old = (h: TreeHost) => h.release !== undefined && h.release !== RELEASE;
     const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) && !(upgrade && old(h)) ? [] : [k]));
     for (const h of tree.hosts)
       if (present.has(h.id) && old(h) && !upgrade) failed.set(h.id, oldAgent(h.id, h.release!));
+    if (earlier && missing.length > 0)
+      orThrow(
+        (await way.mend?.(
+          tree,
+          missing.map((k) => tree.hosts[k]!),
+        )) ?? ok(undefined),
+      );
     const all = places(tree);
     const starts = await Promise.all(missing.map((k) => agentStart(tree, all, k)));
-    const notStarted = await way.start(tree, starts, invocation.signal);
-    for (const { host } of starts) {
-      const error = notStarted.get(host.id);
-      if (error) failed.set(host.id, error);
-      else if (via === "ssh") host.release = RELEASE;
-    }
-    writeTree(tree);
-    // One that failed is still a host of the tree: it is missing, and status says so.
-    client.expect(
-      all,
-      tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
+    const start = async (agents: AgentStart[], replace: boolean): Promise<Started> => {
+      const started = await way.start(tree, agents, invocation.signal, replace);
+      for (const { host } of agents) {
+        const error = started.failed.get(host.id);
+        if (error) failed.set(host.id, error);
+        else if (via === "ssh") host.release = RELEASE;
+      }
+      writeTree(tree);
+      // One that failed is still a host of the tree: it is missing, and status says so.
+      client.expect(
+        all,
+        tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
+      );
+      return started;
+    };
+    const wait = (seconds: number) => waitForHosts(client, way, doomed, failed, seconds, invocation.signal);
+    const until = Date.now() + timeout_s * 1000;
+    const { running } = await start(starts, remains.length > 0);
+    // Those that run may be on their way here, as after the head's end. Who does not come is frozen, or lost in another way.
+    let status = orThrow(await wait(running.size > 0 ? Math.min(timeout_s / 2, comeBackS(tree)) : timeout_s));
+    const stuck = starts.filter(
+      ({ host: { id } }) => running.has(id) && !status.some((h) => h.host === id && h.present),
     );
-    const status = orThrow(await waitForHosts(client, failed, timeout_s, invocation.signal));
+    if (stuck.length > 0 && !invocation.signal.aborted) await start(stuck, true);
+    if (running.size > 0) status = orThrow(await wait(Math.max(timeout_s / 2, (until - Date.now()) / 1000)));
+    await tellWhy(tree, way, status, failed, timeout_s);
     const there = status.flatMap((h) => (h.present ? [h.host] : []));
     const probed = await client.probe(there, PROBE_MS);
     client.close();
-    return printHosts(tree, way, status, failed, timeout_s, probed);
+    return printHosts(tree, status, failed, probed);
   } finally {
     unlock();
   }
@@ -150,6 +189,9 @@ function onlyForSsh(args: Invocation["args"], via: WayName): Result<void, MtErro
   return ok(undefined);
 }
 
+/** Seconds in which an agent that lives and has lost its head joins again: it finds out, dials, and is let in. */
+const comeBackS = (tree: TreeFile) => 3 + (2 * tree.silence_ms) / 1000;
+
 /** A host that is the head's machine too takes the port after the head's. */
 const places = (tree: TreeFile): Place[] =>
   tree.hosts.map((h) => ({
@@ -158,23 +200,39 @@ const places = (tree: TreeFile): Place[] =>
     port: h.addr === tree.head.addr ? tree.port + 1 : tree.port,
   }));
 
-async function startHead(tree: TreeFile, way: Way, upgrade: boolean): Promise<Result<void, MtError>> {
+/** Whether the head says who is there. */
+async function answers(): Promise<boolean> {
+  // What is no socket is as good as none: the next head puts its own there.
+  const client = await TreeClient.connect().catch(() => undefined);
+  if (!client?.isOk()) return false;
+  const listed = await client.value.list();
+  client.value.close();
+  return listed.isOk();
+}
+
+/** @param anew whatever runs is of a tree that is no more. Gives its pid */
+async function startHead(
+  tree: TreeFile,
+  way: Way,
+  upgrade: boolean,
+  anew: boolean,
+): Promise<Result<number, MtError>> {
   const config = join(treeDir(), "head.json");
   const { name, addr, listen = addr, release } = tree.head;
-  const end = () => endProcess(Number(readFileSync(join(treeDir(), "head.pid"), "utf8")), config);
-  if (nodeRuns(config) && !existsSync(treeSocket())) {
-    // Somebody has taken its socket away: nobody can talk to it any more.
-    await end();
-  } else if (nodeRuns(config)) {
-    if (tree.via !== "ssh" || release === RELEASE) return ok(undefined);
+  const pid = nodePid(config);
+  // Frozen, in a namespace that is not the cluster's any more, its socket gone, of a tree that was made again: nobody
+  // can talk to it.
+  if (pid !== undefined && !anew && !isStuck(pid, way.headNamespace) && (await answers())) {
+    if (tree.via !== "ssh" || release === RELEASE) return ok(pid);
     if (!upgrade)
       return fail(
         "data",
         `Cannot use the tree: its head is of another release than this mt-tree (${release})`,
         "mt-tree up --upgrade starts head and agents anew; what runs on them now is ended",
       );
-    await end();
   }
+  if (pid !== undefined && !(await endNode(config)))
+    return fail("busy", `Cannot bring up the tree: its head does not answer and does not end (pid ${pid})`);
   tree.head.release = RELEASE;
   writeTree(tree);
   const links = way.links?.(tree);
@@ -217,37 +275,54 @@ async function agentStart(tree: TreeFile, all: readonly Place[], k: number) {
 /** The head, once it answers, told of the hosts that it shall expect. */
 async function reachHead(
   tree: TreeFile,
+  pid: number,
   timeout_s: number,
   signal: AbortSignal,
 ): Promise<Result<TreeClient, MtError>> {
+  const config = join(treeDir(), "head.json");
   const client = await waitFor(
-    async () => (await TreeClient.connect()).unwrapOr(undefined),
+    async () => {
+      const connected = (await TreeClient.connect()).unwrapOr(undefined);
+      return connected ?? (startTime(pid) === undefined ? ("ended" as const) : undefined);
+    },
     timeout_s,
     30,
     signal,
   );
-  client?.expect(places(tree));
-  if (client) return ok(client);
+  if (client instanceof TreeClient) {
+    client.expect(places(tree));
+    return ok(client);
+  }
+  const log = nodeLog(config);
+  const why = client === "ended" ? "ended at once" : `did not answer in ${timeout_s} s`;
+  const words = lastWords(log);
   return fail(
-    "timeout",
-    `Cannot bring up the tree: its head did not answer in ${timeout_s} s`,
-    `what it said last is in ${join(treeDir(), "node.log")}`,
+    client === "ended" ? "failed" : "timeout",
+    `Cannot bring up the tree: its head ${why}${words === undefined ? "" : `: ${words}`}`,
+    `what it said is in ${log}`,
   );
 }
 
 /** Waits until every host has joined that can, or the time is up: what is then missing is in the answer. */
 async function waitForHosts(
   client: TreeClient,
+  way: Way,
+  doomed: ReadonlyMap<string, string | undefined>,
   failed: ReadonlyMap<string, MtError>,
   timeout_s: number,
   signal: AbortSignal,
 ): Promise<Result<HostStatus[], MtError>> {
-  let last = await client.list();
-  const whole = (hosts: HostStatus[]) => hosts.every((h) => h.present || failed.has(h.host));
+  const list = async () =>
+    (await client.list()).map((hosts) =>
+      hosts.map((h) => (doomed.has(h.host) && doomed.get(h.host) === h.epoch ? { ...h, present: false } : h)),
+    );
+  let last = await list();
+  const whole = (hosts: HostStatus[]) =>
+    hosts.every((h) => h.present || failed.has(h.host) || way.ended?.(h.host));
   await waitFor(
     async () => {
       if (last.isErr() || whole(last.value)) return true;
-      last = await client.list();
+      last = await list();
       return undefined;
     },
     timeout_s,
@@ -257,12 +332,36 @@ async function waitForHosts(
   return last;
 }
 
-function printHosts(
+/** Of hosts that should be there and are not: in `failed` stands why, in the words of their agents. */
+async function tellWhy(
   tree: TreeFile,
   way: Way,
   status: HostStatus[],
-  failed: ReadonlyMap<string, MtError>,
+  failed: Map<string, MtError>,
   timeout_s: number,
+): Promise<void> {
+  const there = new Set(status.flatMap((s) => (s.present ? [s.host] : [])));
+  const absent = tree.hosts.flatMap((h) => (there.has(h.id) || failed.has(h.id) ? [] : [h.id]));
+  if (absent.length === 0) return;
+  const words = await way.lastWords(tree, absent);
+  for (const id of absent) {
+    const said = words.get(id);
+    const ended = way.ended?.(id);
+    failed.set(
+      id,
+      mtError(
+        ended ? "failed" : "timeout",
+        `Cannot join host ${id}: its agent ${ended ? "ended at once" : `did not come in ${timeout_s} s`}${said ? `: ${said}` : ""}`,
+        `what it said is in ${way.logOf(id)}`,
+      ),
+    );
+  }
+}
+
+function printHosts(
+  tree: TreeFile,
+  status: HostStatus[],
+  failed: ReadonlyMap<string, MtError>,
   probed: ReadonlyMap<string, Probed> = new Map(),
 ): number {
   const writer = new LineWriter();
@@ -276,12 +375,7 @@ function printHosts(
     else {
       code = EXIT.failed;
       const why =
-        failed.get(h.id) ??
-        mtError(
-          "timeout",
-          `Cannot join host ${h.id}: its agent did not come in ${timeout_s} s`,
-          `what it said last is in ${way.logOf(h.id)}`,
-        );
+        failed.get(h.id) ?? mtError("lost", `Cannot join host ${h.id}: it is gone again`, "mt-tree up");
       writer.line(JSON.stringify({ ...record, state: "failed", error: { by: "mt-tree", ...why } }));
     }
   }

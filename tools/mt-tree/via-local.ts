@@ -1,11 +1,11 @@
 /** `--via local`: hosts are network namespaces of this machine, agents are processes in them. */
-import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { ok, type Result } from "neverthrow";
-import type { MtError } from "../../shared/errors.ts";
+import type { Result } from "neverthrow";
+import { type MtError, mtError } from "../../shared/errors.ts";
+import { startTime } from "../../shared/lock.ts";
 import { clusterNamespace, hostNamespace, localRunDir, localStateDir } from "../../shared/names.ts";
-import { ownDir, readOwn, writeOwn } from "../../shared/own-place.ts";
-import { cleanEnv, isAlive, startDaemon, toolCommand } from "../../shared/process.ts";
+import { ownDir } from "../../shared/own-place.ts";
+import { cleanEnv, toolCommand } from "../../shared/process.ts";
 import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import {
   HEAD_ADDR,
@@ -13,16 +13,20 @@ import {
   lockHosts,
   makeHosts,
   mayMakeHosts,
+  mendHosts,
   removeHosts,
   shareOut,
+  wiredHosts,
 } from "./local-hosts.ts";
 import { mtusOf } from "./local-mtu.ts";
-import type { NodeConfig } from "./node.ts";
+import { endNode, isStuck, lastWords, nodeLog, nodePid, startNode } from "./node-here.ts";
 import type { AgentStart, Way, WayOptions } from "./via.ts";
 
 export function viaLocal({ mtu = [] }: WayOptions): Way {
   /** What this run asks for; what stands already keeps its own. */
   let mtus: ReadonlyMap<string, number> = new Map();
+  /** Of agents that this run has started. */
+  const pids = new Map<string, number>();
   return {
     async hosts(names, earlier) {
       const hosts = shareOut(names, earlier?.hosts ?? []);
@@ -46,49 +50,58 @@ export function viaLocal({ mtu = [] }: WayOptions): Way {
     get headNamespace() {
       return clusterNamespace();
     },
-    async start(_tree, agents) {
+    mend: (tree, hosts) => mendHosts(tree.hosts, hosts),
+    remains: () => wiredHosts(),
+    async start(_tree, agents, _signal, replace) {
       const failed = new Map<string, MtError>();
-      for (const agent of agents) {
-        const started = startAgent(agent);
-        if (started.isErr()) failed.set(agent.host.id, started.error);
-      }
-      return failed;
+      const running = new Set<string>();
+      await Promise.all(
+        agents.map(async (agent) => {
+          const { id } = agent.host;
+          const file = configOf(id);
+          const pid = nodePid(file);
+          if (pid !== undefined && !replace && !isStuck(pid, hostNamespace(id))) return running.add(id);
+          if (pid !== undefined && !(await endNode(file)))
+            return failed.set(
+              id,
+              mtError(
+                "busy",
+                `Cannot start the agent on ${id}: the one that is there does not end (pid ${pid})`,
+              ),
+            );
+          const started = startAgent(agent);
+          if (started.isErr()) failed.set(id, started.error);
+          else pids.set(id, started.value);
+        }),
+      );
+      return { failed, running };
+    },
+    stuck(host) {
+      const pid = nodePid(configOf(host));
+      return pid !== undefined && isStuck(pid, hostNamespace(host));
+    },
+    // By its number alone: while nsenter becomes the agent it has no command line.
+    ended: (host) => pids.has(host) && startTime(pids.get(host)!) === undefined,
+    async lastWords(_tree, hosts) {
+      return new Map(
+        hosts.flatMap((h) => {
+          const words = lastWords(nodeLog(configOf(h)));
+          return words === undefined ? [] : [[h, words] as const];
+        }),
+      );
     },
     remove: (tree) => removeHosts(tree.hosts),
-    logOf: (host) => join(localRunDir(host), "tree", "node.log"),
+    logOf: (host) => nodeLog(configOf(host)),
   };
 }
 
-function startAgent({ host, config }: AgentStart): Result<void, MtError> {
-  const file = join(localRunDir(host.id), "tree", "agent.json");
-  if (nodeRuns(file)) return ok(undefined);
+const configOf = (host: string) => join(localRunDir(host), "tree", "agent.json");
+
+function startAgent({ host, config }: AgentStart): Result<number, MtError> {
   ownDir(localStateDir(host.id));
   const [binary = ""] = toolCommand("mt-tree");
-  return startNode(file, config, hostNamespace(host.id), {
+  return startNode(configOf(host.id), config, hostNamespace(host.id), {
     ...cleanEnv(hostEnvironment(host.id, binary.includes("/") ? dirname(binary) : undefined)),
     ...AGENT_ENVIRONMENT,
   });
-}
-
-/** Whether the node of this configuration file runs on this machine. */
-export function nodeRuns(config: string): boolean {
-  const pidFile = config.replace(/\.json$/, ".pid");
-  const pid = existsSync(pidFile) ? Number(readOwn(pidFile)) : 0;
-  return pid > 0 && isAlive(pid, config);
-}
-
-/** Starts a node of the tree on this machine; it outlives us. */
-export function startNode(
-  file: string,
-  config: NodeConfig,
-  netns: string | undefined,
-  env: NodeJS.ProcessEnv,
-): Result<void, MtError> {
-  writeOwn(file, JSON.stringify(config));
-  const [program = "", ...words] = toolCommand("mt-tree");
-  return startDaemon(program, [...words, "agent", "--config", file], {
-    log: join(dirname(file), "node.log"),
-    netns,
-    env,
-  }).map(() => undefined);
 }

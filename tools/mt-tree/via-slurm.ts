@@ -26,9 +26,10 @@ import { AGENT_ENVIRONMENT } from "./agent-environment.ts";
 import { certify } from "./authority.ts";
 import type { EnrolAnswer } from "./enrol.ts";
 import { MARK, marked } from "./marker.ts";
+import { lastLine, readLog } from "./node-here.ts";
 import { addressTowards, allocatedHosts, job } from "./slurm-nodes.ts";
 import type { TreeFile } from "./tree-file.ts";
-import type { AgentStart, Way, WayOptions } from "./via.ts";
+import type { AgentStart, Started, Way, WayOptions } from "./via.ts";
 
 const dir = () => join(treeDir(), "slurm");
 const log = () => join(dir(), "log");
@@ -79,7 +80,17 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
     return job().map((id) => writeOwn(jobFile(), id));
   },
   headNamespace: undefined,
-  start: (tree, agents, signal) => startAgents(tree, agents, signal, timeout_s),
+  start: (tree, agents, signal, replace) => startAgents(tree, agents, signal, timeout_s, replace),
+  async lastWords(_tree, hosts) {
+    // One file for all: each line tells whose it is.
+    const lines = readLog(log(), 2 ** 20).split("\n");
+    return new Map(
+      hosts.flatMap((h) => {
+        const line = lines.findLast((l) => l.includes(` as ${h}: `) || l.includes(` host ${h}: `));
+        return line === undefined ? [] : [[h, lastLine(line)!] as const];
+      }),
+    );
+  },
   async remove() {
     if (!existsSync(dir())) return ok(undefined);
     const steps = readdirSync(dir()).flatMap((f) => (f.endsWith(".pid") ? [f.slice(0, -".pid".length)] : []));
@@ -104,12 +115,15 @@ async function startAgents(
   agents: AgentStart[],
   signal: AbortSignal,
   timeout_s: number,
-): Promise<Map<string, MtError>> {
+  replace: boolean,
+): Promise<Started> {
   const failed = new Map<string, MtError>();
+  const running = new Set<string>();
   const until = Date.now() + timeout_s * 1000;
   for (let left = agents; left.length > 0; ) {
     const begun = sizeOf(log());
-    const now = await startAtOnce(tree, left, signal, Math.max(1, (until - Date.now()) / 1000));
+    const given_s = Math.max(1, (until - Date.now()) / 1000);
+    const now = await startAtOnce(tree, left, signal, given_s, replace, running);
     for (const [host, error] of now) failed.set(host, error);
     const unreached = unreachedNodes(readFileSync(log(), "utf8").slice(begun));
     for (const [host, why] of unreached)
@@ -122,7 +136,7 @@ async function startAgents(
     if (unreached.size === 0 || signal.aborted || Date.now() >= until) break;
     for (const agent of left) failed.delete(agent.host.id);
   }
-  return failed;
+  return { failed, running };
 }
 
 /** What srun says of nodes where it could not start its task, and why. */
@@ -138,6 +152,8 @@ async function startAtOnce(
   agents: AgentStart[],
   signal: AbortSignal,
   timeout_s: number,
+  replace: boolean,
+  running: Set<string>,
 ): Promise<Map<string, MtError>> {
   const failed = new Map<string, MtError>();
   const waiting = new Map(agents.map((a) => [a.host.id, a]));
@@ -160,7 +176,7 @@ async function startAtOnce(
       try {
         const cert = await certify(tree.authority, host.id, said.public_key);
         const identity = { ca: tree.authority.cert, cert };
-        srun.stdin!.write(`${JSON.stringify({ ...config, identity })}\n`);
+        srun.stdin!.write(`${JSON.stringify({ ...config, identity, replace })}\n`);
       } catch {
         waiting.delete(host.id);
         failed.set(host.id, mtError("data", `Cannot start the agent of ${host.id}: what it sent is no key`));
@@ -168,7 +184,8 @@ async function startAtOnce(
       return;
     }
     waiting.delete(host.id);
-    if ("error" in said) failed.set(host.id, said.error);
+    if ("running" in said) running.add(host.id);
+    else if ("error" in said) failed.set(host.id, said.error);
     else if ("exit" in said) failed.set(host.id, cannotStart(host.id, said.exit));
   };
   const news = linesOf(join(dir(), `${step}.out`));

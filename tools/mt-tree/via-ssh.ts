@@ -14,13 +14,13 @@ import { limiter } from "../../shared/limiter.ts";
 import { treeDir } from "../../shared/names.ts";
 import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { type Binary, findBinary, KNOWN_RELEASE, packed, RELEASE } from "./binary.ts";
-import { bootstrapError, HAND_ON, PROBE, START, STOP } from "./bootstrap.ts";
+import { bootstrapError, HAND_ON, LAST_WORDS, PROBE, START, STOP } from "./bootstrap.ts";
 import { leaveTree } from "./leave.ts";
+import { lastLine, nodeLog, nodePid, readLog } from "./node-here.ts";
 import { Parents } from "./parents.ts";
 import { CONNECT_S, runBySsh, type SshCall, sshCommand, withVariables } from "./ssh.ts";
 import type { TreeFile } from "./tree-file.ts";
 import type { AgentStart, Way, WayOptions } from "./via.ts";
-import { nodeRuns } from "./via-local.ts";
 
 /** Connections that are made, or worked over, at once. */
 const AT_ONCE = 32;
@@ -127,7 +127,8 @@ export function viaSsh(options: WayOptions): Way {
     tree: TreeFile,
     parents: Parents,
     signal: AbortSignal,
-  ): Promise<MtError | undefined> {
+    replace: boolean,
+  ): Promise<MtError | "running" | undefined> {
     // Links inside ssh start the agent themselves.
     if (options.no_port && has.get(host.id)) return undefined;
     const b = await theBinary();
@@ -142,6 +143,7 @@ export function viaSsh(options: WayOptions): Way {
           from_port: from.port,
           from_path: from.path,
           upgrade: options.upgrade ? 1 : "",
+          replace: replace ? 1 : "",
           no_port: options.no_port ? 1 : "",
         },
         START,
@@ -170,7 +172,8 @@ export function viaSsh(options: WayOptions): Way {
     if (needs()) said = await streamTurn(() => turn(() => once("stream")));
     if (said!.isErr()) return said!.error;
     const failed = said!.value.find((line) => line.startsWith("failed "));
-    return failed === undefined ? undefined : bootstrapError(host.id, failed.slice(7), config.self.port);
+    if (failed !== undefined) return bootstrapError(host.id, failed.slice(7), config.self.port);
+    return said!.value.includes("running") ? "running" : undefined;
   }
 
   return {
@@ -235,16 +238,17 @@ export function viaSsh(options: WayOptions): Way {
     async may(tree) {
       const b = await theBinary();
       if (b.isErr()) return err(b.error);
-      if (options.no_port || nodeRuns(join(treeDir(), "head.json"))) return ok(undefined);
+      if (options.no_port || nodePid(join(treeDir(), "head.json")) !== undefined) return ok(undefined);
       return mayListen(tree.head.listen ?? tree.head.addr, tree.port);
     },
 
     make: async () => ok(undefined),
 
-    async start(tree, agents, signal) {
+    async start(tree, agents, signal, replace) {
       const failed = new Map<string, MtError>();
+      const running = new Set<string>();
       const b = await theBinary();
-      if (b.isErr()) return new Map(agents.map((a) => [a.host.id, b.error]));
+      if (b.isErr()) return { failed: new Map(agents.map((a) => [a.host.id, b.error])), running };
       const parents = new Parents(
         tree,
         agents.map((a) => a.host.id),
@@ -260,14 +264,34 @@ export function viaSsh(options: WayOptions): Way {
       );
       await Promise.all(
         agents.map(async (agent) => {
-          const error = await start(agent, tree, parents, signal);
-          parents.has(agent.host.id, error === undefined);
-          if (error) failed.set(agent.host.id, error);
+          const came = await start(agent, tree, parents, signal, replace);
+          parents.has(agent.host.id, came === undefined || came === "running");
+          if (came === "running") running.add(agent.host.id);
+          else if (came) failed.set(agent.host.id, came);
         }),
       );
       await parents.end();
       if (options.progress) parents.tell();
-      return failed;
+      return { failed, running };
+    },
+
+    async lastWords(tree, hosts) {
+      const words = new Map<string, string>();
+      // Where the head reaches hosts, what went wrong with their links is in its own log.
+      const own = options.no_port ? readLog(nodeLog(join(treeDir(), "head.json"))) : "";
+      await Promise.all(
+        hosts.map((host) =>
+          turn(async () => {
+            const about = own.split("\n").findLast((line) => line.includes(` ${host}: `));
+            if (about !== undefined) return words.set(host, lastLine(about)!);
+            const script = withVariables(variables(host, treeMark(tree), undefined), LAST_WORDS);
+            const said = await runBySsh(call(host), script, { timeout_s: connect_s + answer_s });
+            const line = said.unwrapOr([]).find((l) => l.startsWith("words "));
+            if (line) words.set(host, lastLine(line.slice(6)) ?? "");
+          }),
+        ),
+      );
+      return words;
     },
 
     async leave() {

@@ -14,6 +14,14 @@ export interface AgentStart {
   config: NodeConfig;
 }
 
+/** What came of starting agents. */
+export interface Started {
+  /** Where it failed, and why. */
+  failed: Map<string, MtError>;
+  /** Where one of this tree runs already: it may be about to join, or never. */
+  running: Set<string>;
+}
+
 /** What may be asked of a way, as the flags of `up` and `down` say. */
 export interface WayOptions {
   /** How ssh is called, in words. */
@@ -54,8 +62,18 @@ export interface Way {
   headNamespace: string | undefined;
   /** How the head reaches hosts itself; undefined: they reach it. */
   links?(tree: TreeFile): SshLinks | undefined;
-  /** Starts agents that are missing; gives the hosts where that failed, and why. */
-  start(tree: TreeFile, agents: AgentStart[], signal: AbortSignal): Promise<Map<string, MtError>>;
+  /** Puts what there is of these hosts in order, as their network: their agents are missing. */
+  mend?(tree: TreeFile, hosts: TreeHost[]): Promise<Result<void, MtError>>;
+  /** Hosts that are there though no file of the tree tells of them: those that an earlier tree of this MT_RUN made. */
+  remains?(): Promise<Result<TreeHost[], MtError>>;
+  /** Starts agents that are missing; `replace`: one that runs is ended before, and what it runs with it. */
+  start(tree: TreeFile, agents: AgentStart[], signal: AbortSignal, replace: boolean): Promise<Started>;
+  /** Whether an agent that runs can do nothing where it is, whatever the head still believes. */
+  stuck?(host: string): boolean;
+  /** Whether an agent that was started has ended again. */
+  ended?(host: string): boolean;
+  /** What the agents of these hosts said last. */
+  lastWords(tree: TreeFile, hosts: string[]): Promise<Map<string, string>>;
   /** Ends agents while the tree still stands: what is then left is `remove`'s. */
   leave?(tree: TreeFile): Promise<void>;
   /** Ends what runs on the hosts and takes away what was made there, also after a crash; `lost`: some could not be reached. */
