@@ -179,8 +179,9 @@ say "dir $dir"
 own
 if alive; then
   old=$(cat "$dir/release" 2>/dev/null)
-  if [ "$old" = "$line" ] && [ -z "$replace" ]; then say running; end; fi
-  [ -n "$upgrade$replace" ] || die "old \${old:-?}"
+  # Where its directory is gone nobody knows its release; where it does not join, it is replaced.
+  if [ "\${old:-$line}" = "$line" ] && [ -z "$replace" ]; then say running; end; fi
+  [ -n "$upgrade$replace" ] || die "old $old"
   end_agent || die "busy the agent that is there does not end (pid $pid)"
 fi
 settle

@@ -77,7 +77,8 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
       }
       clearTimeout(late);
       child.stdout.removeListener("data", look);
-      const wire = streamWire(child.stdout, child.stdin, () => child.kill());
+      // At once, whatever state ssh is in: the next one waits for its end.
+      const wire = streamWire(child.stdout, child.stdin, () => child.kill("SIGKILL"));
       accept(wire, host.name);
       const rest = said.subarray(at + LINKED.length);
       if (rest.length > 0) child.stdout.emit("data", rest);
