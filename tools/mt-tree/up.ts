@@ -13,6 +13,7 @@ import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.
 import { startTime } from "../../shared/lock.ts";
 import { clusterNamespace, treeDir, treeSocket } from "../../shared/names.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
+import { removeOwn } from "../../shared/own-place.ts";
 import { cleanEnv, waitFor } from "../../shared/process.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { issue, issuePass, makeAuthority } from "./authority.ts";
@@ -233,6 +234,8 @@ async function startHead(
   }
   if (pid !== undefined && !(await endNode(config)))
     return fail("busy", `Cannot bring up the tree: its head does not answer and does not end (pid ${pid})`);
+  // Of an earlier head; whatever stands there, nobody is to take it for the new one's.
+  removeOwn(treeSocket());
   tree.head.release = RELEASE;
   writeTree(tree);
   const links = way.links?.(tree);
