@@ -2,6 +2,7 @@
 import { type AnyRecord, KINDS, type Kind, SCHEMA_VERSION, type Travel } from "../shared/records/index.ts";
 import { type JsonSchema, kindSchema } from "../shared/records/json-schema.ts";
 import { DEPTH_MAX } from "../shared/stream/record.ts";
+import { WIDTH } from "./tables.ts";
 
 const GOES: Readonly<Record<Travel, string>> = {
   host: "to its `host`, and comes back from it",
@@ -10,7 +11,6 @@ const GOES: Readonly<Record<Travel, string>> = {
   end: "to all, last",
   report: "to nobody: it says what is true, and never needs to come back in",
 };
-const EXAMPLE_WIDTH = 90;
 
 const HEAD = `# mt-records(5) -- the records that MegaTux's tools read and write
 
@@ -106,17 +106,28 @@ function shape(pattern: unknown): string {
 
 const sentence = (text: string) => (text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "");
 
-/** JSON with a line break between fields where the line would be too long. */
+/** JSON as lines of a page: broken between fields, and inside of those that are too long; digests are cut short. */
 function broken(record: AnyRecord): string {
-  const parts = Object.entries(record).map(([k, v]) => `${JSON.stringify(k)}:${JSON.stringify(v)}`);
-  let line = "{";
-  const lines: string[] = [];
-  for (const [i, part] of parts.entries()) {
-    const text = `${part}${i < parts.length - 1 ? "," : "}"}`;
-    if (line.trim().length > 1 && line.length + text.length > EXAMPLE_WIDTH) {
-      lines.push(line);
-      line = `     ${text}`;
-    } else line += text;
+  return brokenValue(record, "").replaceAll("\n", "\n    ");
+}
+/** @param before how much of the line is taken before it */
+function brokenValue(value: unknown, indent: string, before = 0): string {
+  const whole = JSON.stringify(value).replaceAll(/(sha256:[0-9a-f]{8})[0-9a-f]{56}/g, "$1…");
+  // A comma or brackets may follow.
+  if (before + whole.length < WIDTH - 2 || typeof value !== "object" || value === null) return whole;
+  const inner = `${indent} `;
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  const entries = Object.entries(value);
+  const lines: string[] = [open!];
+  for (const [i, [k, v]] of entries.entries()) {
+    const key = Array.isArray(value) ? "" : `${JSON.stringify(k)}:`;
+    const after = i < entries.length - 1 ? "," : close;
+    const column = (line: string) => (line === lines[0] ? before : 0) + line.length;
+    const last = lines.at(-1)!;
+    const here = key + brokenValue(v, inner, column(last) + key.length) + after;
+    if (!here.includes("\n") && column(last) + here.length <= WIDTH) lines[lines.length - 1] = last + here;
+    else if (last === open) lines[0] = last + here;
+    else lines.push(inner + key + brokenValue(v, inner, inner.length + key.length) + after);
   }
-  return [...lines, line].join("\n");
+  return lines.join("\n");
 }

@@ -26,6 +26,15 @@ function flowing(markdown: string): string {
   return out.join("\n");
 }
 
+/** An apostrophe of ASCII, wherever it stands: at the begin of a line a bare one is a request. */
+const CHARACTERS: Readonly<Record<string, string>> = {
+  "#39": "\\(aq",
+  quot: '"',
+  lt: "<",
+  gt: ">",
+  amp: "&",
+};
+
 const page = process.argv[2] ?? "";
 const markedMan = join(import.meta.dirname, "../node_modules/.bin/marked-man");
 const done = spawnSync(markedMan, [], { input: flowing(readFileSync(page, "utf8")), encoding: "utf8" });
@@ -33,6 +42,11 @@ if (done.status !== 0) {
   process.stderr.write(`Cannot render ${page}: ${done.stderr}\n`);
   process.exitCode = 1;
 } else {
-  // A break is left only between a term and its meaning.
-  process.stdout.write(done.stdout.replaceAll(/^\.P\n(.+)\n\.br\n/gm, ".TP\n$1\n").replaceAll("&quot;", '"'));
+  process.stdout.write(
+    done.stdout
+      // A break is left only between a term and its meaning.
+      .replaceAll(/^\.P\n(.+)\n\.br\n/gm, ".TP\n$1\n")
+      // In blocks of code marked-man leaves what is written for a browser.
+      .replaceAll(/&(#39|quot|lt|gt|amp);/g, (_, name: string) => CHARACTERS[name]!),
+  );
 }

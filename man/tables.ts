@@ -2,7 +2,8 @@
 import { exitRows, flagRows, flagText, recordsText, usageLine } from "../shared/cli/help.ts";
 import { argsOf, commandsOf, commonArgs, type ToolSpec, twinOf } from "../shared/cli/spec.ts";
 
-const WIDTH = 76;
+/** What is left of 80 columns inside a block of a page. */
+export const WIDTH = 71;
 
 /** By name, as they stand in `<!-- generated: options -->`. */
 export const PARTS: Readonly<Record<string, (tool: ToolSpec) => string>> = {

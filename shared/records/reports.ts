@@ -186,7 +186,7 @@ export const reportExamples = {
       error: {
         by: "mt-vnet",
         code: "data",
-        message: "Cannot read line 3: id: expected a name or a range of names",
+        message: "Cannot read line 3: it is no JSON",
       },
     },
   ] as ErrorRecord[],

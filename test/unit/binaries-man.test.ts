@@ -1,4 +1,5 @@
 /** The pages of man/ against the specs of the tools: what a tool has stands in its page, and a page names nothing that no tool has. */
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -61,5 +62,28 @@ describe.each([...tools, "mt-launch"])("%s", (tool) => {
         for (const [, flag] of call!.split(/ -- /)[0]!.matchAll(/ --(?:no-)?([a-z][a-z-]*)/g))
           expect([...flags], line).toContain(flag);
     }
+  });
+});
+
+/** As `make install` renders it and man shows it on a terminal of 80 columns. */
+describe.each(readdirSync(join(ROOT, "man")).filter((f) => f.endsWith(".md")))("%s, rendered", (file) => {
+  test("fits into 80 columns, and nothing in it is written for a browser or unknown to roff", () => {
+    const bun = join(ROOT, ".build/bun/node_modules/.bin/bun");
+    const roff = spawnSync(bun, [join(ROOT, "man/render.ts"), join(ROOT, "man", file)], { encoding: "utf8" });
+    expect([roff.status, roff.stderr]).toEqual([0, ""]);
+    expect(roff.stdout.match(/&(#\w+|[a-z]+);/g)).toBeNull();
+    const shown = spawnSync("man", ["--warnings=w", "-l", "-"], {
+      input: roff.stdout,
+      encoding: "utf8",
+      env: { ...process.env, MANWIDTH: "80", LC_ALL: "C.UTF-8", MAN_KEEP_FORMATTING: "", GROFF_NO_SGR: "1" },
+    });
+    expect([shown.status, shown.error]).toEqual([0, undefined]);
+    const text = shown.stdout.replaceAll(/.\x08/g, "");
+    expect(text).toMatch(/^NAME$/m);
+    expect(text.split("\n").filter((line) => [...line].length > 80)).toEqual([]);
+    // Every apostrophe is there: a bare one at the begin of a line would take it away.
+    const quotes = (t: string) => t.match(/'/g)?.length ?? 0;
+    const source = readFileSync(join(ROOT, "man", file), "utf8").replaceAll(/^<!--.*-->$/gm, "");
+    expect(quotes(text)).toBe(quotes(source));
   });
 });
