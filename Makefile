@@ -22,7 +22,7 @@ COMPILE := $(BUN) build --compile --minify --bytecode --splitting --format=esm -
   --no-compile-autoload-dotenv --no-compile-autoload-bunfig --define MT_COMMIT='"$(COMMIT)"'
 # All sources under these directories; a tool is built again when one of its own or of shared/ changed.
 sources = $(shell find $(1) -name '*.ts' 2>/dev/null)
-SHARED := $(call sources,shared) $(PACKAGES) .build/commit
+SHARED := $(call sources,shared) build/entry.ts $(PACKAGES) .build/commit
 
 .DEFAULT_GOAL := help
 .PHONY: help build check test bench demo man install clean deps deps-test FORCE
@@ -105,8 +105,10 @@ MISSING = $(filter-out $(NAMES),$(shell sed -n 's/^ *"\(mt-[a-z]*\)":.*/\1/p' to
 dist/mt: $(call sources,tools) $(SHARED)
 	@mkdir -p dist
 	$(COMPILE) $(MISSING:%=--external '*/%/main.ts') tools/mt/main.ts --outfile $@ >/dev/null
+	@$(BUN) build/entry.ts $@
 
 .SECONDEXPANSION:
 dist/mt-%: $$(call sources,tools/mt-$$*) $(SHARED)
 	@mkdir -p dist
 	$(COMPILE) tools/mt-$*/main.ts --outfile $@ >/dev/null
+	@$(BUN) build/entry.ts $@

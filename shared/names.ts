@@ -9,7 +9,7 @@ import { statSync } from "node:fs";
 import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "./errors.ts";
+import { fail, type MtError, MtFailure, mtError } from "./errors.ts";
 
 const SOCKET_PATH_MAX = 107;
 
@@ -32,7 +32,8 @@ function userRunDir(): string {
   const uid = process.getuid?.();
   const logind = `/run/user/${uid}`;
   if (statSync(logind, { throwIfNoEntry: false })?.uid === uid) return join(logind, "megatux");
-  if (statSync(homedir(), { throwIfNoEntry: false })?.uid === uid)
+  const home = homeDir();
+  if (home !== undefined && statSync(home, { throwIfNoEntry: false })?.uid === uid)
     return join(stateHome(), "megatux", `run-${hostname()}`);
   return `/tmp/run-${uid}/megatux`;
 }
@@ -44,7 +45,25 @@ export function stateDir(): string {
   return join(stateHome(), "megatux");
 }
 
-const stateHome = () => process.env.XDG_STATE_HOME || join(homedir(), ".local/state");
+const stateHome = () => process.env.XDG_STATE_HOME || join(homeFor("MT_STATE"), ".local/state");
+
+/** HOME, else what the system's list of users says; undefined for who is not on it. */
+export function homeDir(): string | undefined {
+  try {
+    return homedir() || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function homeFor(variable: string): string {
+  const home = homeDir();
+  if (home !== undefined) return home;
+  const who = `user ${process.getuid?.()} has no home, and HOME is not set`;
+  throw new MtFailure(
+    mtError("unavailable", `Cannot find a directory of our own: ${who}`, `set HOME, or ${variable}`),
+  );
+}
 
 /** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
 export const leaseDir = () => resolve(process.env.MT_LEASES ?? "/run/megatux-leases");
@@ -59,7 +78,7 @@ export const leaseHoldersOf = (hostRunDir: string) => `${hostRunDir}:`;
 export function cacheDir(): string {
   if (process.env.MT_CACHE) return resolve(process.env.MT_CACHE);
   if (isRoot()) return "/var/cache/megatux";
-  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "megatux");
+  return join(process.env.XDG_CACHE_HOME || join(homeFor("MT_CACHE"), ".cache"), "megatux");
 }
 
 /** The base-32 digest of the parts, which cannot run into each other. */

@@ -3,12 +3,11 @@
  * (`name: node set` a line, `#` begins a comment, groups may name groups) and `@all`, the hosts of the tree.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { didYouMean } from "./cli/parse.ts";
 import { fail, type MtError, toMtError } from "./errors.ts";
-import { treeFile } from "./names.ts";
+import { homeDir, treeFile } from "./names.ts";
 import { emptySet, expandNodes, type GroupOf } from "./nodeset.ts";
 import { readOwnJson } from "./own-place.ts";
 
@@ -32,8 +31,11 @@ export function nodesNamed(text: string): Result<Set<string>, MtError> {
 /** `$MT_GROUPS`, else the user's file and the machine's; the user's groups go before those of the same name. */
 function groupFiles(): string[] {
   if (process.env.MT_GROUPS) return [process.env.MT_GROUPS];
-  const config = process.env.XDG_CONFIG_HOME || join(homedir(), ".config");
-  return ["/etc/megatux/groups", join(config, "megatux/groups")].filter((file) => existsSync(file));
+  const home = homeDir();
+  const config = process.env.XDG_CONFIG_HOME || (home && join(home, ".config"));
+  return ["/etc/megatux/groups", ...(config ? [join(config, "megatux/groups")] : [])].filter((file) =>
+    existsSync(file),
+  );
 }
 
 function groupsOfThisMachine(): GroupOf {
