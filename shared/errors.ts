@@ -65,53 +65,100 @@ export class MtFailure extends Error {
   }
 }
 
+/** What an errno says of a file, what it means for the exit code, and what to do. */
+const OF_FILES: Readonly<Record<string, readonly [ErrorCode, state: string, hint?: string]>> = {
+  ENOSPC: ["io", "the disk is full", "free some space there, then run it again"],
+  EDQUOT: ["io", "the quota there is used up", "free some space there, then run it again"],
+  EFBIG: ["io", "it would be larger than a file may be here", "ulimit -f tells the limit"],
+  EROFS: ["io", "the file system is read-only", "set MT_RUN and MT_STATE to directories that can be written"],
+  EIO: ["io", "the device failed"],
+  EACCES: ["permission", "permission denied", "run it as root"],
+  EPERM: ["permission", "not permitted", "run it as root"],
+  ENOTDIR: ["data", "a part of it is no directory", "MT_RUN and MT_STATE are directories, or can be made?"],
+  ENOENT: ["data", "no such file or directory"],
+  EISDIR: ["data", "it is a directory"],
+  ELOOP: ["data", "too many links on the way"],
+  ENAMETOOLONG: ["data", "the name is too long"],
+  EMFILE: ["io", "too many files are open", "ulimit -n tells the limit"],
+  ENFILE: ["io", "too many files are open on this machine"],
+};
+
+/** What a call to the kernel was to do. */
+const VERBS: Readonly<Record<string, string>> = {
+  open: "open",
+  read: "read",
+  write: "write",
+  mkdir: "make",
+  mkdtemp: "make a directory as",
+  symlink: "make",
+  link: "make",
+  unlink: "remove",
+  rm: "remove",
+  rmdir: "remove",
+  rename: "rename",
+  copyfile: "copy",
+  scandir: "read",
+  stat: "look at",
+  lstat: "look at",
+  chmod: "change",
+  chown: "change",
+  ftruncate: "write",
+  fsync: "write",
+};
+
+/** "Cannot <verb> <object>: <state>" from an errno. One that says nothing of a file is told in the words of the kernel. */
+export function cannot(verb: string, object: string, thrown: unknown): MtError {
+  const [code, , hint] = OF_FILES[(thrown as NodeJS.ErrnoException)?.code ?? ""] ?? ["failed"];
+  return mtError(code, `Cannot ${verb} ${object}: ${stateOf(thrown)}`, hint);
+}
+
+/** What an errno says, in our words where we have some. */
+export function stateOf(thrown: unknown): string {
+  const e = thrown as NodeJS.ErrnoException;
+  return OF_FILES[e?.code ?? ""]?.[1] ?? e?.message ?? String(thrown);
+}
+
+/** Does the work on this file. What it throws names the file: where only a descriptor is written to, it names none. */
+export function onFile<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    throw naming(path, thrown);
+  }
+}
+
+/** What was thrown, with the file that it is about where it names none. */
+export function naming(path: string, thrown: unknown): unknown {
+  const e = thrown as NodeJS.ErrnoException;
+  if (e instanceof Error && e.code !== undefined) e.path ??= path;
+  return thrown;
+}
+
 /** The MtError in whatever was thrown; errno codes keep their meaning, all else is a bug. */
 export function toMtError(thrown: unknown): MtError {
   if (thrown instanceof MtFailure) return thrown.error;
-  const e = thrown as NodeJS.ErrnoException;
+  const e = thrown as NodeJS.ErrnoException & { dest?: string };
   const text = textOf(thrown);
+  const database = e?.path ?? "a database";
   switch (e?.code) {
-    case "ENOSPC":
-    case "EDQUOT":
-      return mtError(
-        "io",
-        `Cannot write ${e.path ?? "a file"}: the disk is full`,
-        "free some space where MT_RUN and MT_STATE are (df tells), then run it again",
-      );
     case "SQLITE_FULL":
-      return mtError(
-        "io",
-        `Cannot write to a database: the disk is full`,
-        "free some space, then run it again",
-      );
+      return cannot("write", database, { code: "ENOSPC" });
     case "SQLITE_BUSY":
-      return mtError("busy", "Cannot write to a database: another process holds it", "try again");
-    case "EROFS":
+      return mtError("busy", `Cannot write ${database}: another process holds it`, "try again");
     case "SQLITE_READONLY":
     case "SQLITE_CANTOPEN":
-      return mtError(
-        "io",
-        `Cannot write ${e.path ?? "a database"}: ${e.code === "EROFS" ? "the file system is read-only" : text}`,
-        "set MT_RUN and MT_STATE to directories that can be written",
-      );
-    case "EIO":
+      return mtError("io", `Cannot write ${database}: ${text}`, OF_FILES.EROFS![2]);
     case "SQLITE_IOERR":
-      return mtError("io", text);
-    case "EACCES":
-    case "EPERM":
-      return mtError("permission", text, "run it as root");
-    case "ENOTDIR":
-      return mtError(
-        "data",
-        e.path ? `Cannot use ${e.path}: a part of it is no directory` : text,
-        "MT_RUN and MT_STATE are directories, or can be made?",
-      );
-    case "ENOENT":
-    case "EISDIR":
-      return mtError("data", text);
-    default:
-      return mtError("bug", e instanceof Error ? (e.stack ?? text) : text);
+      return mtError("io", `Cannot use ${database}: ${text}`);
   }
+  if (e instanceof Error && OF_FILES[e.code ?? ""]) {
+    // A full disk shows when something is made, whatever the call is named.
+    const full = e.code === "ENOSPC" || e.code === "EDQUOT" || e.code === "EROFS";
+    const verb = full ? "write" : (VERBS[e.syscall ?? ""] ?? "use");
+    const object = e.dest ? (full ? e.dest : `${e.path} as ${e.dest}`) : (e.path ?? "a file");
+    return cannot(verb, object, e);
+  }
+  return mtError("bug", e instanceof Error ? (e.stack ?? text) : text);
 }
 
 /** In words, whatever it is: what is thrown may be cyclic, or have no prototype. */

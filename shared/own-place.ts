@@ -26,7 +26,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { connect, type Server, type Socket } from "node:net";
 import { basename, dirname, join, sep } from "node:path";
 import { err, ok, type Result } from "neverthrow";
-import { type MtError, MtFailure, mtError } from "./errors.ts";
+import { type MtError, MtFailure, mtError, naming } from "./errors.ts";
 import { cacheDir, leaseDir, runDir, stateDir } from "./names.ts";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } =
@@ -286,14 +286,8 @@ export function writeOwn(path: string, text: string | Uint8Array): void {
     renameSync(part, path);
   } catch (thrown) {
     rmSync(part, { force: true });
-    throw withPath(thrown, path);
+    throw naming(path, thrown);
   }
-}
-
-/** A write says which file was written: the kernel's error of a descriptor does not. */
-function withPath(thrown: unknown, path: string): unknown {
-  if (thrown instanceof Error) (thrown as NodeJS.ErrnoException).path = path;
-  return thrown;
 }
 
 /** A file of ours as text; throws what reading throws, and `permission` where it is not ours. */

@@ -6,8 +6,15 @@ import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, existsSync, readFileSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "./errors.ts";
+import { fail, type MtError, stateOf } from "./errors.ts";
 import { openOwn } from "./own-place.ts";
+
+/** After SIGTERM; then SIGKILL. */
+const KILL_AFTER_MS = 5_000;
+/** By the second letter. */
+const HIDDEN_LETTER: Readonly<Record<string, string>> = { O: "N", I: "M", S: "J", U: "B" };
+/** What a program may print, both streams together: it is kept in memory. */
+const OUTPUT_BYTES_MAX = 256 * 1024 * 1024;
 
 /** Which Debian package brings a program. */
 const PACKAGE_OF: Readonly<Record<string, string>> = {
@@ -64,27 +71,72 @@ export async function run(
     netns === undefined
       ? [found.value, ...args]
       : ["nsenter", `--net=${netnsPath(netns)}`, "--", found.value, ...args];
-  // Here and not above: an agent never runs a program this way, and would carry it in memory.
-  const { execa } = await import("execa");
-  const result = await execa(words[0]!, words.slice(1), {
-    input: options.input ?? "",
-    timeout: timeout_s * 1000,
-    cancelSignal: options.signal,
-    env: options.env ?? cleanEnv(),
-    extendEnv: false,
-    cwd: options.cwd,
-    reject: false,
-    stripFinalNewline: false,
-    maxBuffer: 256 * 1024 * 1024,
-  });
-  if (result.timedOut) return fail("timeout", `Cannot run ${file}: no end after ${timeout_s} s`);
-  if (result.isCanceled) return fail("failed", `Cannot run ${file}: interrupted`);
-  if (result.exitCode === undefined && result.signal === undefined)
-    return fail("failed", `Cannot run ${file}: ${result.shortMessage}`);
-  return ok({
-    code: result.exitCode ?? 128,
-    stdout: result.stdout,
-    stderr: result.stderr || (result.signal ? `ended by ${result.signal}` : ""),
+  const done = await finish(words, options, timeout_s);
+  if (typeof done !== "string") return ok(done);
+  return fail(done.startsWith("no end") ? "timeout" : "failed", `Cannot run ${file}: ${done}`);
+}
+
+/** How it ended, or why there is no end of its own. Its descriptors are pipes of its own, and never ours. */
+function finish(
+  words: readonly string[],
+  options: RunOptions,
+  timeout_s: number,
+): Promise<Finished | string> {
+  return new Promise((resolve) => {
+    const { input, signal } = options;
+    if (signal?.aborted) return resolve("interrupted");
+    const child = spawn(words[0]!, words.slice(1), {
+      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+      env: options.env ?? cleanEnv(),
+      cwd: options.cwd,
+    });
+    const printed: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] };
+    let bytes = 0;
+    let killer: ReturnType<typeof setTimeout> | undefined;
+    let over = false;
+    const end = (how: Finished | string) => {
+      if (over) return;
+      over = true;
+      clearTimeout(late);
+      signal?.removeEventListener("abort", interrupted);
+      // What it left running may hold them open.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      resolve(how);
+    };
+    const finished = (): Finished => {
+      const stderr = Buffer.concat(printed.stderr).toString();
+      return {
+        code: child.exitCode ?? 128,
+        stdout: Buffer.concat(printed.stdout).toString(),
+        stderr: stderr || (child.signalCode ? `ended by ${child.signalCode}` : ""),
+      };
+    };
+    /** Told once it has gone: nobody starts it again beside itself. */
+    const kill = (why: string) => {
+      // It has ended; what it left running holds its output open.
+      if (child.exitCode !== null || child.signalCode !== null) return end(finished());
+      child.kill("SIGTERM");
+      killer ??= setTimeout(() => child.kill("SIGKILL"), KILL_AFTER_MS);
+      child.once("exit", () => end(why));
+    };
+    const interrupted = () => kill("interrupted");
+    const late = setTimeout(() => kill(`no end after ${timeout_s} s`), timeout_s * 1000);
+    signal?.addEventListener("abort", interrupted, { once: true });
+    for (const stream of ["stdout", "stderr"] as const)
+      child[stream]?.on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > OUTPUT_BYTES_MAX) kill(`it prints more than ${OUTPUT_BYTES_MAX} bytes`);
+        else printed[stream].push(chunk);
+      });
+    // One that reads no input has closed it.
+    child.stdin?.on("error", () => {});
+    if (input !== undefined) child.stdin?.end(input);
+    child.on("error", (thrown: NodeJS.ErrnoException) => {
+      if (child.pid === undefined) end(stateOf(thrown));
+    });
+    child.on("exit", () => clearTimeout(killer));
+    child.on("close", () => end(finished()));
   });
 }
 
@@ -137,9 +189,19 @@ export function startDaemon(
   }
 }
 
-/** The environment for what we start: ours, without what would turn a compiled Bun binary into something else. */
+/**
+ * The environment for what we start: ours, without what would turn a compiled Bun binary into something else. What
+ * our own start has hidden from Bun (build/entry.ts) has its name again, for programs of others.
+ */
 export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { ...process.env, ...extra };
+  for (const [name, value] of Object.entries(env)) {
+    const [, hidden] = /^\?(ODE_.*|IMALLOC_.*|SC_.*|UN_.*)$/.exec(name) ?? [];
+    if (hidden !== undefined) {
+      delete env[name];
+      env[HIDDEN_LETTER[hidden[0]!] + hidden] = value;
+    }
+  }
   for (const name of Object.keys(env))
     if (name.startsWith("BUN_") || name === "NODE_OPTIONS") delete env[name];
   // An idle Bun wakes for its collector ten times a second; daemons and helpers do without.

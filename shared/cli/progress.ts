@@ -1,11 +1,15 @@
 /**
- * How far it is: a bar with rate and ETA on a terminal, a line every few seconds with --progress, else
- * nothing.
+ * How far it is: a bar with rate and ETA on a terminal, a line every few seconds with --progress, else nothing.
+ * Several tools of one pipeline share one terminal and know nothing of each other: a bar is one line that names its
+ * tool, is drawn only when more was done, once a second at most, and leaves the cursor where the next line of
+ * whoever writes belongs. No cursor is hidden, moved up or restored, so nothing is to be mended after a kill.
  */
-import type { SingleBar } from "cli-progress";
-import { inform, stderrIsText } from "./stderr.ts";
+import { isTerminal } from "../stream/descriptors.ts";
+import { inform, putBar, stderrIsText, toolName } from "./stderr.ts";
 
 const LINE_EVERY_MS = 5_000;
+const DRAW_EVERY_MS = 1_000;
+const BAR_CELLS = 20;
 
 export interface Progress {
   /** More is wanted in all. */
@@ -19,56 +23,60 @@ export interface Progress {
  * @param unit what is counted, as "guests"
  * @param also what else is worth seeing meanwhile, asked for each time
  */
-export async function startProgress(unit: string, lines: boolean, also?: () => string): Promise<Progress> {
-  const bar = process.stderr.isTTY && stderrIsText() ? await makeBar(unit) : undefined;
-  const extra = () => (also ? `, ${also()}` : "");
+export function startProgress(unit: string, lines: boolean, also?: () => string): Progress {
+  const onTerminal = isTerminal(2) && stderrIsText() && (process.env.TERM ?? "dumb") !== "dumb";
   const began = Date.now();
+  let drawn = 0;
   let total = 0;
   let done = 0;
   let failed = 0;
-  const say = () => {
-    const seconds = (Date.now() - began) / 1000;
-    const rate = done / Math.max(seconds, 0.001);
-    const eta = rate > 0 && done < total ? `, ${Math.ceil((total - done) / rate)} s to go` : "";
-    inform(
-      `${done} of ${total} ${unit}${failed > 0 ? `, ${failed} failed` : ""}, ${rate.toFixed(1)}/s${eta}${extra()}`,
-    );
+  const text = () => {
+    const rate = done / Math.max((Date.now() - began) / 1000, 0.001);
+    return [
+      `${done} of ${total} ${unit}`,
+      failed > 0 && `${failed} failed`,
+      `${rate.toFixed(1)}/s`,
+      rate > 0 && done < total && `${Math.ceil((total - done) / rate)} s to go`,
+      also?.(),
+    ]
+      .filter(Boolean)
+      .join(", ");
   };
-  const timer = lines && !bar ? setInterval(say, LINE_EVERY_MS) : undefined;
+  let later: ReturnType<typeof setTimeout> | undefined;
+  const draw = () => {
+    if (!onTerminal || total === 0 || later) return;
+    const wait_ms = drawn + DRAW_EVERY_MS - Date.now();
+    if (wait_ms > 0) {
+      later = setTimeout(() => {
+        later = undefined;
+        draw();
+      }, wait_ms);
+      later.unref();
+      return;
+    }
+    drawn = Date.now();
+    const full = Math.round((BAR_CELLS * Math.min(done, total)) / total);
+    putBar(`${toolName()}: ${"█".repeat(full)}${"░".repeat(BAR_CELLS - full)} ${text()}`);
+  };
+  const timer = lines && !onTerminal ? setInterval(() => inform(text()), LINE_EVERY_MS) : undefined;
   timer?.unref();
   return {
     grow(n) {
       total += n;
-      bar?.setTotal(total);
+      draw();
     },
     step(n = 1, f = 0) {
       done += n;
       failed += f;
-      if (!bar) return;
-      const rate = (done / Math.max((Date.now() - began) / 1000, 0.001)).toFixed(1);
-      bar.update(done, { failed, rate, extra: extra() });
+      draw();
     },
     stop() {
       if (timer) {
         clearInterval(timer);
-        if (total > 0) say();
+        if (total > 0) inform(text());
       }
-      bar?.stop();
+      clearTimeout(later);
+      if (drawn > 0) putBar("");
     },
   };
-}
-
-async function makeBar(unit: string): Promise<SingleBar> {
-  const { SingleBar, Presets } = await import("cli-progress");
-  const bar = new SingleBar(
-    {
-      format: `{bar} {value}/{total} ${unit}, {failed} failed, {rate}/s, ETA {eta_formatted}{extra}`,
-      stream: process.stderr,
-      hideCursor: true,
-      clearOnComplete: true,
-    },
-    Presets.shades_classic,
-  );
-  bar.start(0, 0, { failed: 0, rate: "0.0", extra: "" });
-  return bar;
 }

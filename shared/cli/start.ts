@@ -4,6 +4,7 @@
  */
 import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
 import { checkPlaces } from "../own-place.ts";
+import { noRecords } from "../stream/stdin.ts";
 import { StdoutClosed, writeAll } from "../stream/writer.ts";
 import { COMMIT, SCHEMA_VERSION, VERSION } from "../version.ts";
 import { type Parsed, parse, type Request } from "./parse.ts";
@@ -32,12 +33,11 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
   if (ask.ask !== "run") return print(await answer(tool, ask));
   const { parsed } = ask;
   stderrStyle(tool.name, parsed.args.log === "json" ? "json" : "text");
-  if (parsed.spec.stdin === "records" && process.stdin.isTTY)
-    return complain(tool.name, {
-      code: "usage",
-      message: `Cannot read records: stdin is a terminal`,
-      hint: `pipe a plan in, as: ${tool.name} ${parsed.command} <abilene.plan`,
-    });
+  const none =
+    parsed.spec.stdin === "records"
+      ? noRecords(`pipe a plan in, as: ${tool.name} ${parsed.command} <abilene.plan`)
+      : undefined;
+  if (none) return complain(tool.name, none);
   const places = checkPlaces();
   if (places.isErr()) return refuse(tool, parsed, places.error);
   const abort = new AbortController();

@@ -1,8 +1,28 @@
-/** stdin as chunks of bytes, 64 KiB at a time, read only as fast as they are taken. */
-import { createReadStream, read } from "node:fs";
+/** stdin as chunks of bytes, read only as fast as they are taken; where it is non-blocking, nothing there is no end. */
+import { read } from "node:fs";
+import { type MtError, MtFailure, mtError } from "../errors.ts";
+import { noStdin, openAnew, RETRY_MS_MAX, wasClosed } from "./descriptors.ts";
 
-export function stdinChunks(): AsyncIterable<Buffer> {
-  return createReadStream("", { fd: 0, highWaterMark: 64 * 1024, autoClose: false }) as AsyncIterable<Buffer>;
+const CHUNK_BYTES = 64 * 1024;
+
+/** 64 KiB at a time; the next is read while one is worked on. Throws where the signal comes first. */
+export async function* stdinChunks(signal?: AbortSignal): AsyncGenerator<Buffer> {
+  const readInto = reader();
+  const next = async () => {
+    const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    const n = await readInto(buffer);
+    // Who keeps a few bytes of it is not to keep all.
+    return n < CHUNK_BYTES / 4 ? Buffer.from(buffer.subarray(0, n)) : buffer.subarray(0, n);
+  };
+  for (let coming = next(); ; ) {
+    const chunk = await (signal ? unlessAborted(coming, signal) : coming);
+    if (!chunk) throw cannotRead("interrupted");
+    if (chunk.length === 0) return;
+    coming = next();
+    // Told when it is asked for; it may never be.
+    coming.catch(() => {});
+    yield chunk;
+  }
 }
 
 /**
@@ -10,28 +30,58 @@ export function stdinChunks(): AsyncIterable<Buffer> {
  * of which nothing is kept, where a new buffer for every chunk is what most of the time and memory goes to.
  */
 export async function* stdinRefilled(): AsyncGenerator<Buffer> {
+  const readInto = reader();
   const buffer = Buffer.allocUnsafeSlow(256 * 1024);
   for (;;) {
-    let n: number;
-    try {
-      n = await new Promise<number>((resolve, reject) =>
-        read(0, buffer, 0, buffer.length, null, (error, bytes) => (error ? reject(error) : resolve(bytes))),
-      );
-    } catch (thrown) {
-      // Somebody made our stdin non-blocking, and nothing is there yet.
-      if ((thrown as NodeJS.ErrnoException).code !== "EAGAIN") throw thrown;
-      await new Promise((resolve) => setTimeout(resolve, 5));
-      continue;
-    }
+    const n = await readInto(buffer);
     if (n === 0) return;
     yield buffer.subarray(0, n);
   }
 }
 
+/** Reads what is there into a buffer, waiting where nothing is; 0 at the end. Throws MtFailure where it cannot be read. */
+function reader(): (buffer: Buffer) => Promise<number> {
+  if (wasClosed(0)) throw cannotRead("it is closed");
+  let fd = 0;
+  return async (buffer) => {
+    for (let pause_ms = 1; ; ) {
+      try {
+        return await readOnce(fd, buffer);
+      } catch (thrown) {
+        const code = (thrown as NodeJS.ErrnoException).code ?? "";
+        if (code === "EINTR") continue;
+        if (code === "EISDIR") throw cannotRead("it is a directory");
+        if (code === "EBADF") throw cannotRead("it is not open for reading");
+        if (code !== "EAGAIN") throw cannotRead((thrown as Error).message);
+      }
+      // Somebody made it non-blocking, and nothing is there yet.
+      const own = fd === 0 ? openAnew(0) : undefined;
+      if (own !== undefined) fd = own;
+      else await new Promise((resolve) => setTimeout(resolve, pause_ms));
+      pause_ms = Math.min(2 * pause_ms, RETRY_MS_MAX);
+    }
+  };
+}
+
+function readOnce(fd: number, buffer: Buffer): Promise<number> {
+  return new Promise((resolve, reject) =>
+    read(fd, buffer, 0, buffer.length, null, (error, bytes) => (error ? reject(error) : resolve(bytes))),
+  );
+}
+
+/** Why there are no records to read: nobody gives us anything. Undefined where somebody may. */
+export function noRecords(hint: string, what = "read records"): MtError | undefined {
+  const why = noStdin();
+  return why && mtError("usage", `Cannot ${what}: stdin is ${why}`, hint);
+}
+
+const cannotRead = (why: string) =>
+  new MtFailure(mtError(why === "interrupted" ? "failed" : "io", `Cannot read stdin: ${why}`));
+
 /** All of stdin, for what has to see the whole before it can begin. */
-export async function readStdin(): Promise<Buffer> {
+export async function readStdin(signal: AbortSignal): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of stdinChunks()) chunks.push(chunk);
+  for await (const chunk of stdinChunks(signal)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
@@ -43,13 +93,14 @@ export function nextUnlessAborted<T>(
   iterator: AsyncIterator<T>,
   signal: AbortSignal,
 ): Promise<IteratorResult<T> | undefined> {
+  return signal.aborted ? Promise.resolve(undefined) : unlessAborted(iterator.next(), signal);
+}
+
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
   if (signal.aborted) return Promise.resolve(undefined);
   return new Promise((resolve, reject) => {
     const interrupted = () => resolve(undefined);
     signal.addEventListener("abort", interrupted, { once: true });
-    iterator
-      .next()
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener("abort", interrupted));
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", interrupted));
   });
 }

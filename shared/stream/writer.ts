@@ -2,8 +2,10 @@
  * The one writer on stdout: synchronous, so that nothing is lost at exit, nothing piles up in memory and
  * a full disk is an error. Writes whole lines in batches.
  */
-import { writeSync } from "node:fs";
-import { MtFailure, mtError } from "../errors.ts";
+import { write, writeSync } from "node:fs";
+import { Writable } from "node:stream";
+import { cannot, MtFailure, mtError } from "../errors.ts";
+import { isStandard, nameOf, openAnew, RETRY_MS_MAX, wasClosed } from "./descriptors.ts";
 
 const BATCH_CHARACTERS = 64 * 1024;
 const LARGE_BYTES = 16 * 1024;
@@ -67,25 +69,49 @@ export class LineWriter {
 
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
-/** Writes every byte, or says why not. */
+/** Writes every byte, or says why not; to a descriptor that is non-blocking and full, once there is room. */
 export function writeAll(fd: number, bytes: Uint8Array): void {
-  let at = 0;
-  while (at < bytes.length) {
+  let to = fd;
+  let pause_ms = 1;
+  for (let at = 0; at < bytes.length; ) {
     try {
-      at += writeSync(fd, bytes, at);
+      at += writeSync(to, bytes, at);
+      pause_ms = 1;
     } catch (thrown) {
-      const code = (thrown as NodeJS.ErrnoException).code;
-      if (code === "EAGAIN") {
-        // Somebody made our pipe non-blocking: wait for its reader, a millisecond at a time.
-        Atomics.wait(pause, 0, 0, 1);
-        continue;
-      }
+      const code = (thrown as NodeJS.ErrnoException).code ?? "";
       if (code === "EINTR") continue;
-      if (code === "EPIPE" || code === "EBADF") throw new StdoutClosed();
-      const why = code === "ENOSPC" || code === "EDQUOT" ? "the disk is full" : String(code ?? thrown);
-      throw new MtFailure(
-        mtError("io", `Cannot write to stdout: ${why}`, "free some space, then run it again"),
-      );
+      if (code !== "EAGAIN") throw cannotWrite(fd, code, thrown);
+      // Somebody made it non-blocking: wait for its reader.
+      const own = to === fd && isStandard(fd) ? openAnew(fd) : undefined;
+      if (own !== undefined) to = own;
+      else Atomics.wait(pause, 0, 0, pause_ms);
+      pause_ms = Math.min(2 * pause_ms, RETRY_MS_MAX);
     }
   }
+  // What a shell closed takes every byte, and they are gone.
+  if (fd === 1 && bytes.length > 0 && wasClosed(1)) throw cannotWrite(1, "EBADF", undefined);
+}
+
+/** stdout for who must not wait for its reader: bytes are written while others work, and `drain` tells of room. */
+export function stdoutStream(): Writable {
+  const put = (bytes: Uint8Array, at: number, pause_ms: number, done: (error?: Error | null) => void): void =>
+    write(1, bytes, at, bytes.length - at, null, (thrown, n) => {
+      if (!thrown && at + n < bytes.length) return put(bytes, at + n, 1, done);
+      if (thrown?.code !== "EAGAIN" && thrown?.code !== "EINTR")
+        return done(thrown && cannotWrite(1, thrown.code ?? "", thrown));
+      setTimeout(put, pause_ms, bytes, at, Math.min(2 * pause_ms, RETRY_MS_MAX), done);
+    });
+  return new Writable({ write: (chunk: Buffer, _, done) => put(chunk, 0, 1, done) });
+}
+
+function cannotWrite(fd: number, code: string, thrown: unknown): Error {
+  if (code === "EPIPE") return new StdoutClosed();
+  if (code === "EBADF")
+    return new MtFailure(
+      mtError(
+        "io",
+        `Cannot write to ${nameOf(fd)}: it is ${isStandard(fd) && wasClosed(fd) ? "closed" : "not open for writing"}`,
+      ),
+    );
+  return new MtFailure(cannot("write to", nameOf(fd), thrown));
 }

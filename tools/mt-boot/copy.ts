@@ -31,7 +31,7 @@ export const copy: Run = async (invocation) => {
   const flag = (name: string) => (typeof args[name] === "string" ? (args[name] as string) : undefined);
   const { set, dir, files } = orThrow(copyPlan(words, { to: flag("to"), from: flag("from") }));
   orThrow(dir === undefined ? filesThere(files) : directoryThere(dir));
-  const progress = await startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress === true);
   const code = await overGuests(invocation, {
     set,
     changes: true,

@@ -7,12 +7,13 @@ import { ok, type Result } from "neverthrow";
 import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
-import { fail, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { fail, type MtError, MtFailure, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { disksDir, experimentDir, guestDir } from "../../shared/names.ts";
 import { endProcess, waitFor } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { ask, supervisorPid } from "./client.ts";
 import { removeDirectory, removeFiles, removeGuest, startLock, supervisorLock } from "./files.ts";
 import { hasLedger, openLedger } from "./ledger.ts";
@@ -27,14 +28,8 @@ export const down: Run = async (invocation) => {
     orThrow(await endExperiment(id, hostOf(invocation)));
     return 0;
   }
-  if (process.stdin.isTTY)
-    throw new MtFailure(
-      mtError(
-        "usage",
-        "Cannot read records: stdin is a terminal",
-        "mt-boot down <abilene.plan, or mt-boot down --experiment ID",
-      ),
-    );
+  const none = noRecords("mt-boot down <abilene.plan, or mt-boot down --experiment ID");
+  if (none) throw new MtFailure(none);
   const ids: string[] = [];
   let experiment: string | undefined;
   let ended: Result<void, MtError> = ok(undefined);

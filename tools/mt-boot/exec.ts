@@ -1,11 +1,11 @@
 /** `mt-boot exec`: runs a command in guests through their agents; an `exit` record a guest, as they come. */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { numberArg } from "../../shared/cli/parse.ts";
 import { startProgress } from "../../shared/cli/progress.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, orThrow } from "../../shared/errors.ts";
 import type { Exit } from "../../shared/records/index.ts";
-import { readStdin } from "../../shared/stream/stdin.ts";
+import { noRecords, readStdin } from "../../shared/stream/stdin.ts";
 import { foldExits } from "./fold-exits.ts";
 import { jobsOf } from "./jobs.ts";
 import { askExits, type Group, overGuests } from "./targets.ts";
@@ -18,8 +18,9 @@ export const exec: Run = async (invocation) => {
   const jobs = orThrow(jobsOf(args, 4));
   const timeout_s = orThrow(numberArg(args, "timeout", { min: 1, max: 86_400 }));
   const set = String(args.set ?? "");
-  const stdin_base64 = args.stdin === true ? orThrow(await commandInput(set)).toString("base64") : undefined;
-  const progress = await startProgress("guests", args.progress === true);
+  const stdin_base64 =
+    args.stdin === true ? orThrow(await commandInput(set, invocation.signal)).toString("base64") : undefined;
+  const progress = startProgress("guests", args.progress === true);
   const kept: Exit[] = [];
   const keep = (group: Group): Group => ({ ...group, emit: (exit) => void kept.push(exit as Exit) });
   const code = await overGuests(invocation, {
@@ -44,16 +45,16 @@ export const exec: Run = async (invocation) => {
 };
 
 /** What each command gets on its stdin: all of ours. */
-async function commandInput(set: string): Promise<Result<Buffer, MtError>> {
+async function commandInput(set: string, signal: AbortSignal): Promise<Result<Buffer, MtError>> {
   if (set === "")
     return fail(
       "usage",
       "Cannot use --stdin without SET: the records are on stdin",
       "mt-boot exec --stdin 'g[0-3]' -- CMD <FILE",
     );
-  if (process.stdin.isTTY)
-    return fail("usage", "Cannot read for the command: stdin is a terminal", "mt-boot exec --stdin … <FILE");
-  const bytes = await readStdin();
+  const none = noRecords("mt-boot exec --stdin … <FILE", "read for the command");
+  if (none) return err(none);
+  const bytes = await readStdin(signal);
   if (bytes.length <= STDIN_BYTES_MAX) return ok(bytes);
   return fail(
     "usage",

@@ -6,6 +6,7 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { numberArg } from "../../shared/cli/parse.ts";
+import { plainLines } from "../../shared/cli/plain.ts";
 import type { Invocation, Run } from "../../shared/cli/start.ts";
 import { warn } from "../../shared/cli/stderr.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
@@ -13,6 +14,7 @@ import { guestDir } from "../../shared/names.ts";
 import { expandSet } from "../../shared/ranges.ts";
 import type { Exit } from "../../shared/records/index.ts";
 import { printed } from "../../shared/records/output.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { guestFiles } from "./argv.ts";
 import { theExperiment } from "./client.ts";
@@ -118,7 +120,7 @@ class GuestText {
   }
 
   write(bytes: Uint8Array): void {
-    const text = this.#rest + plain(this.#decoder.decode(bytes, { stream: true }));
+    const text = this.#rest + readable(this.#decoder.decode(bytes, { stream: true }));
     // A lone guest's prompt is shown as it comes; among others it waits for its line's end.
     const whole = this.#prefix === "" ? text.length : text.lastIndexOf("\n") + 1;
     this.#rest = text.slice(whole);
@@ -137,7 +139,7 @@ function put(text: string): void {
 }
 
 /** A terminal is not steered by what a guest writes. */
-function plain(text: string): string {
+function readable(text: string): string {
   const lines = text.replaceAll("\r", "");
-  return process.stdout.isTTY ? lines.replaceAll(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "") : lines;
+  return isTerminal(1) ? plainLines(lines) : lines;
 }

@@ -7,6 +7,7 @@ import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT, mtError, orThrow } from "../../shared/errors.ts";
 import { expandSet, fold, parseSet, setHas } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { ask, experimentsHere } from "./client.ts";
 import { foldGuests } from "./fold.ts";
@@ -27,7 +28,7 @@ export const ls: Run = async (invocation) => {
     ["EXPERIMENT", "GUEST", "STATE", "IMAGE", "CORES", "MEM_MIB", "ADDRESS", "ERROR"],
   ];
   const writer = new LineWriter();
-  const human = args.human === true || process.stdout.isTTY;
+  const human = args.human === true || isTerminal(1);
   for (const experiment of wanted) {
     const guests: Guest[] = [];
     orThrow(

@@ -11,6 +11,7 @@ import { expandSet, fold } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers, type Outcome } from "../../shared/records/members.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { type Asking, ask, because, supervisorPid, theExperiment } from "./client.ts";
 import { foldGuests, foldNamed } from "./fold.ts";
@@ -35,11 +36,9 @@ async function power(verb: Verb, invocation: Invocation): Promise<number> {
   const set = String(args.set ?? "");
   const jobs = orThrow(jobsOf(args, 2));
   const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
-  if (set === "" && process.stdin.isTTY)
-    throw new MtFailure(
-      mtError("usage", "Cannot read records: stdin is a terminal", `mt-boot ${verb} 'g[0-3]'`),
-    );
-  const progress = await startProgress("guests", args.progress === true);
+  const none = set === "" ? noRecords(`mt-boot ${verb} 'g[0-3]'`) : undefined;
+  if (none) throw new MtFailure(none);
+  const progress = startProgress("guests", args.progress === true);
   const wish = () => ({ jobs: jobs.count(), retries: RETRIES, ready_timeout_s });
   const code = await (set === "" ? overStream() : overSet(verb, invocation, set, wish(), progress));
   progress.stop();

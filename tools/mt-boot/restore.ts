@@ -34,7 +34,7 @@ export const restore: Run = async (invocation) => {
     throw new MtFailure(mtError("failed", `Cannot restore ${[...set][0]}: it is not saved in ${dir}`));
   const host = hostOf(invocation);
   const qemu = orThrow(await qemuVersion());
-  const progress = await startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress === true);
   progress.grow(chosen.length);
 
   const restoreOne = async (note: SavedGuest): Promise<Guest> => {

@@ -21,7 +21,7 @@ export const save: Run = async (invocation) => {
   } catch (thrown) {
     throw new MtFailure(toMtError(thrown));
   }
-  const progress = await startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress === true);
   const code = await overGuests(invocation, {
     set: typeof args.set === "string" ? args.set : "",
     changes: true,

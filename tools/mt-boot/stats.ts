@@ -8,6 +8,7 @@ import { EXIT, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { guestDir } from "../../shared/names.ts";
 import { fold } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { ask, supervisorPid } from "./client.ts";
 import { type Cost, costOf, type Links, readLinks } from "./cost.ts";
@@ -35,7 +36,7 @@ export const stats: Run = async (invocation) => {
         "mt-boot stats --human 'g[0-99]'",
       ),
     );
-  const human = args.human === true || (process.stdout.isTTY && set !== "");
+  const human = args.human === true || (isTerminal(1) && set !== "");
   const all: Measured[] = [];
   let now: Promise<Snapshot> | undefined;
   let where: Pick<Group, "experiment" | "host"> | undefined;

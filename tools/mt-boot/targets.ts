@@ -10,6 +10,7 @@ import { expandSet } from "../../shared/ranges.ts";
 import type { Exit, Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { type Asking, ask, supervisorPid, theExperiment } from "./client.ts";
 import type { Jobs } from "./jobs.ts";
@@ -41,8 +42,8 @@ export interface OverGuests {
 /** Runs the work over the guests; gives the exit code. */
 export async function overGuests(invocation: Invocation, what: OverGuests): Promise<number> {
   if (what.set !== "") return overSet(invocation, what);
-  if (process.stdin.isTTY)
-    throw new MtFailure(mtError("usage", "Cannot read records: stdin is a terminal", what.example));
+  const none = noRecords(what.example);
+  if (none) throw new MtFailure(none);
   return overStream(invocation, what);
 }
 

@@ -35,7 +35,7 @@ export const up: Run = async (invocation) => {
   if (between !== undefined && batch === undefined)
     throw new MtFailure(mtError("usage", "Cannot use --between: it runs after each --batch", "--batch 32"));
   const until_full = args["until-full"] === true;
-  const progress = await startProgress("guests", args.progress === true, () => `${availableMib()} MiB free`);
+  const progress = startProgress("guests", args.progress === true, () => `${availableMib()} MiB free`);
   const images = new Map<string, Image>();
   /** What became of each guest, by id: what was said last. */
   const outcomes = new Map<string, GuestLine>();

@@ -21,7 +21,6 @@ export interface BuildOptions {
   output_dir: string;
   cache_dir: string;
   /** Aborted where somebody does not want it any more. */
-  signal?: AbortSignal;
 }
 
 /** The files of an image, by role, where they were built; and what they were built from. */

@@ -13,6 +13,7 @@ import { storeHas, storeTakeFile } from "../../shared/store.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { type BuildOptions, type BuiltImage, buildTux } from "./build.ts";
 import { buildDebian } from "./debian.ts";
+import { endProgramsBy } from "./errors.ts";
 
 /** What can be built. A guest with a disk is not forked: its clones would share what the template has cached of it. */
 const IMAGES: Readonly<
@@ -38,6 +39,7 @@ export async function build({ args, signal }: Invocation): Promise<number> {
           .join(", or "),
       ),
     );
+  endProgramsBy(signal);
   const unlock = orThrow(await lock(join(stateDir(), "images", ".lock"), `mt-image build ${name}`, 600));
   try {
     const known = readImage(name);
@@ -53,7 +55,7 @@ export async function build({ args, signal }: Invocation): Promise<number> {
     const output_dir = ownTempDir(join(storeDir(), "build-"));
     try {
       if (args.progress === true) inform(`building ${name}: fetching and unpacking Debian packages`);
-      const built = orThrow(await recipe.build({ output_dir, cache_dir, signal }));
+      const built = orThrow(await recipe.build({ output_dir, cache_dir }));
       const { kernel, initrd, disk } = built.files;
       const take = async (file: string) => orThrow(await storeTakeFile(file)).digest;
       const image = {

@@ -27,7 +27,7 @@ const EPOCH = Date.UTC(2023, 5, 10) / 1000;
 const PROGRAMS = ["mmdebstrap", "mke2fs", "dumpe2fs", "debugfs", "qemu-img"];
 
 export async function buildDebian(options: BuildOptions): Promise<Result<BuiltImage, MtError>> {
-  const { output_dir, cache_dir, signal } = options;
+  const { output_dir, cache_dir } = options;
   // Told before the first package is fetched.
   if (process.getuid?.() !== 0)
     return fail(
@@ -54,14 +54,12 @@ export async function buildDebian(options: BuildOptions): Promise<Result<BuiltIm
   if (repository.isErr()) return err(repository.error);
   const root = join(output_dir, "root");
   const made = await makeRoot(root, {
-    ...{
-      repository: repository.value,
-      suite: SUITE,
-      packages: names.value,
-      files: debianFiles(),
-      epoch: EPOCH,
-    },
-    ...{ scratch_dir: output_dir, signal },
+    repository: repository.value,
+    suite: SUITE,
+    packages: names.value,
+    files: debianFiles(),
+    epoch: EPOCH,
+    scratch_dir: output_dir,
   });
   if (made.isErr()) {
     const damaged = made.error.message.includes("Hash Sum mismatch");

@@ -21,6 +21,13 @@ export function imageError(
   return mtError(code, `Cannot ${action}: ${state instanceof Error ? state.message : String(state)}`, hint);
 }
 
+let interrupted: AbortSignal | undefined;
+
+/** From now on this ends every program of the build. */
+export function endProgramsBy(signal: AbortSignal): void {
+  interrupted = signal;
+}
+
 /** Runs a program to its end and gives its stdout; its failure is what `action` could not do. */
 export async function run(
   program: string,
@@ -30,14 +37,13 @@ export async function run(
     cwd?: string;
     timeout_s?: number;
     env?: NodeJS.ProcessEnv;
-    signal?: AbortSignal;
   },
 ): Promise<Result<string, MtError>> {
   // What apt and dpkg say is translated otherwise, and parsed here.
   const done = await runProgram(program, argv, {
     cwd: options.cwd,
     timeout_s: options.timeout_s ?? 300,
-    signal: options.signal,
+    signal: interrupted,
     env: cleanEnv({ ...options.env, LC_ALL: "C" }),
   });
   return done.andThen(({ code, stdout, stderr }) => {

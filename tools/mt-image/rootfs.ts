@@ -35,7 +35,6 @@ export interface RootOptions {
   /** Seconds: the newest time that a file has. */
   epoch: number;
   scratch_dir: string;
-  signal?: AbortSignal;
 }
 
 /** Makes the tree in `dir`, which is not there yet. */
@@ -60,7 +59,7 @@ export async function makeRoot(dir: string, options: RootOptions): Promise<Resul
   // Of the programs that run in it, and of the directories that are made here.
   const umask = process.umask(0o022);
   try {
-    const made = await run("mmdebstrap", argv, { action, env, timeout_s: TIMEOUT_S, signal: options.signal });
+    const made = await run("mmdebstrap", argv, { action, env, timeout_s: TIMEOUT_S });
     if (made.isErr()) return err(made.error);
     // In what order insserv writes its notes the file system here decides; without them scripts run one after another.
     for (const [folder, begin] of [...NOT_ON_DISK, ["etc/init.d", ".depend."] as const])

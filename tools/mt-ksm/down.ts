@@ -11,6 +11,7 @@ import { clearDead, readHolder } from "../../shared/lock.ts";
 import { leaseHolder } from "../../shared/names.ts";
 import { oomFile } from "../../shared/oom.ts";
 import { endProcess } from "../../shared/process.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { removeCgroup } from "./cgroup.ts";
 import { removeFiles, watchLog } from "./files.ts";
 import { has, whatIsMissing } from "./kernel.ts";
@@ -25,15 +26,8 @@ export const down: Run = async (invocation) => {
     const done = experiment.isErr() ? experiment : await endAll(host, experiment.value);
     return done.isErr() ? complain(tool, done.error) : EXIT.ok;
   }
-  if (process.stdin.isTTY)
-    return complain(
-      tool,
-      mtError(
-        "usage",
-        "Cannot read records: stdin is a terminal",
-        "pipe a plan in, or name an experiment with --experiment",
-      ),
-    );
+  const none = noRecords("pipe a plan in, or name an experiment with --experiment");
+  if (none) return complain(tool, none);
   let experiment: string | undefined;
   return runFilterCommand(invocation, {
     changes: true,

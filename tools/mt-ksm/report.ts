@@ -6,6 +6,7 @@ import { experimentArg } from "../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
 import { complain, type Run } from "../../shared/cli/start.ts";
 import { EXIT } from "../../shared/errors.ts";
+import { noStdin } from "../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { ksmdCpuSeconds, savings, whatIsMissing } from "./kernel.ts";
 import { guestMemory, inAll } from "./memory.ts";
@@ -15,7 +16,7 @@ export const report: Run = async (invocation) => {
   const each = invocation.args.each === true;
   const missing = whatIsMissing(false);
   const given = invocation.args.experiment;
-  if (typeof given === "string" || process.stdin.isTTY) {
+  if (typeof given === "string" || noStdin()) {
     const named = typeof given === "string" ? experimentArg(given) : undefined;
     if (named?.isErr()) return complain(invocation.tool, named.error);
     if (missing) return complain(invocation.tool, missing);

@@ -8,6 +8,7 @@ import type { Run } from "../../shared/cli/start.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { type MtError, orThrow } from "../../shared/errors.ts";
 import { parseRange, rangeCount } from "../../shared/ranges.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import type { Rest } from "./controller.ts";
 import { ksmdCpuSeconds, savings } from "./kernel.ts";
 import { takeShare } from "./start.ts";
@@ -19,7 +20,7 @@ export const settle: Run = async (invocation) => {
   const host = hostOf(invocation);
   const timeout_s = orThrow(numberArg(invocation.args, "timeout", { integer: false }));
   const gain = orThrow(numberArg(invocation.args, "gain", { integer: false, max: 100 })) / 100;
-  const tells = invocation.args.progress === true || process.stderr.isTTY === true;
+  const tells = invocation.args.progress === true || isTerminal(2);
   let experiment: string | undefined;
   let guests = 0;
   return runFilterCommand(invocation, {

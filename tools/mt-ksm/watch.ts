@@ -11,6 +11,7 @@ import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/er
 import { leaseHolders } from "../../shared/lease.ts";
 import { lock, readHolder } from "../../shared/lock.ts";
 import { startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
 import { watchLog } from "./files.ts";
 import { ksmdCpuSeconds, savings } from "./kernel.ts";
@@ -28,15 +29,10 @@ export const watch: Run = async (invocation) => {
     every_s: orThrow(numberArg(args, "every", { integer: false })),
     gain: orThrow(numberArg(args, "gain", { integer: false, max: 100 })) / 100,
   };
-  if (typeof args.experiment === "string" || process.stdin.isTTY) {
-    if (typeof args.experiment !== "string")
-      throw new MtFailure(
-        mtError(
-          "usage",
-          "Cannot watch: stdin is a terminal",
-          "pipe a plan in, or name one with --experiment",
-        ),
-      );
+  if (typeof args.experiment !== "string") {
+    const none = noRecords("pipe a plan in, or name one with --experiment", "watch");
+    if (none) throw new MtFailure(none);
+  } else {
     const experiment = orThrow(experimentArg(args.experiment));
     const writer = new LineWriter();
     const emit = (record: object) => {

@@ -18,7 +18,7 @@ import { type Answer, hostsOfTree, onHosts } from "./cluster.ts";
 export async function push(invocation: Invocation): Promise<number> {
   const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1 }));
   const retries = orThrow(numberArg(invocation.args, "retries"));
-  const progress = await startProgress("copies", invocation.args.progress === true);
+  const progress = startProgress("copies", invocation.args.progress === true);
   let tree: Promise<string[] | undefined> | undefined;
   try {
     return await runFilterCommand(invocation, {

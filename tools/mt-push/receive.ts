@@ -13,7 +13,7 @@ export async function has({ rest }: Invocation): Promise<number> {
   return EXIT.ok;
 }
 
-export async function receive({ args }: Invocation): Promise<number> {
-  orThrow(await storeTake(stdinChunks(), String(args.digest)));
+export async function receive({ args, signal }: Invocation): Promise<number> {
+  orThrow(await storeTake(stdinChunks(signal), String(args.digest)));
   return EXIT.ok;
 }

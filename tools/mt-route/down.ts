@@ -12,6 +12,7 @@ import { EXIT, fail, type MtError } from "../../shared/errors.ts";
 import { limiter } from "../../shared/limiter.ts";
 import type { Router } from "../../shared/records/index.ts";
 import { withoutFailure } from "../../shared/stages.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { birdFiles, endBird, findBirds, removeEmptyDirs, routerDirs, routersDir } from "./bird.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "./host-view.ts";
 
@@ -26,12 +27,8 @@ export const down: Run = async (invocation) => {
     if (blocked) return complain(invocation.tool, blocked);
     return downAll(invocation.tool, experiment);
   }
-  if (process.stdin.isTTY)
-    return complain(invocation.tool, {
-      code: "usage",
-      message: "Cannot read records: stdin is a terminal",
-      hint: "mt-route down <abilene.plan, or mt-route down --experiment abilene",
-    });
+  const none = noRecords("mt-route down <abilene.plan, or mt-route down --experiment abilene");
+  if (none) return complain(invocation.tool, none);
   const view = emptyView();
   const turn = limiter(ENDS_AT_ONCE);
   let birds = new Map<string, number>();

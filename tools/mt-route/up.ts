@@ -43,7 +43,7 @@ interface Running {
 export const up: Run = async (invocation) => {
   const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1, max: 86_400 }));
   const blocked = obstacle(["nsenter", "bird", "birdc"]);
-  const progress = await startProgress("routers", invocation.args.progress === true);
+  const progress = startProgress("routers", invocation.args.progress === true);
   const view = emptyView();
   const tally = emptyTally();
   const turn = limiter(STARTS_AT_ONCE);

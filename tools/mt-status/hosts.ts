@@ -1,5 +1,6 @@
 /** `mt-status hosts`: what `mt-status able` and `mt-boot prove` found on every host, as one table for people. */
 
+import { plain } from "../../shared/cli/plain.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { warn } from "../../shared/cli/stderr.ts";
 import { tableLines } from "../../shared/cli/table.ts";
@@ -35,7 +36,9 @@ export const hosts: Run = async (invocation) => {
   for (const line of tableLines(rows)) writer.line(line);
   for (const h of seen.values())
     if (h.state === "failed" && h.error)
-      writer.line(`${h.id}: ${h.error.message}${h.error.hint ? `\n  mend: ${h.error.hint}` : ""}`);
+      writer.line(
+        `${plain(`${h.id}: ${h.error.message}`)}${h.error.hint ? `\n  mend: ${plain(h.error.hint)}` : ""}`,
+      );
   writer.flush();
   if (result.code !== EXIT.ok) return result.code;
   return [...seen.values()].some((h) => h.state === "failed") ? EXIT.unavailable : EXIT.ok;

@@ -11,6 +11,7 @@ import { warn } from "../../shared/cli/stderr.ts";
 import { orThrow } from "../../shared/errors.ts";
 import { waitFor } from "../../shared/process.ts";
 import type { Verdict } from "../../shared/records/index.ts";
+import { noStdin } from "../../shared/stream/descriptors.ts";
 import { runFilter } from "../../shared/stream/filter.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { remember } from "./history.ts";
@@ -73,7 +74,7 @@ export const left: Run = async (invocation) => {
           context.note(notTrue("this machine", [`${found.left_behind} things are left behind`]));
       },
     },
-    { input: process.stdin.isTTY ? nothing() : stdinChunks(), signal },
+    { input: noStdin() ? nothing() : stdinChunks(), signal },
   );
   if (error && !signal.aborted) warn(error);
   return code;

@@ -1,4 +1,6 @@
 /** The lines of `mt-status table`: columns as wide as they must be; only states that occur have one. */
+import { plain } from "../../shared/cli/plain.ts";
+import { tableLines } from "../../shared/cli/table.ts";
 import type { MtError } from "../../shared/errors.ts";
 import { GUEST_STATES } from "../../shared/records/guest.ts";
 import type { Experiment, Verdict } from "../../shared/records/index.ts";
@@ -50,15 +52,15 @@ export function renderTable(
     String(total(row.routers)),
     ...routerStates.map((s) => String(row.routers[s] ?? 0)),
   ];
-  const lines = experiment ? [`experiment ${experiment.id}, seed ${experiment.seed}`, ""] : [];
+  const lines = experiment ? [plain(`experiment ${experiment.id}, seed ${experiment.seed}`), ""] : [];
   const head = ["HOST", "STATE", "GUESTS", ...guestStates, "ROUTERS", ...routerStates];
-  lines.push(...columns([head, ...rows.map(cells), ...(rows.length === 1 ? [] : [cells(sum)])]));
+  lines.push(...tableLines([head, ...rows.map(cells), ...(rows.length === 1 ? [] : [cells(sum)])], 2));
   if (failures.length > 0) lines.push("", "Failed:");
   for (const { what, host, error } of failures.slice(0, FAILURES_SHOWN_MAX)) {
     const where = host === undefined ? "" : ` on ${host}`;
     const by = error?.by === undefined ? "" : `${error.by}: `;
-    lines.push(`  ${what}${where}: ${by}${oneLine(error?.message ?? "it does not say why")}`);
-    if (error?.hint) lines.push(`    hint: ${oneLine(error.hint)}`);
+    lines.push(plain(`  ${what}${where}: ${by}${error?.message ?? "it does not say why"}`));
+    if (error?.hint) lines.push(plain(`    hint: ${error.hint}`));
   }
   const more = failures.length - FAILURES_SHOWN_MAX;
   if (more > 0) lines.push(`  and ${more} records more`);
@@ -67,22 +69,10 @@ export function renderTable(
     const left = v.left_behind === undefined ? "" : `, ${v.left_behind} left behind`;
     lines.push(
       "",
-      `Verdict of ${v.id}: ${v.converged ?? 0} of ${v.routers ?? 0} routers converged, ${v.ready ?? 0} of ${v.guests ?? 0} guests ready, ${v.pairs_reached ?? 0} of ${v.pairs_tried ?? 0} pings answered${apart}${left}`,
+      plain(
+        `Verdict of ${v.id}: ${v.converged ?? 0} of ${v.routers ?? 0} routers converged, ${v.ready ?? 0} of ${v.guests ?? 0} guests ready, ${v.pairs_reached ?? 0} of ${v.pairs_tried ?? 0} pings answered${apart}${left}`,
+      ),
     );
   }
   return lines;
-}
-
-/** Text of a record as text: what moves a terminal's cursor or colours it does not get there. */
-const oneLine = (text: string) => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
-
-/** The first two columns to the left, numbers to the right. */
-function columns(rows: readonly string[][]): string[] {
-  const widths = rows[0]!.map((_, c) => Math.max(...rows.map((row) => row[c]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, c) => (c < 2 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!)))
-      .join("  ")
-      .trimEnd(),
-  );
 }

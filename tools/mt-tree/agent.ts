@@ -1,11 +1,12 @@
 /** The hidden command `mt-tree agent`: a node of the tree as a process, from its configuration until it is ended. */
-import { readFileSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { complain, type Invocation } from "../../shared/cli/start.ts";
 import { collectWhenQuiet } from "../../shared/collect.ts";
 import { EXIT, type MtError, mtError } from "../../shared/errors.ts";
 import { listenOwn, readOwn, writeOwn } from "../../shared/own-place.ts";
+import { readStdin } from "../../shared/stream/stdin.ts";
 import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
 import { setSilence } from "./link.ts";
 import { type NodeConfig, TreeNode } from "./node.ts";
@@ -20,7 +21,7 @@ import { socketWire, type Transport } from "./wire.ts";
 export async function agent({ tool, args, signal }: Invocation): Promise<number> {
   const path = String(args.config);
   const file = path === "-" ? undefined : path;
-  const config = JSON.parse(file === undefined ? readFileSync(0, "utf8") : readOwn(file)) as NodeConfig;
+  const config = JSON.parse(file ? readOwn(file) : String(await readStdin(signal))) as NodeConfig;
   const beside = (ending: string) => file?.replace(/\.json$/, ending);
   const note = (ending: string, text: string) => file && writeOwn(beside(ending)!, text);
   note(".pid", String(process.pid));

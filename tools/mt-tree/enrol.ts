@@ -96,8 +96,8 @@ function configFor(host: string): Promise<EnrolConfig | undefined> {
       const lines = (tail + text).split("\n");
       tail = lines.pop() ?? "";
       for (const line of lines) {
-        const config = JSON.parse(line) as EnrolConfig;
-        if (config.self.name !== host) continue;
+        const config = configOf(line);
+        if (config?.self?.name !== host) continue;
         found = true;
         clearTimeout(late);
         resolve(config);
@@ -106,6 +106,15 @@ function configFor(host: string): Promise<EnrolConfig | undefined> {
     process.stdin.on("end", () => resolve(undefined));
     process.stdin.on("error", () => resolve(undefined));
   });
+}
+
+/** Whatever else somebody writes there is not for us. */
+function configOf(line: string): EnrolConfig | undefined {
+  try {
+    return JSON.parse(line) as EnrolConfig;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What commands on this host find: its name, and no directory that is only where the job was asked for. */

@@ -3,6 +3,7 @@
  * under the node set of their hosts. What is kept of outputs is bounded, whatever a command prints.
  */
 import { createHash } from "node:crypto";
+import { plain } from "../../shared/cli/plain.ts";
 import { foldNodes } from "../../shared/nodeset-fold.ts";
 import { printed } from "../../shared/records/output.ts";
 import { LineWriter, StdoutClosed } from "../../shared/stream/writer.ts";
@@ -128,7 +129,7 @@ export function labelledPrinter(): Printer {
         tails[fd].delete(host);
       }
       const why = endOf(host, how);
-      if (why !== undefined) out[2].line(why.replaceAll(HOST, host));
+      if (why !== undefined) out[2].line(plain(why.replaceAll(HOST, host)));
       out[2].flush();
     },
     end() {},
@@ -185,7 +186,7 @@ export function foldedPrinter(asked: readonly string[]): Printer {
         out[fd].flush();
       }
       for (const { what, hosts } of inOrder(ends.values()))
-        out[2].line(what.replaceAll(HOST, foldNodes(hosts)));
+        out[2].line(plain(what.replaceAll(HOST, foldNodes(hosts))));
       out[2].flush();
     },
   };

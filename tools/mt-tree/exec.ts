@@ -7,6 +7,7 @@ import { numberArg } from "../../shared/cli/parse.ts";
 import type { Invocation } from "../../shared/cli/start.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../shared/errors.ts";
 import { namedHosts } from "../../shared/nodeset-groups.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { StdoutClosed } from "../../shared/stream/writer.ts";
 import { environmentForHosts, type HostExit, type HostSession, type Session, TreeClient } from "./client.ts";
@@ -22,7 +23,7 @@ export async function exec({ args, lists, rest, signal }: Invocation): Promise<n
   const cwd = orThrow(directory(args.cwd));
   const client = orThrow(await TreeClient.connect());
   orThrow(await client.list());
-  const human = args.human === true || process.stdout.isTTY === true;
+  const human = args.human === true || isTerminal(1);
   const printer = args.fold === true ? foldedPrinter(hosts) : human ? labelledPrinter() : recordPrinter();
   const began = Date.now();
   let code: number = EXIT.ok;
@@ -80,7 +81,7 @@ export async function exec({ args, lists, rest, signal }: Invocation): Promise<n
     if (signal.aborted) interrupted();
     if (args.stdin === true)
       void (async () => {
-        for await (const chunk of stdinChunks()) {
+        for await (const chunk of stdinChunks(signal)) {
           if (!session.broadcast(chunk))
             await new Promise<void>((go) => {
               room = go;

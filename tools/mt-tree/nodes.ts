@@ -6,13 +6,13 @@ import { nodesNamed } from "../../shared/nodeset-groups.ts";
 import { readStdin } from "../../shared/stream/stdin.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 
-export async function nodes({ args }: Invocation): Promise<number> {
+export async function nodes({ args, signal }: Invocation): Promise<number> {
   const forms = (["fold", "expand", "count"] as const).filter((form) => args[form] === true);
   if (forms.length > 1)
     orThrow(fail("usage", `Cannot use --${forms[0]} with --${forms[1]}: one of them says how to print`));
   const set = String(args.set);
   const names = orThrow(
-    nodesNamed(set === "-" ? (await readStdin()).toString().replaceAll(/\s+/g, " ") : set),
+    nodesNamed(set === "-" ? (await readStdin(signal)).toString().replaceAll(/\s+/g, " ") : set),
   );
   const writer = new LineWriter();
   if (forms[0] === "count") writer.line(String(names.size));

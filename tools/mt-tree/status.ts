@@ -3,6 +3,7 @@ import type { Invocation } from "../../shared/cli/start.ts";
 import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT, mtError, orThrow } from "../../shared/errors.ts";
 import type { Host } from "../../shared/records/index.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { TreeClient } from "./client.ts";
 import type { HostStatus } from "./messages.ts";
@@ -22,7 +23,7 @@ export async function status({ args }: Invocation): Promise<number> {
   // Who has children knows the round trips to them.
   const rtts = new Map([...probed.values()].flatMap(({ links }) => Object.entries(links)));
   const known = new Map((readTree()?.hosts ?? []).map((h) => [h.id, h]));
-  const table = args.human === true || (process.stdout.isTTY && args.records !== true);
+  const table = args.human === true || (isTerminal(1) && args.records !== true);
   const records = hosts.map((h): Host => {
     const { cores = 0, mem_mib = 0 } = known.get(h.host) ?? {};
     const vitals = probed.get(h.host)?.vitals;

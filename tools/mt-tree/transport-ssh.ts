@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import { err, ok } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
 import { cleanEnv, findProgram } from "../../shared/process.ts";
+import { stdoutStream } from "../../shared/stream/writer.ts";
 import { LINK } from "./bootstrap.ts";
 import { silence } from "./link.ts";
 import { MARK } from "./marker.ts";
@@ -88,7 +89,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
 
 /** The agent's end: its own stdin and stdout, once; `over` is called when they have ended. */
 export function stdioTransport(over: () => void): Transport {
-  let wire: Wire | undefined = streamWire(process.stdin, process.stdout, over);
+  let wire: Wire | undefined = streamWire(process.stdin, stdoutStream(), over);
   return {
     listen: async () => {},
     async dial() {

@@ -19,6 +19,7 @@ import { members, parseRange } from "../../shared/ranges.ts";
 import type { Guest, Router } from "../../shared/records/index.ts";
 import { foldOutcomes, type Outcome } from "../../shared/records/members.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
+import { noRecords } from "../../shared/stream/stdin.ts";
 import { isOf, namespaces, notOurs, readLinks, whatIsMissing } from "./kernel.ts";
 import { releaseNeighbourTable } from "./neighbours.ts";
 import { remove } from "./remove.ts";
@@ -27,15 +28,8 @@ import { isHere } from "./segment-plan.ts";
 export const down: Run = async (invocation) => {
   const id = invocation.args.experiment;
   if (typeof id === "string") return downExperiment(invocation, id);
-  if (process.stdin.isTTY)
-    return complain(
-      invocation.tool,
-      mtError(
-        "usage",
-        "Cannot read records: stdin is a terminal",
-        "pipe a plan in, or name an experiment with --experiment",
-      ),
-    );
+  const none = noRecords("pipe a plan in, or name an experiment with --experiment");
+  if (none) return complain(invocation.tool, none);
   return downPlan(invocation);
 };
 

@@ -5,6 +5,7 @@ import type { Run } from "../../shared/cli/start.ts";
 import { tableLines } from "../../shared/cli/table.ts";
 import { EXIT, MtFailure, orThrow } from "../../shared/errors.ts";
 import { findProgram } from "../../shared/process.ts";
+import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
 import { type Link, readLinks } from "./kernel.ts";
 
@@ -31,7 +32,7 @@ export const ls: Run = async (invocation) => {
     (r) => args.experiment === undefined || r.experiment === args.experiment,
   );
   const writer = new LineWriter();
-  const human = args.human === true || (process.stdout.isTTY === true && args.human !== false);
+  const human = args.human === true || (isTerminal(1) && args.human !== false);
   for (const line of human ? table(rows) : rows.map((r) => JSON.stringify(r))) writer.line(line);
   writer.flush();
   return EXIT.ok;

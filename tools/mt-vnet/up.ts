@@ -10,7 +10,7 @@ import type { FilterContext } from "../../shared/stream/filter.ts";
 import { Network } from "./network.ts";
 
 export const up: Run = async (invocation) => {
-  const network = new Network(invocation, await startProgress("ports", invocation.args.progress === true));
+  const network = new Network(invocation, startProgress("ports", invocation.args.progress === true));
   const report = (context: FilterContext, end?: End) => network.report(context, end);
   return runFilterCommand(invocation, {
     changes: true,

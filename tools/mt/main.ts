@@ -4,7 +4,7 @@
  * `mt --plans` gives it its directory, `mt --links` makes the links.
  */
 import { basename } from "node:path";
-import { EXIT } from "../../shared/errors.ts";
+import { mtError } from "../../shared/errors.ts";
 import { TOOLS } from "./tools.ts";
 
 const calledAs = basename(process.argv0);
@@ -23,8 +23,10 @@ else if (load) await load();
 else if (process.argv[2] === "--links") await import("./links.ts");
 else if (process.argv[2] === "--plans") await import("./plans.ts");
 else {
-  process.stderr.write(
-    `mt: Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool\n  hint: one of: ${Object.keys(TOOLS).join(", ")}\n`,
+  const { complain } = await import("../../shared/cli/start.ts");
+  const hint = `one of: ${Object.keys(TOOLS).join(", ")}`;
+  process.exitCode = complain(
+    "mt",
+    mtError("usage", `Cannot run ${JSON.stringify(process.argv[2] ?? "")}: no such tool`, hint),
   );
-  process.exitCode = EXIT.usage;
 }

@@ -3,10 +3,10 @@
  * and writes what is meant to file descriptor 3: NAME=VALUE, each ended by NUL, a flag that is not set empty.
  * An answer about the script (--help, --version, …) goes to stdout, and nothing to 3.
  */
-import { writeSync } from "node:fs";
 import { numberArg } from "../../shared/cli/parse.ts";
 import { type Run, start } from "../../shared/cli/start.ts";
 import { orThrow } from "../../shared/errors.ts";
+import { writeAll } from "../../shared/stream/writer.ts";
 import { spec } from "../mt-launch-spec.ts";
 
 const NUMBERS = ["fanout", "guests"];
@@ -17,7 +17,7 @@ const words: Run = async ({ command, args }) => {
   const said = Object.entries(meant)
     .filter(([name]) => name !== "help" && name !== "schema")
     .map(([name, value]) => `${name}=${value === true ? "yes" : value === false ? "" : (value ?? "")}\0`);
-  writeSync(3, said.join(""));
+  writeAll(3, Buffer.from(said.join("")));
   return 0;
 };
 
