@@ -158,7 +158,7 @@ export function toMtError(thrown: unknown): MtError {
     const object = e.dest ? (full ? e.dest : `${e.path} as ${e.dest}`) : (e.path ?? "a file");
     return cannot(verb, object, e);
   }
-  return mtError("bug", e instanceof Error ? (e.stack ?? text) : text);
+  return mtError("bug", e instanceof Error ? `${e.name}: ${text}` : text);
 }
 
 /** In words, whatever it is: what is thrown may be cyclic, or have no prototype. */
@@ -169,6 +169,12 @@ function textOf(thrown: unknown): string {
   } catch {
     return "something that cannot be shown was thrown";
   }
+}
+
+/** Whether nothing can be written there: no room, or a file system that became read-only. */
+export function hasNoRoom(thrown: unknown): boolean {
+  const { code = "" } = (thrown ?? {}) as NodeJS.ErrnoException;
+  return /^(ENOSPC|EDQUOT|EROFS|SQLITE_(FULL|READONLY.*|CANTOPEN.*|IOERR.*))$/.test(code);
 }
 
 /** Unwraps a Result where failing is the caller's failure too. */

@@ -6,10 +6,10 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "./errors.ts";
+import { fail, hasNoRoom, type MtError } from "./errors.ts";
 import { clearDead, lock } from "./lock.ts";
 import { leaseDir } from "./names.ts";
-import { readOwnJson, writeOwn } from "./own-place.ts";
+import { overwriteOwn, readOwnJson, writeOwn } from "./own-place.ts";
 import { run } from "./process.ts";
 
 /** Kernel settings: a path under /sys or /proc/sys → its text. */
@@ -32,7 +32,13 @@ function read(resource: string): LeaseFile {
 function write(resource: string, lease: LeaseFile): void {
   const path = leaseFile(resource);
   if (Object.keys(lease.holders).length === 0) return rmSync(path, { force: true });
-  writeOwn(path, JSON.stringify(lease));
+  const text = JSON.stringify(lease);
+  try {
+    writeOwn(path, text);
+  } catch (thrown) {
+    // One that goes makes it shorter: that needs no room.
+    if (!hasNoRoom(thrown) || !overwriteOwn(path, text)) throw thrown;
+  }
 }
 
 /** Those of other namespaces must be set from the machine's own: a host of `--via local` is not in it. */
@@ -141,7 +147,7 @@ export async function releaseLease(
   beforeRestore?: (saved: Settings) => Promise<Result<void, MtError>>,
 ): Promise<Result<boolean, MtError>> {
   if (!existsSync(leaseFile(resource))) return ok(false);
-  const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
+  const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`, 30, true);
   if (unlock.isErr()) return unlock.map(() => false);
   try {
     const lease = read(resource);

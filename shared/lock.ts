@@ -2,10 +2,10 @@
  * Locks that die with their holder: a directory entry that names a living process, made in one step.
  * (flock needs FFI here; a name that is linked into place needs none.)
  */
-import { closeSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, rmSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "./errors.ts";
-import { checkOwn, openOwn } from "./own-place.ts";
+import { fail, hasNoRoom, type MtError } from "./errors.ts";
+import { checkOwn, writeNewOwn } from "./own-place.ts";
 import { waitFor } from "./process.ts";
 
 /** Who holds a lock: its process, told from a later one with the same pid by its start time. */
@@ -62,8 +62,15 @@ let calls = 0;
 /**
  * Takes the lock, waiting up to `timeout_s`; gives the function that lets it go.
  * @param what what the holder is doing, for whoever has to wait
+ * @param without_room for taking down, which must work on a full disk: where the lock cannot be written, goes on
+ * without it once nobody holds it
  */
-export async function lock(path: string, what: string, timeout_s = 30): Promise<Result<() => void, MtError>> {
+export async function lock(
+  path: string,
+  what: string,
+  timeout_s = 30,
+  without_room = false,
+): Promise<Result<() => void, MtError>> {
   // A file of its own a call: two calls of one process must not share, and take away, each other's.
   const mine = `${path}.${process.pid}.${calls++}`;
   checkOwn(path);
@@ -77,12 +84,11 @@ export async function lock(path: string, what: string, timeout_s = 30): Promise<
     noteHolder(mine, holder);
     const got = await waitFor(() => (tryLock(path, mine) ? true : undefined), timeout_s, 10);
     if (got) return ok(() => rmSync(path, { force: true }));
-    const by = readHolder(path);
-    return fail(
-      "busy",
-      `Cannot lock ${path}: ${by ? `${by.what} (pid ${by.pid}) holds it since ${by.since}` : "it stays held"}`,
-      "wait for it, then try again",
-    );
+    return held(path);
+  } catch (thrown) {
+    if (!without_room || !hasNoRoom(thrown)) throw thrown;
+    const free = await waitFor(() => (readHolder(path) === undefined ? true : undefined), timeout_s, 10);
+    return free ? ok(() => {}) : held(path);
   } finally {
     try {
       rmSync(mine, { force: true });
@@ -92,16 +98,20 @@ export async function lock(path: string, what: string, timeout_s = 30): Promise<
   }
 }
 
+function held(path: string): Result<never, MtError> {
+  const by = readHolder(path);
+  return fail(
+    "busy",
+    `Cannot lock ${path}: ${by ? `${by.what} (pid ${by.pid}) holds it since ${by.since}` : "it stays held"}`,
+    "wait for it, then try again",
+  );
+}
+
 /** Writes the file that is linked into place. Its directory may go (with the last lease) just before. */
 function noteHolder(mine: string, holder: Holder): void {
   for (let attempt = 1; ; attempt++) {
     try {
-      const fd = openOwn(mine, "new");
-      try {
-        return writeFileSync(fd, JSON.stringify(holder));
-      } finally {
-        closeSync(fd);
-      }
+      return writeNewOwn(mine, JSON.stringify(holder));
     } catch (thrown) {
       const { code } = thrown as NodeJS.ErrnoException;
       if ((code !== "ENOENT" && code !== "EEXIST") || attempt === 20) throw thrown;
@@ -126,14 +136,18 @@ function tryLock(path: string, mine: string): boolean {
 export function clearDead(path: string): void {
   if (look(path) !== "dead") return;
   const mine = `${path}.${process.pid}.${calls++}`;
-  noteHolder(mine, {
-    pid: process.pid,
-    started: startTime(process.pid) ?? "0",
-    since: new Date().toISOString(),
-    what: "clearing away",
-  });
   try {
+    noteHolder(mine, {
+      pid: process.pid,
+      started: startTime(process.pid) ?? "0",
+      since: new Date().toISOString(),
+      what: "clearing away",
+    });
     breakDead(path, mine);
+  } catch (thrown) {
+    // Without room nobody else can take it either, so that it is still the dead one's.
+    if (!hasNoRoom(thrown)) throw thrown;
+    if (look(path) === "dead") rmSync(path, { force: true });
   } finally {
     rmSync(mine, { force: true });
   }

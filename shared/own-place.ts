@@ -21,6 +21,7 @@ import {
   rmSync,
   type Stats,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { connect, type Server, type Socket } from "node:net";
@@ -269,6 +270,18 @@ export function newOwnFile(path: string): Promise<FileHandle> {
   return open(path, "wx", 0o600);
 }
 
+/** Writes a file of ours that is not there yet. */
+export function writeNewOwn(path: string, text: string): void {
+  const fd = openOwn(path, "new");
+  try {
+    writeFileSync(fd, text);
+  } catch (thrown) {
+    throw naming(path, thrown);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Writes a file of ours, which is there whole or as it was before. */
 export function writeOwn(path: string, text: string | Uint8Array): void {
   ownDir(dirname(path));
@@ -287,6 +300,23 @@ export function writeOwn(path: string, text: string | Uint8Array): void {
   } catch (thrown) {
     rmSync(part, { force: true });
     throw naming(path, thrown);
+  }
+}
+
+/** Writes over a file of ours where it stands, which takes no room; false where it is too short for that. */
+export function overwriteOwn(path: string, text: string): boolean {
+  checkOwn(path);
+  if (!look(path)) return false;
+  const fd = openSync(path, O_WRONLY | O_NOFOLLOW);
+  try {
+    const bytes = Buffer.from(text);
+    const { size } = fstatSync(fd);
+    if (bytes.length > size) return false;
+    // Filled up with blanks: cut off by a second call, it would be neither for a moment.
+    writeSync(fd, Buffer.concat([bytes, Buffer.alloc(size - bytes.length, " ")]), 0, size, 0);
+    return true;
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -370,6 +400,10 @@ export function connectOwn(path: string): Socket {
   socket.once("close", short.close);
   return socket;
 }
+
+/** A socket's path for a program that runs in its directory: where it is too long for the kernel, its name there. */
+export const socketName = (path: string) =>
+  Buffer.byteLength(path) <= SOCKET_PATH_MAX ? path : basename(path);
 
 /** A path is as long as its directory; the directory's descriptor has a short name. */
 function shortPath(path: string): { path: string; close(): void } {

@@ -38,6 +38,9 @@ async function main(tool: ToolSpec, commands: Commands, words: string[]): Promis
       ? noRecords(`pipe a plan in, as: ${tool.name} ${parsed.command} <abilene.plan`)
       : undefined;
   if (none) return complain(tool.name, none);
+  // Out of a timer or an event: told as every other bug is, not as the runtime would, with a page of minified source.
+  for (const event of ["uncaughtException", "unhandledRejection"])
+    process.on(event, (thrown) => process.exit(complain(tool.name, toMtError(thrown))));
   const places = checkPlaces();
   if (places.isErr()) return refuse(tool, parsed, places.error);
   const abort = new AbortController();

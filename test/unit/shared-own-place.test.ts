@@ -216,8 +216,7 @@ const MAKES =
   /^(mkdir|mkdtemp|writeFile|appendFile|createWriteStream|copyFile|cp|symlink|link|truncate|ftruncate|chmod|chown|mkfifo)(Sync)?$/;
 const ELSEWHERE: Record<string, string> = {
   "shared/lease.ts": "writeFileSync: settings of the kernel",
-  "shared/lock.ts":
-    "linkSync: puts a file of ours in its place; writeFileSync: into a file that openOwn made",
+  "shared/lock.ts": "linkSync: puts a file of ours in its place",
   "shared/oom.ts": "writeFileSync: /proc and cgroups",
   "shared/store.ts": "chmodSync: of a file that newOwnFile made",
   "tools/mt-boot/copy.ts": "mkdirSync: what the user names",

@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { guestMac } from "../../shared/addresses.ts";
 import { tapName } from "../../shared/names.ts";
+import { socketName } from "../../shared/own-place.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
 import { type Disk, diskArgv } from "./disk.ts";
 
@@ -72,6 +73,7 @@ export const STATE_FD = 3;
 /** QEMU takes a comma inside a value when it is doubled. */
 const value = (text: string) => text.replaceAll(",", ",,");
 
+/** It runs in the guest's directory. */
 export function qemuArgv(boot: Boot): string[] {
   const { experiment, guest, dir, accelerator, memory } = boot;
   const files = guestFiles(dir);
@@ -90,18 +92,18 @@ export function qemuArgv(boot: Boot): string[] {
     ...["-sandbox", "on,spawn=deny"],
     ...[
       "-chardev",
-      `socket,id=console,path=${value(files.tty)},server=on,wait=off,logfile=${value(files.console)},logappend=on`,
+      `socket,id=console,path=${value(socketName(files.tty))},server=on,wait=off,logfile=${value(files.console)},logappend=on`,
       "-serial",
       "chardev:console",
     ],
     ...[
       "-chardev",
-      `socket,id=qmp,path=${value(files.qmp)},server=on,wait=off`,
+      `socket,id=qmp,path=${value(socketName(files.qmp))},server=on,wait=off`,
       "-mon",
       "chardev=qmp,mode=control",
     ],
-    ...["-chardev", `socket,id=agent,path=${value(files.agent)},server=on,wait=off`],
-    ...["-chardev", `socket,id=identity,path=${value(files.identity)},server=on,wait=off`],
+    ...["-chardev", `socket,id=agent,path=${value(socketName(files.agent))},server=on,wait=off`],
+    ...["-chardev", `socket,id=identity,path=${value(socketName(files.identity))},server=on,wait=off`],
     // Room for two ports, not for 31 with an event descriptor each that QEMU would poll.
     ...["-device", "virtio-serial-pci,max_ports=4"],
     ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],

@@ -38,29 +38,39 @@ export async function ask(
 ): Promise<Result<DoneLine, MtError>> {
   let last: Result<DoneLine, MtError> = fail("lost", `Cannot hear from the supervisor of ${experiment}`);
   for (let attempt = 0; attempt < ASK_AGAIN && !signal?.aborted; attempt++) {
-    let done: DoneLine | undefined;
-    const take = (line: ReplyLine) => {
-      if (line.kind === "done") done = line;
-      else if (line.kind !== "tick") each(line);
-    };
-    const heard = await askUnix(supervisorSocket(experiment), name, body, take, {
-      timeout_s: SILENCE_S,
-      signal,
-    });
-    if (heard.isOk() && done) return ok(done);
-    last = heard.isErr()
-      ? heard.map(() => undefined as never)
-      : fail(
-          "lost",
-          `Cannot hear from the supervisor of ${experiment}: it ended before its answer`,
-          `${supervisorLog(experiment)} may say why`,
-        );
-    const code = last.isErr() ? last.error.code : "lost";
+    last = await askOnce({ experiment, signal }, name, body, each);
+    if (last.isOk()) return last;
+    const { code } = last.error;
     if (code !== "unavailable" && !(code === "lost" && repeat)) break;
     const there = await startSupervisor(experiment, host);
     if (there.isErr()) return there.map(() => undefined as never);
   }
   return last;
+}
+
+/** Asks the supervisor that runs, where one does; starts none. */
+export async function askOnce(
+  { experiment, signal }: Pick<Asking, "experiment" | "signal">,
+  name: string,
+  body: unknown,
+  each: (line: ReplyLine) => void,
+): Promise<Result<DoneLine, MtError>> {
+  let done: DoneLine | undefined;
+  const take = (line: ReplyLine) => {
+    if (line.kind === "done") done = line;
+    else if (line.kind !== "tick") each(line);
+  };
+  const heard = await askUnix(supervisorSocket(experiment), name, body, take, {
+    timeout_s: SILENCE_S,
+    signal,
+  });
+  if (heard.isErr()) return heard.map(() => undefined as never);
+  if (done) return ok(done);
+  return fail(
+    "lost",
+    `Cannot hear from the supervisor of ${experiment}: it ended before its answer`,
+    `${supervisorLog(experiment)} may say why`,
+  );
 }
 
 /** Why a guest was not done: the supervisor could not be asked, or whoever asked it was interrupted. */

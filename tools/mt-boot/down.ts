@@ -5,7 +5,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { experimentArg } from "../../shared/cli/experiment-arg.ts";
-import { hostOf, runFilterCommand } from "../../shared/cli/filter-command.ts";
+import { runFilterCommand } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, MtFailure, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
@@ -14,9 +14,9 @@ import { endProcess, waitFor } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { noRecords } from "../../shared/stream/stdin.ts";
-import { ask, supervisorPid } from "./client.ts";
+import { askOnce, supervisorPid } from "./client.ts";
 import { removeDirectory, removeFiles, removeGuest, startLock, supervisorLock } from "./files.ts";
-import { hasLedger, openLedger } from "./ledger.ts";
+import { dropFromLedger } from "./ledger.ts";
 import { endGuests, livingGuests } from "./processes.ts";
 
 const SUPERVISOR_END_S = 5;
@@ -25,7 +25,7 @@ export const down: Run = async (invocation) => {
   const { args } = invocation;
   if (typeof args.experiment === "string" && args.experiment !== "") {
     const id = orThrow(experimentArg(args.experiment));
-    orThrow(await endExperiment(id, hostOf(invocation)));
+    orThrow(await endExperiment(id));
     return 0;
   }
   const none = noRecords("mt-boot down <abilene.plan, or mt-boot down --experiment ID");
@@ -53,26 +53,22 @@ export const down: Run = async (invocation) => {
         );
       },
     },
-    onEnd: async (context) => {
+    onEnd: async () => {
       if (ids.length === 0) return;
       if (experiment === undefined)
         ended = fail("data", "Cannot stop the guests: no experiment record came before them");
-      else ended = await endExperiment(experiment, context.host, ids);
+      else ended = await endExperiment(experiment, ids);
     },
   });
 };
 
 /** Ends guests of an experiment on this host; without ids all, and whatever mt-boot keeps of it. */
-async function endExperiment(
-  experiment: string,
-  host: string,
-  ids?: readonly string[],
-): Promise<Result<void, MtError>> {
+async function endExperiment(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
   const kept = [experimentDir(experiment), disksDir(experiment)].some((dir) => existsSync(dir));
   if (!kept && livingGuests(experiment).length === 0) return ok(undefined);
   const supervisor = supervisorPid(experiment);
   if (supervisor !== undefined) {
-    const asked = await ask({ experiment, host }, "down", { ids }, () => {}, false);
+    const asked = await askOnce({ experiment }, "down", { ids }, () => {});
     if (asked.isOk() && asked.value.left > 0) return ok(undefined);
     // It ends by itself with the last guest; one that does not answer is ended.
     if (asked.isOk())
@@ -82,9 +78,12 @@ async function endExperiment(
   return endWithout(experiment, ids);
 }
 
-/** Ends guests as the kernel shows them, where no supervisor answers. */
+/**
+ * Ends guests as the kernel shows them, where no supervisor answers. First what runs, then its files, which makes
+ * room, then what is written of them: a full disk, or a ledger that cannot be read, keeps no guest alive.
+ */
 async function endWithout(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
-  const unlock = await lock(startLock(experiment), `stopping ${experiment}`, 40);
+  const unlock = await lock(startLock(experiment), `stopping ${experiment}`, 40, true);
   if (unlock.isErr()) return unlock.map(() => undefined);
   let empty = true;
   try {
@@ -97,13 +96,12 @@ async function endWithout(experiment: string, ids?: readonly string[]): Promise<
         "failed",
         `Cannot end QEMU ${left.map(({ pid }) => pid).join(", ")}: still there after SIGKILL`,
       );
-    if (ids !== undefined && hasLedger(experiment)) {
-      const ledger = await openLedger(experiment);
-      ledger.drop(ids);
-      empty = ledger.rows().length === 0;
-      ledger.close();
-    }
     for (const dir of dirs ?? []) removeGuest(experiment, dir);
+    if (ids !== undefined) {
+      const others = await dropFromLedger(experiment, ids);
+      if (others.isErr()) return others.map(() => undefined);
+      empty = !others.value && livingGuests(experiment).length === 0;
+    }
     if (ids === undefined) rmSync(disksDir(experiment), { recursive: true, force: true });
     if (empty) {
       removeFiles(experiment);

@@ -4,7 +4,8 @@
  */
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { MtError } from "../../shared/errors.ts";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError, toMtError } from "../../shared/errors.ts";
 import { experimentDir } from "../../shared/names.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
@@ -90,6 +91,34 @@ export async function guestsKnown(experiment: string): Promise<Set<string>> {
   const ids = ledger.rows().map(({ record }) => record.id);
   ledger.close();
   return new Set(ids);
+}
+
+/**
+ * Takes guests out of the ledger, whatever has become of it; gives whether it has others. One that cannot be read
+ * has none; only where it has others, and cannot be written, it is an error: they are not to be lost.
+ */
+export async function dropFromLedger(
+  experiment: string,
+  ids: readonly string[],
+): Promise<Result<boolean, MtError>> {
+  if (!hasLedger(experiment)) return ok(false);
+  let others = false;
+  let ledger: Ledger | undefined;
+  try {
+    ledger = await openLedger(experiment);
+    const going = new Set(ids);
+    others = ledger.rows().some(({ record }) => !going.has(record.id));
+    // With the last one the whole file goes.
+    if (others) ledger.drop(ids);
+    return ok(others);
+  } catch (thrown) {
+    const { code, message, hint } = toMtError(thrown);
+    if (others)
+      return fail(code, `Cannot note what was taken down in ${ledgerFile(experiment)}: ${message}`, hint);
+    return ok(false);
+  } finally {
+    ledger?.close();
+  }
 }
 
 export function removeLedger(experiment: string): void {

@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
-import { socketPath, tapName } from "../../shared/names.ts";
+import { tapName } from "../../shared/names.ts";
 import { placeGuest, readOomPlan } from "../../shared/oom.ts";
 import { openOwn, ownDir, removeOwn } from "../../shared/own-place.ts";
 import { cleanEnv, findProgram, isAlive, waitFor } from "../../shared/process.ts";
@@ -46,7 +46,7 @@ export interface Spawned {
 }
 
 /** What must be there on this host before QEMU is started; none of it gets better by trying again. */
-export function preflight({ experiment, guest, dir, kernel, initrd, disk }: Boot): Result<void, MtError> {
+export function preflight({ experiment, guest, kernel, initrd, disk }: Boot): Result<void, MtError> {
   for (const file of [kernel, initrd, disk?.base])
     if (file !== undefined && !existsSync(file))
       return fail("unavailable", `Cannot boot {id}: image ${guest.image} is not on this host`, "mt-push");
@@ -55,7 +55,7 @@ export function preflight({ experiment, guest, dir, kernel, initrd, disk }: Boot
     if (!existsSync(`/proc/sys/net/ipv4/conf/${tapName(experiment, guest.id, nic)}`))
       return fail("unavailable", `Cannot boot {id}: the tap of its eth${nic} is not there`, "mt-vnet up");
   }
-  return socketPath(guestFiles(dir).agent).map(() => undefined);
+  return ok(undefined);
 }
 
 /**

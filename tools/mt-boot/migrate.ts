@@ -9,8 +9,7 @@ import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, toMtError } from "../../shared/errors.ts";
-import { socketPath } from "../../shared/names.ts";
-import { listenOwn } from "../../shared/own-place.ts";
+import { listenOwn, socketName } from "../../shared/own-place.ts";
 import { waitFor } from "../../shared/process.ts";
 import { STATE_FD } from "./argv.ts";
 import { type Qmp, within } from "./qmp.ts";
@@ -26,7 +25,7 @@ const ignoreShared = (state: boolean) =>
 /**
  * Stops a guest and writes its state to `path`, 0600, made anew. The guest stays stopped.
  * @param but_memory leaves out memory that is a shared file
- * @param dir where the socket may stand: the guest's own directory
+ * @param dir the guest's own directory, in which its QEMU runs: there the socket stands
  */
 export async function saveState(
   qmp: Qmp,
@@ -34,14 +33,13 @@ export async function saveState(
   but_memory: boolean,
   dir = dirname(path),
 ): Promise<Result<void, MtError>> {
-  const socket = socketPath(join(dir, STATE_SOCKET));
-  if (socket.isErr()) return err(socket.error);
-  const receiver = await receive(socket.value, path);
+  const socket = join(dir, STATE_SOCKET);
+  const receiver = await receive(socket, path);
   try {
     for (const [command, args] of [
       ["stop"],
       ignoreShared(but_memory),
-      ["migrate", { uri: `unix:${socket.value}` }],
+      ["migrate", { uri: `unix:${socketName(socket)}` }],
     ] as const) {
       const done = await qmp.call(command, args);
       if (done.isErr()) return err(done.error);
@@ -61,7 +59,7 @@ export async function saveState(
     return late ? err(late) : ok(undefined);
   } finally {
     receiver.close();
-    rmSync(socket.value, { force: true });
+    rmSync(socket, { force: true });
   }
 }
 

@@ -9,10 +9,10 @@ import { availableParallelism } from "node:os";
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
-import { exitCodeOf, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { exitCodeOf, MtFailure, mtError } from "../../shared/errors.ts";
 import { type Handler, serveUnix } from "../../shared/http.ts";
 import { lock } from "../../shared/lock.ts";
-import { socketPath, supervisorSocket } from "../../shared/names.ts";
+import { supervisorSocket } from "../../shared/names.ts";
 import type { Exit } from "../../shared/records/index.ts";
 import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
@@ -50,7 +50,7 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
   }
   const ledger = await openLedger(experiment, { host });
   const supervisor = new Supervisor(experiment, ledger);
-  const path = orThrow(socketPath(supervisorSocket(experiment)));
+  const path = supervisorSocket(experiment);
   let asked = 0;
   /** Who follows what happens; they hold nobody up. */
   const watching = new Set<() => void>();

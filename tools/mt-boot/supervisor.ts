@@ -4,7 +4,7 @@
  */
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
-import { fail, type MtError, mtError } from "../../shared/errors.ts";
+import { fail, hasNoRoom, type MtError, mtError } from "../../shared/errors.ts";
 import { guestDir } from "../../shared/names.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
@@ -30,6 +30,8 @@ export class Supervisor {
   readonly #ledger: Ledger;
   readonly #driver: Driver;
   readonly #heartbeat: Heartbeat;
+  /** Taken down, and still in the ledger. */
+  readonly #unnoted = new Set<string>();
 
   constructor(experiment: string, ledger: Ledger) {
     this.#experiment = experiment;
@@ -174,6 +176,7 @@ export class Supervisor {
     const row: LedgerRow = { ...wish, wanted, state: "planned" };
     const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
     this.entries.set(record.id, entry);
+    this.#unnoted.delete(record.id);
     Object.assign(entry, wish, { until_full });
     if (saved !== undefined) entry.saved = saved;
     // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
@@ -264,6 +267,9 @@ export class Supervisor {
     );
     for (const entry of going) entry.machine?.close();
     for (const dir of dirs) if (!left.some((l) => l.dir === dir)) removeGuest(this.#experiment, dir);
+    // Where there was no room to note it: their files have made some. With the last guest all of it goes.
+    if (this.entries.size > 0) this.#ledger.drop([...this.#unnoted]);
+    this.#unnoted.clear();
     return left;
   }
 
@@ -278,7 +284,12 @@ export class Supervisor {
     entry.wanted = undefined;
     if (this.entries.get(entry.record.id) === entry) {
       this.entries.delete(entry.record.id);
-      this.#ledger.drop([entry.record.id]);
+      try {
+        this.#ledger.drop([entry.record.id]);
+      } catch (thrown) {
+        if (!hasNoRoom(thrown)) throw thrown;
+        this.#unnoted.add(entry.record.id);
+      }
     }
   }
 

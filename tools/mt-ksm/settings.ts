@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../shared/cli/stderr.ts";
@@ -13,7 +14,12 @@ const path = (name: string) => `${KSM}/${name}`;
 /** Held by the one process of this machine that steers. */
 export const steeringLock = () => join(leaseDir(), "ksm-steer.lock");
 /** Held by the one `watch` of this holder; says its pid. */
-export const watchLock = (holder: string) => join(leaseDir(), `ksm-watch-${encodeURIComponent(holder)}.lock`);
+export const watchLock = (holder: string) => join(leaseDir(), `ksm-watch-${fileName(holder)}.lock`);
+/** As a part of a file's name, which has room for 255 characters: a holder has the whole MT_RUN in it. */
+function fileName(holder: string): string {
+  const name = encodeURIComponent(holder);
+  return name.length <= 180 ? name : createHash("sha256").update(holder).digest("hex");
+}
 
 /** While nobody steers, 1,000 pages (4 MiB) a second: a thousandth of a core. */
 const SLOW = { pages_to_scan: "100", sleep_millisecs: "100" };

@@ -15,8 +15,8 @@ import {
 import { basename, join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
-import { experimentDir, routerDir, socketPath } from "../../shared/names.ts";
-import { ownDir, removeOwn, writeOwn } from "../../shared/own-place.ts";
+import { experimentDir, routerDir } from "../../shared/names.ts";
+import { ownDir, removeOwn, socketName, writeOwn } from "../../shared/own-place.ts";
 import { endProcess, isAlive, netnsPath, runOk, startDaemon, waitFor } from "../../shared/process.ts";
 
 /** A busy machine takes its time; BIRD itself needs 11 ms. */
@@ -82,14 +82,12 @@ export async function startBird(
   netns: string,
   config: string,
 ): Promise<Result<number, MtError>> {
-  const control = socketPath(files.control);
-  if (control.isErr()) return control.map(() => 0);
   ownDir(files.dir);
   for (const old of [files.pid, files.log, files.converged]) rmSync(old, { force: true });
   writeOwn(files.config, config);
   // In the foreground: the process that is started is the one that stays.
-  const words = ["-f", "-c", files.config, "-s", files.control, "-P", files.pid];
-  const started = startDaemon("bird", words, { log: files.log, netns });
+  const words = ["-f", "-c", files.config, "-s", socketName(files.control), "-P", files.pid];
+  const started = startDaemon("bird", words, { log: files.log, netns, cwd: files.dir });
   if (started.isErr()) return started;
   const pid = started.value;
   // BIRD writes its pid when its configuration is read and its control socket is its own.
@@ -119,7 +117,8 @@ export async function reloadBird(files: BirdFiles, config: string): Promise<Resu
   const next = `${files.config}.new`;
   writeOwn(next, config);
   rmSync(files.converged, { force: true });
-  const done = await runOk("birdc", ["-s", files.control, "configure", `"${next}"`], {
+  const done = await runOk("birdc", ["-s", socketName(files.control), "configure", `"${next}"`], {
+    cwd: files.dir,
     timeout_s: START_TIMEOUT_S,
   });
   if (done.isErr()) return done.map(() => undefined);

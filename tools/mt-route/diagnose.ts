@@ -2,6 +2,7 @@
  * Why a router's table is not whole: the state of its OSPF neighbours as BIRD tells it over its control socket,
  * and of its links as its namespace's kernel does. A few words, whatever the number of neighbours.
  */
+import { socketName } from "../../shared/own-place.ts";
 import { run } from "../../shared/process.ts";
 import type { Router } from "../../shared/records/index.ts";
 import type { BirdFiles } from "./bird.ts";
@@ -35,7 +36,10 @@ export async function diagnose(
   udp_port: number,
 ): Promise<Diagnosis> {
   const [told, links] = await Promise.all([
-    run("birdc", ["-s", files.control, "show", "ospf", "neighbors"], { timeout_s: ASK_TIMEOUT_S }),
+    run("birdc", ["-s", socketName(files.control), "show", "ospf", "neighbors"], {
+      timeout_s: ASK_TIMEOUT_S,
+      cwd: files.dir,
+    }),
     run("ip", ["-j", "link", "show"], { netns, timeout_s: ASK_TIMEOUT_S }),
   ]);
   if (told.isErr() || told.value.code !== 0)

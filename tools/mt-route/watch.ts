@@ -40,7 +40,7 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
     // Without `reaches` the plan must have been seen whole to know what is wanted.
     if (table && (entry.router.reaches || ended) && isConverged(entry.router, table, seen)) {
       const seconds = entry.fresh ? round(ageOf(entry.pid)) : undefined;
-      if (seconds !== undefined) writeOwn(entry.files.converged, `${seconds}\n`);
+      if (seconds !== undefined) remember(entry.files, seconds);
       return { is: "converged", seconds: seconds ?? remembered(entry.files) };
     }
     if (!isAlive(entry.pid, entry.files.config)) return { is: "ended", why: reasonIn(entry.files.log) };
@@ -79,6 +79,13 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
       entries.clear();
     },
   };
+}
+
+/** For whoever asks later; where it cannot be written (no room, taken down meanwhile) they are not told how long. */
+function remember({ converged }: BirdFiles, seconds: number): void {
+  try {
+    writeOwn(converged, `${seconds}\n`);
+  } catch {}
 }
 
 /** What an earlier run measured. */

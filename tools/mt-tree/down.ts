@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { complain, type Invocation } from "../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../shared/errors.ts";
-import { clusterNamespace, runDir, stateDir, treeDir } from "../../shared/names.ts";
+import { clusterNamespace, runDir, stateDir, treeDir, treeFile } from "../../shared/names.ts";
 import { foldNodes } from "../../shared/nodeset-fold.ts";
+import { checkOwn } from "../../shared/own-place.ts";
 import { netnsPath } from "../../shared/process.ts";
 import { TreeClient } from "./client.ts";
 import { leaveTree } from "./leave.ts";
@@ -17,11 +18,13 @@ import { wayOf } from "./via.ts";
 const REACH_S = 5;
 
 export async function down({ tool, args }: Invocation): Promise<number> {
+  checkOwn(treeFile());
+  checkOwn(join(runDir(), "hosts"));
   // Of a tree whose directory somebody took away, local hosts are there, and no other is known of.
   const lost = !existsSync(treeDir());
   if (lost && !existsSync(netnsPath(clusterNamespace()))) return EXIT.ok;
   let left: MtError | undefined;
-  const unlock = orThrow(await lockTree("mt-tree down"));
+  const unlock = orThrow(await lockTree("mt-tree down", true));
   try {
     const opened = openTree();
     if (opened.isErr() && opened.error.code === "permission") orThrow(opened);

@@ -2,7 +2,7 @@
  * Hosts of `--via local`: each a network namespace on a bridge that stands for the cluster's network. The
  * bridge has a namespace of its own, so that two clusters, and the machine itself, never meet.
  */
-import { rmdirSync, rmSync } from "node:fs";
+import { rmdirSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
@@ -19,6 +19,7 @@ import {
   localStateDir,
   routerNamespacePrefix,
 } from "../../shared/names.ts";
+import { removeOwn } from "../../shared/own-place.ts";
 import { findProgram, run, runOk, waitFor } from "../../shared/process.ts";
 import { UNDERLAY_MTU } from "./local-mtu.ts";
 import type { TreeHost } from "./tree-file.ts";
@@ -229,7 +230,7 @@ async function endInside(names: string[]): Promise<void> {
 }
 
 /** Switches hosts off: their processes, their routers', their namespaces, their directories, their leases. */
-export async function removeHosts(hosts: readonly TreeHost[]): Promise<Result<void, MtError>> {
+export async function removeHosts(hosts: readonly Pick<TreeHost, "id">[]): Promise<Result<void, MtError>> {
   const there = await namespaces();
   const prefixes = hosts.map((h) => routerNamespacePrefix(h.id));
   const own = hosts.map((h) => hostNamespace(h.id));
@@ -249,8 +250,8 @@ export async function removeHosts(hosts: readonly TreeHost[]): Promise<Result<vo
   );
   if (released.isErr()) return released.map(() => undefined);
   for (const h of hosts) {
-    rmSync(localRunDir(h.id), { recursive: true, force: true });
-    rmSync(localStateDir(h.id), { recursive: true, force: true });
+    removeOwn(localRunDir(h.id));
+    removeOwn(localStateDir(h.id));
   }
   return ok(undefined);
 }

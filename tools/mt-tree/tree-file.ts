@@ -73,9 +73,9 @@ export function writeTree(tree: TreeFile): void {
   writeOwn(treeFile(), JSON.stringify(tree));
 }
 
-/** One `up` or `down` at a time. */
-export async function lockTree(what: string): Promise<Result<() => void, MtError>> {
-  const held = await lock(`${treeDir()}.lock`, what, 60);
+/** One `up` or `down` at a time. @param without_room as `lock` has it */
+export async function lockTree(what: string, without_room = false): Promise<Result<() => void, MtError>> {
+  const held = await lock(`${treeDir()}.lock`, what, 60, without_room);
   return held.isErr() ? fail("busy", held.error.message, "wait for it, then try again") : ok(held.value);
 }
 
