@@ -226,8 +226,8 @@ const ELSEWHERE: Record<string, string> = {
   "tools/mt-boot/migrate.ts": "createWriteStream: made anew; where the user says, for save",
   "tools/mt-boot/save.ts": "mkdirSync: what the user names",
   "tools/mt-boot/saved.ts": "writeFileSync: where the user says",
-  "tools/mt-boot/supervisor.ts":
-    "truncateSync: a console in a guest's directory, which is made anew for its QEMU",
+  "tools/mt-boot/log-end.ts":
+    "ftruncateSync: a guest's log in its directory, which is made anew for its QEMU",
   "tools/mt-boot/template.ts": "ftruncateSync: a file that openOwn made",
   "tools/mt-image/build.ts": "mkdir, writeFile, chmod: in the directory of one build",
   "tools/mt-image/ext4.ts": "writeFile: in the directory of one build",
