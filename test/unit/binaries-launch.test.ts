@@ -1,6 +1,7 @@
 /** mt-launch reads its command line as every tool does: what the script is told, by flags and by the environment. */
-import { spawnSync } from "node:child_process";
-import { copyFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, readdirSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { ROOT, tempDir } from "./shared-fixtures.ts";
@@ -111,5 +112,31 @@ describe("the script", () => {
       level: "error",
       message: 'Cannot read no"such: it names no experiment',
     });
+  });
+
+  test("what a killed one left is cleared away by the next, what a living one has is not", async () => {
+    const home = tempDir();
+    const state = join(home, "state");
+    const env = { PATH: "/usr/bin:/bin", HOME: home, MT_STATE: state, MT_RUN: join(home, "run") };
+    const left = () =>
+      existsSync(join(state, "plans"))
+        ? readdirSync(join(state, "plans")).filter((f) => f.startsWith(".launch."))
+        : [];
+    const fifo = join(home, "fifo");
+    expect(spawnSync("mkfifo", [fifo]).status).toBe(0);
+    // It waits for its topology.
+    const living = spawn(join(DIST, "mt-launch"), ["up", fifo], { env, stdio: "ignore" });
+    const ended = new Promise((resolve) => living.on("close", resolve));
+    const feed = await open(fifo, "w");
+    expect(left()).toHaveLength(1);
+    const look = () =>
+      spawnSync(join(DIST, "mt-launch"), ["check", "mtt-none"], { env, encoding: "utf8", timeout: 20_000 });
+    expect(look().status).toBe(65);
+    expect(left()).toHaveLength(1);
+    living.kill("SIGKILL");
+    await ended;
+    await feed.close();
+    for (const end = Date.now() + 20_000; left().length > 0 && Date.now() < end; ) look();
+    expect(left()).toEqual([]);
   });
 });
