@@ -8,6 +8,7 @@ import { warn } from "../../shared/cli/stderr.ts";
 import { type MtError, mtError } from "../../shared/errors.ts";
 import { noTree } from "../../shared/no-tree.ts";
 import { cleanEnv, waitFor } from "../../shared/process.ts";
+import { writeAll } from "../../shared/stream/writer.ts";
 import type { HostExit, HostSession, SessionEvents } from "./client.ts";
 import { cannotRun, commandWords, KILL_GRACE_MS } from "./command.ts";
 
@@ -59,14 +60,14 @@ export class HereSession implements HostSession {
   #start(): void {
     const [program = "", ...words] = commandWords(this.#command);
     const env = cleanEnv();
-    const filter = spawn(program, words, { stdio: ["pipe", "pipe", "inherit"], env });
+    const filter = spawn(program, words, { stdio: "pipe", env });
     this.#running = true;
     this.#children = [filter];
     // One that closes its stdin takes no more: what still comes for it is thrown away.
     filter.stdin?.on("error", () => {});
     let last = filter;
     if (this.#reduce !== undefined) {
-      const reducer = spawn("/bin/sh", ["-c", this.#reduce], { stdio: ["pipe", "pipe", "inherit"], env });
+      const reducer = spawn("/bin/sh", ["-c", this.#reduce], { stdio: "pipe", env });
       reducer.stdin?.on("error", () => {});
       // The filter is not to wait for a reducer that has gone.
       reducer.on("exit", () => filter.stdout?.destroy());
@@ -79,6 +80,16 @@ export class HereSession implements HostSession {
       quiet = false;
       if (this.#running) this.#events.output(this.host, 1, bytes);
     });
+    // Ours is not handed to it: others share it, and whoever runs there may change its flags.
+    for (const child of this.#children)
+      child.stderr?.on("data", (bytes: Buffer) => {
+        quiet = false;
+        try {
+          writeAll(2, bytes);
+        } catch {
+          // Nobody listens.
+        }
+      });
     const isQuiet = () => {
       const was = quiet;
       quiet = true;

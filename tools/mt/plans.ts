@@ -8,7 +8,7 @@ import { stderrStyle } from "../../shared/cli/stderr.ts";
 import { EXIT, toMtError } from "../../shared/errors.ts";
 import { stateDir } from "../../shared/names.ts";
 import { ownFlatDir } from "../../shared/own-place.ts";
-import { writeAll } from "../../shared/stream/writer.ts";
+import { StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
 
 const TOOL = "mt-launch";
 stderrStyle(TOOL, process.env.MT_LOG === "json" ? "json" : "text");
@@ -18,6 +18,7 @@ function plans(): number {
     writeAll(1, Buffer.from(`${ownFlatDir(join(stateDir(), "plans"))}\n`));
     return EXIT.ok;
   } catch (thrown) {
+    if (thrown instanceof StdoutClosed) return EXIT.io;
     return complain(TOOL, toMtError(thrown));
   }
 }
