@@ -195,6 +195,34 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       expect(stdout("mt-boot exec g1 -- ls -A /small")).toEqual([""]);
     });
 
+    test("a guest whose file system is full: exec, log and copies out of it work, and copies to where it has room", () => {
+      const text = "a line of a log\n".repeat(20_000);
+      good("mt-boot exec g1 -- sh -c 'mkdir /room; mount -t tmpfs -o size=8m none /room'");
+      good(
+        `mt-boot exec g1 -- sh -c 'yes "a line of a log" | head -n 20000 >/var/full.log; echo -n >/var/none'`,
+      );
+      // To the last byte: it is what the agent's own files lie on too.
+      const fill = "cat /dev/zero >/fill; echo x >/var/more; cat /var/more";
+      expect(stdout(`mt-boot exec g1 -- sh -c '${fill} 2>/dev/null'`)).toEqual([""]);
+      try {
+        good("mt-boot copy g1:/var/full.log g1:/var/none full");
+        expect(readFileSync(join(lab.dir, "full/g1/full.log"), "utf8")).toBe(text);
+        expect(statSync(join(lab.dir, "full/g1/none")).size).toBe(0);
+        good("mt-boot copy g1:/var/full.log g1:/sbin/qemu-ga full");
+        const there = stdout("mt-boot exec g1 -- sha256sum /sbin/qemu-ga")[0]!.toString().split(" ")[0];
+        const agent = readFileSync(join(lab.dir, "full/g1/qemu-ga"));
+        expect(createHash("sha256").update(agent).digest("hex")).toBe(there);
+        expect(sh("mt-boot log g1").code).toBe(0);
+        expect(bad("mt-boot copy full/g1/full.log g1:/var/").message).toMatch(/: No space left on device$/);
+        good("mt-boot copy full/g1/full.log g1:/room/");
+        const summed = stdout("mt-boot exec g1 -- sha256sum /room/full.log")[0]!.toString().split(" ")[0];
+        expect(summed).toBe(createHash("sha256").update(text).digest("hex"));
+        expect(stdout("mt-boot exec g1 -- sh -c 'find / -xdev -name .mt-\\*'")).toEqual([""]);
+      } finally {
+        sh("mt-boot exec g1 -- sh -c 'rm -f /fill /var/full.log; umount /room'");
+      }
+    });
+
     test("copy, interrupted: nothing is left in the guest", async () => {
       sh("head -c 60000000 /dev/zero >zeros");
       const { child, done } = lab.start("mt-boot", ["copy", "zeros", "g0:/root/"]);

@@ -8,22 +8,20 @@ import { type FileHandle, mkdir, open, rename, rm, rmdir } from "node:fs/promise
 import { dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../shared/errors.ts";
-import { type Agent, type GuestExit, runInGuest, STARTED_ANEW } from "./agent.ts";
+import { type Agent, runInGuest, STARTED_ANEW } from "./agent.ts";
+import {
+  CHUNK_BYTES,
+  CLEAN_UP_S,
+  type CopyLimits,
+  OUTPUT_BYTES_MAX,
+  openForReading,
+  openForWriting,
+  script,
+} from "./guest-file.ts";
 import type { CopyFile } from "./protocol.ts";
 
-/** Under TCG: 64 KiB to 256 KiB are as fast as it gets, and the agent holds a chunk several times. */
-const CHUNK_BYTES = 128 * 1024;
-const CALL_S = 60;
-const CLEAN_UP_S = 10;
-const OUTPUT_BYTES_MAX = 4096;
 /** A file that others write to may be read once more. */
 const READS_MAX = 2;
-
-export interface CopyLimits {
-  /** Date.now() when it must be done. */
-  end: number;
-  signal: AbortSignal;
-}
 
 const DIRECTORY = `[ ! -d "$2" ] || { echo "it is a directory (end it with / to copy into it)" >&2; exit 1; }`;
 /** An empty file that only its owner can read, before the first byte comes. */
@@ -95,9 +93,9 @@ async function send(
   path: string,
   limits: CopyLimits,
 ): Promise<Result<{ bytes: number; digest: string }, MtError>> {
-  const opened = await call(agent, "guest-file-open", { path, mode: "w" }, limits);
+  const opened = await openForWriting(agent, path, limits);
   if (opened.isErr()) return err(opened.error);
-  const handle = opened.value as number;
+  const guest_file = opened.value;
   const hash = createHash("sha256");
   const chunk = Buffer.alloc(CHUNK_BYTES);
   let bytes = 0;
@@ -106,19 +104,14 @@ async function send(
       const { bytesRead } = await file.read(chunk, 0, CHUNK_BYTES, bytes);
       if (bytesRead === 0) break;
       hash.update(chunk.subarray(0, bytesRead));
-      for (let at = 0; at < bytesRead; ) {
-        const data = chunk.subarray(at, bytesRead).toString("base64");
-        const written = await call(agent, "guest-file-write", { handle, "buf-b64": data }, limits);
-        if (written.isErr()) return err(written.error);
-        at += (written.value as { count: number }).count;
-      }
+      const written = await guest_file.write(chunk.subarray(0, bytesRead));
+      if (written.isErr()) return err(written.error);
       bytes += bytesRead;
     }
-    // What the agent holds back is written now: a full disk shows here.
-    const flushed = await call(agent, "guest-file-flush", { handle }, limits);
+    const flushed = await guest_file.flush();
     if (flushed.isErr()) return err(flushed.error);
   } finally {
-    await agent.call("guest-file-close", { handle }, CLEAN_UP_S);
+    await guest_file.close();
   }
   return ok({ bytes, digest: hash.digest("hex") });
 }
@@ -179,17 +172,16 @@ async function receive(
   file: FileHandle,
   limits: CopyLimits,
 ): Promise<Result<{ bytes: number; digest: string }, MtError>> {
-  const opened = await call(agent, "guest-file-open", { path, mode: "r" }, limits);
+  const opened = await openForReading(agent, path, limits);
   if (opened.isErr()) return err(opened.error);
-  const handle = opened.value as number;
+  const guest_file = opened.value;
   const hash = createHash("sha256");
   let bytes = 0;
   try {
     for (;;) {
-      const read = await call(agent, "guest-file-read", { handle, count: CHUNK_BYTES }, limits);
+      const read = await guest_file.read();
       if (read.isErr()) return err(read.error);
-      const { "buf-b64": data, eof } = read.value as { "buf-b64": string; eof: boolean };
-      const chunk = Buffer.from(data, "base64");
+      const { chunk, eof } = read.value;
       hash.update(chunk);
       for (let at = 0; at < chunk.length; )
         at += (await file.write(chunk, at, chunk.length - at, bytes + at)).bytesWritten;
@@ -197,46 +189,17 @@ async function receive(
       if (eof) break;
     }
   } finally {
-    await agent.call("guest-file-close", { handle }, CLEAN_UP_S);
+    await guest_file.close();
   }
   return ok({ bytes, digest: hash.digest("hex") });
-}
-
-/** One request to the agent, inside the limits. */
-async function call(
-  agent: Agent,
-  command: string,
-  args: object,
-  { end, signal }: CopyLimits,
-): Promise<Result<unknown, MtError>> {
-  if (signal.aborted) return fail("failed", "interrupted");
-  const left_s = (end - Date.now()) / 1000;
-  if (left_s <= 0) return fail("timeout", "not done in its time", "--timeout gives it more");
-  return agent.call(command, args, Math.min(left_s, CALL_S));
-}
-
-/** A fixed script in the guest, with words for it; an exit code other than 0 is an error in its own words. */
-async function script(
-  agent: Agent,
-  text: string,
-  words: readonly string[],
-  { end, signal }: CopyLimits,
-): Promise<Result<GuestExit, MtError>> {
-  const left_s = (end - Date.now()) / 1000;
-  if (left_s <= 0) return fail("timeout", "not done in its time", "--timeout gives it more");
-  const options = { timeout_s: left_s, output_bytes_max: OUTPUT_BYTES_MAX, signal };
-  const done = await runInGuest(agent, ["sh", "-c", text, "sh", ...words], options);
-  if (done.isErr() || done.value.code === 0) return done;
-  const why =
-    done.value.stderr.trim().split("\n").pop() || `exit code ${done.value.code ?? done.value.signal}`;
-  return fail("failed", why);
 }
 
 /** The agent's words, and the shell's, end with the reason: "sh: can't create /x/y: nonexistent directory". */
 function named(what: string, error: MtError): Result<never, MtError> {
   const why = error.message
     .replace(/^Cannot (?:run sh|ask the guest agent to \S+): /, "")
-    .replace(/^(?:failed to|sh: (?:line \d+: )?can't create) .*: /, "");
+    .replace(/^(?:failed to|sh: (?:line \d+: )?can't create) .*: /, "")
+    .replace(/^cat: (?:write error: )?/, "");
   const small = error.code === "lost" && error.message === STARTED_ANEW;
   const hint = small ? "the guest may have too little memory for it" : error.hint;
   return err(mtError(error.code, `Cannot ${what}: ${why}`, hint));
