@@ -1,6 +1,6 @@
 /** mt-launch reads its command line as every tool does: what the script is told, by flags and by the environment. */
 import { spawn, spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, readdirSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -112,6 +112,27 @@ describe("the script", () => {
       level: "error",
       message: 'Cannot read no"such: it names no experiment',
     });
+  });
+
+  test("what holds no topology and no plan is 65, and named as what it is", { timeout: 120_000 }, () => {
+    const dir = tempDir();
+    const file = (name: string, text: string) => {
+      writeFileSync(join(dir, name), text);
+      return join(dir, name);
+    };
+    const odd = JSON.stringify({ kind: "experiment", id: "a/b", version: 1, seed: 1 });
+    for (const [words, why] of [
+      [file("empty", ""), /empty: it is empty\n {2}hint: a GML file, or a plan/],
+      [file("blank", "\n \n\n"), /blank: it is empty/],
+      [file("odd", `${odd}\n`), /experiment id: expected .* got "a\/b"/],
+      [dir, /Cannot read .*: it is a directory, not a file with a topology or a plan/],
+      ["/dev/null", /Cannot read \/dev\/null: it is a character special file, not a file/],
+      ["no-such", /Cannot read 'no-such': no such file, and no experiment of that name is up/],
+      ["", /Cannot read '': no such file/],
+    ] as const) {
+      const done = launch(join(DIST, "mt-launch"), "up", words);
+      expect([done.status, done.stdout, done.stderr]).toEqual([65, "", expect.stringMatching(why)]);
+    }
   });
 
   test("what a killed one left is cleared away by the next, what a living one has is not", async () => {
