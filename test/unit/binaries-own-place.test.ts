@@ -11,6 +11,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -194,3 +195,36 @@ describe.skipIf(process.getuid?.() !== 0)("a link in a place of ours", () => {
     expect(existsSync(at(path))).toBe(true);
   });
 });
+
+const NAMESPACES = ["--user", "--map-root-user", "true"];
+describe.skipIf(spawnSync("unshare", NAMESPACES).status !== 0 || !existsSync("/dev/net/tun"))(
+  "examples/rootless",
+  () => {
+    const rootless = () => {
+      const done = spawnSync(join(ROOT, "examples/rootless"), ["true"], {
+        encoding: "utf8",
+        timeout: 60_000,
+        env: { PATH: process.env.PATH, HOME: top, MT_STATE: at("state"), MT_CACHE: at("cache") },
+      });
+      return [done.status, done.stderr];
+    };
+
+    test("makes its directory 0700, and uses none that others may write to, no link, no lock that is a link", () => {
+      expect(rootless()).toEqual([0, ""]);
+      expect(["state", "state/plans"].map((d) => statSync(at(d)).mode & 0o777)).toEqual([0o700, 0o700]);
+      rmSync(at("state/rootless.lock"));
+      symlinkSync(at("outside"), at("state/rootless.lock"));
+      expect(rootless()).toEqual([77, expect.stringMatching(/rootless\.lock: it is a symbolic link/)]);
+      rmSync(at("state"), { recursive: true });
+      mkdirSync(at("state"));
+      chmodSync(at("state"), 0o777);
+      expect(rootless()).toEqual([77, expect.stringMatching(/others may write to it \(mode 0777\)/)]);
+      expect(readdirSync(at("state"))).toEqual([]);
+      rmSync(at("state"), { recursive: true });
+      mkdirSync(at("real"), { mode: 0o700 });
+      symlinkSync(at("real"), at("state"));
+      expect(rootless()).toEqual([77, expect.stringMatching(/state: it is a symbolic link/)]);
+      expect(["outside", "real/plans"].map((f) => existsSync(at(f)))).toEqual([false, false]);
+    });
+  },
+);
