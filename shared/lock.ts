@@ -57,6 +57,17 @@ function look(path: string): Holder | "free" | "dead" {
   }
 }
 
+/** Whether this process holds the lock still: its directory may have been taken away, and another's stand in its place. */
+export function holdsStill(path: string): boolean {
+  try {
+    const state = look(path);
+    return typeof state === "object" && state.pid === process.pid;
+  } catch {
+    // It cannot be read now, which does not mean that it is gone.
+    return true;
+  }
+}
+
 let calls = 0;
 
 /**

@@ -273,6 +273,16 @@ export function isAlive(pid: number, mark: string): boolean {
   }
 }
 
+/** A variable of the environment that a process was started with; undefined where it has none, or we may not look. */
+export function variableOf(pid: number, name: string): string | undefined {
+  try {
+    const entries = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    return entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Polls until `done` gives something other than undefined; undefined where the time ran out. */
 export async function waitFor<T>(
   done: () => T | undefined | Promise<T | undefined>,

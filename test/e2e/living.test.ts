@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findProgram } from "../../shared/process.ts";
+import { findProgram, isAlive } from "../../shared/process.ts";
 import { Lab, type Rec, records, until } from "./lab.ts";
 
 const EXPERIMENT = "mtteliving";
@@ -379,6 +379,29 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       expect(out).not.toContain("first");
       good("mt-boot down <plan");
       expect((await done).code).toBe(0);
+    });
+
+    test("MT_RUN is emptied under a living guest: it is not started again, and down ends what runs", async () => {
+      const plan = readFileSync(join(lab.dir, "plan"), "utf8");
+      writeFileSync(join(lab.dir, "one"), plan.replace('"g[0-2]"', '"g0"').replace('"guest":3', '"guest":1'));
+      const lives = (pid: number) => isAlive(pid, "supervise");
+      good("mt-boot down <plan");
+      good("mt-boot up --accel tcg <one");
+      const first = supervisor();
+      sh("rm -rf run/*");
+      process.kill(lab.guests().get("g0")!, "SIGKILL");
+      await until("its supervisor ends", () => !lives(first));
+      expect([...lab.guests().keys()]).toEqual([]);
+      expect(readdirSync(join(lab.dir, "run"))).toEqual([]);
+
+      good("mt-boot up --accel tcg <one");
+      const second = supervisor();
+      // So that it cannot find out by itself before it is ended.
+      process.kill(second, "SIGSTOP");
+      sh("rm -rf run/*");
+      expect(good("mt-boot down --only <one")).toMatchObject([{ id: "g0", state: "stopped" }]);
+      expect(lives(second)).toBe(false);
+      expect([...lab.guests().keys()]).toEqual([]);
     });
   },
 );

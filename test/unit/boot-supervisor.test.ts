@@ -35,9 +35,9 @@ const plan = [
   { kind: "end", id: EXPERIMENT, counts: { guest: 5 } },
 ];
 
-function boot(args: string[], input = "") {
+function boot(args: string[], input = "", extra: Record<string, string> = {}) {
   const child = spawn(BUN, [join(ROOT, "tools/mt-boot/main.ts"), ...args], {
-    env,
+    env: { ...env, ...extra },
     stdio: ["pipe", "pipe", "pipe"],
   });
   child.stdin.end(input);
@@ -115,6 +115,49 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
     const cut = await boot(["down"], text.split("\n").slice(0, 3).join("\n"));
     expect(cut.code).toBe(65);
     expect(guests(cut.stdout)).toEqual([plan[2]]);
+  },
+);
+
+/** All that lies in MT_RUN goes, as by somebody's rm -rf. */
+const emptyRun = () => {
+  for (const name of readdirSync(env.MT_RUN))
+    rmSync(join(env.MT_RUN, name), { recursive: true, force: true });
+};
+
+test.skipIf(findProgram("qemu-system-x86_64").isErr())(
+  "one whose directory was taken away ends by itself, and leaves the next one's files alone",
+  async () => {
+    await boot(["up"], text);
+    const [first] = supervisors();
+    emptyRun();
+    await boot(["up"], text);
+    expect(await waitFor(() => !supervisors().includes(first!) || undefined, 20)).toBe(true);
+    const next = supervisors();
+    expect(next).toHaveLength(1);
+    expect(guests((await boot(["ls"])).stdout)).toMatchObject([{ id: "g[0-3]", state: "failed" }]);
+    expect(supervisors()).toEqual(next);
+    emptyRun();
+    expect(await waitFor(() => supervisors().length === 0 || undefined, 20)).toBe(true);
+    expect(readdirSync(env.MT_RUN)).toEqual([]);
+  },
+);
+
+test.skipIf(findProgram("qemu-system-x86_64").isErr())(
+  "down ends one whose directory was taken away, with a plan and by name; not another MT_RUN's",
+  async () => {
+    for (const down of [["down"], ["down", "--experiment", EXPERIMENT]]) {
+      await boot(["up"], text);
+      const [living] = supervisors();
+      // So that it cannot find out by itself.
+      process.kill(living!, "SIGSTOP");
+      emptyRun();
+      const other = await boot(down, text, { MT_RUN: join(dir, "other") });
+      expect(other).toMatchObject({ code: 0, stderr: "" });
+      expect(supervisors()).toEqual([living]);
+      expect(await boot(down, text)).toMatchObject({ code: 0, stderr: "" });
+      expect(supervisors()).toEqual([]);
+      expect(existsSync(join(env.MT_RUN, "experiments", EXPERIMENT))).toBe(false);
+    }
   },
 );
 

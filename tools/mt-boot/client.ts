@@ -10,9 +10,10 @@ import { askUnix } from "../../shared/http.ts";
 import { lock, readHolder } from "../../shared/lock.ts";
 import { experimentDir, runDir, shortName, supervisorSocket } from "../../shared/names.ts";
 import { ownDir } from "../../shared/own-place.ts";
-import { startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
+import { cleanEnv, startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
 import { supervisorLock, supervisorLog } from "./files.ts";
 import { hasLedger, openLedger } from "./ledger.ts";
+import { superviseWords } from "./processes.ts";
 import { type DoneLine, type ReplyLine, SILENCE_S } from "./protocol.ts";
 
 /** A supervisor listens within a second; a busy machine takes longer. */
@@ -92,7 +93,9 @@ async function startSupervisor(experiment: string, host: string): Promise<Result
     if (await answers(experiment)) return ok(undefined);
     const [file, ...words] = toolCommand("mt-boot");
     const log = supervisorLog(experiment);
-    const started = startDaemon(file!, [...words, "supervise", "--host", host, experiment], { log });
+    // Its MT_RUN is told in any case: it is found by it.
+    const env = cleanEnv({ MT_RUN: runDir() });
+    const started = startDaemon(file!, [...words, ...superviseWords(host, experiment)], { log, env });
     if (started.isErr()) return started.map(() => undefined);
     if (await waitFor(async () => ((await answers(experiment)) ? true : undefined), START_S, 20))
       return ok(undefined);

@@ -10,14 +10,14 @@ import type { Run } from "../../shared/cli/start.ts";
 import { fail, type MtError, MtFailure, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/lock.ts";
 import { disksDir, experimentDir, guestDir } from "../../shared/names.ts";
-import { endProcess, waitFor } from "../../shared/process.ts";
+import { waitFor } from "../../shared/process.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { noRecords } from "../../shared/stream/stdin.ts";
 import { askOnce, supervisorPid } from "./client.ts";
 import { removeDirectory, removeFiles, removeGuest, startLock, supervisorLock } from "./files.ts";
 import { dropFromLedger } from "./ledger.ts";
-import { endGuests, livingGuests } from "./processes.ts";
+import { endGuests, endSupervisors, livingGuests, livingSupervisors } from "./processes.ts";
 
 const SUPERVISOR_END_S = 5;
 
@@ -65,21 +65,21 @@ export const down: Run = async (invocation) => {
 /** Ends guests of an experiment on this host; without ids all, and whatever mt-boot keeps of it. */
 async function endExperiment(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
   const kept = [experimentDir(experiment), disksDir(experiment)].some((dir) => existsSync(dir));
-  if (!kept && livingGuests(experiment).length === 0) return ok(undefined);
+  const runs = () => livingGuests(experiment).length > 0 || livingSupervisors(experiment).length > 0;
+  if (!kept && !runs()) return ok(undefined);
   const supervisor = supervisorPid(experiment);
   if (supervisor !== undefined) {
     const asked = await askOnce({ experiment }, "down", { ids }, () => {});
     if (asked.isOk() && asked.value.left > 0) return ok(undefined);
-    // It ends by itself with the last guest; one that does not answer is ended.
+    // It ends by itself with the last guest; one that does not answer is ended below.
     if (asked.isOk())
       await waitFor(() => (supervisorPid(experiment) === undefined ? true : undefined), SUPERVISOR_END_S, 10);
-    if (supervisorPid(experiment) === supervisor) await endProcess(supervisor, "supervise", 0);
   }
   return endWithout(experiment, ids);
 }
 
 /**
- * Ends guests as the kernel shows them, where no supervisor answers. First what runs, then its files, which makes
+ * Ends supervisors and guests as the kernel shows them, where no supervisor answers. First what runs, then its files, which makes
  * room, then what is written of them: a full disk, or a ledger that cannot be read, keeps no guest alive.
  */
 async function endWithout(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
@@ -87,6 +87,10 @@ async function endWithout(experiment: string, ids?: readonly string[]): Promise<
   if (unlock.isErr()) return unlock.map(() => undefined);
   let empty = true;
   try {
+    // First whoever would start the guests again. One whose directory was taken away holds no lock that tells of it.
+    const held = await endSupervisors(livingSupervisors(experiment));
+    if (held.length > 0)
+      return fail("failed", `Cannot end supervisor ${held.join(", ")}: still there after SIGKILL`);
     const dirs = ids && new Set(ids.map((id) => guestDir(experiment, id)));
     const left = await endGuests(
       livingGuests(experiment).filter(({ dir }) => dirs === undefined || dirs.has(dir)),

@@ -43,12 +43,20 @@ export class Driver {
   /** Told of each change of a guest's state. */
   readonly watchers = new Set<(entry: Entry) => void>();
   readonly #ledger: Ledger;
+  readonly #isInPlace: () => boolean;
   readonly #fates = new Map<string, Fate>();
 
-  constructor(experiment: string, entries: ReadonlyMap<string, Entry>, ledger: Ledger) {
+  /** @param isInPlace asked before a guest is started: its supervisor's directory may have been taken away */
+  constructor(
+    experiment: string,
+    entries: ReadonlyMap<string, Entry>,
+    ledger: Ledger,
+    isInPlace: () => boolean,
+  ) {
     this.starter = new Starter(experiment);
     this.admission = new Admission(experiment, entries);
     this.#ledger = ledger;
+    this.#isInPlace = isInPlace;
   }
 
   /** Brings a guest to where it is wanted; one drive at a time. */
@@ -174,6 +182,10 @@ export class Driver {
   async #oneTry(entry: Entry): Promise<Result<void, MtError>> {
     entry.begun = true;
     if (!entry.machine) {
+      if (!this.#isInPlace()) {
+        entry.dropped = true;
+        return ok(undefined);
+      }
       const without = entry.tries_left === Infinity ? undefined : this.#without(entry);
       if (without) return err(without);
       const room = await this.admission.admit(entry);

@@ -1,11 +1,11 @@
 /**
- * The QEMU processes of an experiment, as the kernel has them: found by their command line, never by a pid
+ * The QEMU processes and supervisors of an experiment, as the kernel has them: found by their command line, never by a pid
  * that was noted alone, so that no stranger is ended and none is overlooked.
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { experimentDir } from "../../shared/names.ts";
-import { isAlive, waitFor } from "../../shared/process.ts";
+import { join, resolve } from "node:path";
+import { experimentDir, runDir } from "../../shared/names.ts";
+import { endProcess, isAlive, variableOf, waitFor } from "../../shared/process.ts";
 import { guestMark } from "./argv.ts";
 
 const PIDFILE = "\0-pidfile\0";
@@ -31,22 +31,48 @@ export const livingIn = (dir: string): Living[] => [
 /** Living guests with `part` in their command line. */
 function livingWhere(part: string): Living[] {
   const found: Living[] = [];
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    let cmdline: string;
-    try {
-      cmdline = readFileSync(`/proc/${name}/cmdline`, "utf8");
-    } catch {
-      continue;
-    }
+  for (const { pid, cmdline } of commandLines()) {
     const at = cmdline.indexOf(PIDFILE);
     if (at < 0 || !cmdline.includes(part)) continue;
     const from = at + PIDFILE.length;
     const dir = cmdline.slice(from, cmdline.indexOf("\0", from)).slice(0, -"/pid".length);
-    if (isAlive(Number(name), guestMark(dir)))
-      found.push({ pid: Number(name), dir, forked: cmdline.includes(",mem-path=") });
+    if (isAlive(pid, guestMark(dir))) found.push({ pid, dir, forked: cmdline.includes(",mem-path=") });
   }
   return found;
+}
+
+/** The command line of each process, every word with a zero byte behind it. */
+function* commandLines(): Generator<{ pid: number; cmdline: string }> {
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      yield { pid: Number(name), cmdline: readFileSync(`/proc/${name}/cmdline`, "utf8") };
+    } catch {
+      // It has ended.
+    }
+  }
+}
+
+const SUPERVISE = "\0supervise\0--host\0";
+
+/** The command line of a supervisor; `livingSupervisors` finds it by that and by its MT_RUN. */
+export const superviseWords = (host: string, experiment: string) => ["supervise", "--host", host, experiment];
+
+/** Pids of the experiment's supervisors under this MT_RUN, also of one whose lock and socket were taken away. */
+export function livingSupervisors(experiment: string): number[] {
+  const found: number[] = [];
+  for (const { pid, cmdline } of commandLines()) {
+    if (!cmdline.includes(SUPERVISE) || !cmdline.endsWith(`\0${experiment}\0`)) continue;
+    const run = variableOf(pid, "MT_RUN");
+    if (run !== undefined && resolve(run) === runDir() && isAlive(pid, SUPERVISE)) found.push(pid);
+  }
+  return found;
+}
+
+/** Ends supervisors at once: what they noted is on disk, and their guests live on. Gives those that are still there. */
+export async function endSupervisors(pids: readonly number[]): Promise<number[]> {
+  const ended = await Promise.all(pids.map((pid) => endProcess(pid, SUPERVISE, 0)));
+  return pids.filter((_, i) => !ended[i]);
 }
 
 /** Sends a signal where the process is still this guest's QEMU. */

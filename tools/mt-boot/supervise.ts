@@ -1,7 +1,7 @@
 /**
  * The supervisor's process: one a host and experiment, started by the first mt-boot command that needs it.
- * Serves boot.sock in the experiment's directory; ends with the last guest and takes its files along. When
- * it is ended otherwise, the guests live on.
+ * Serves boot.sock in the experiment's directory; ends with the last guest and takes its files along. When it is
+ * ended otherwise, or that directory was taken away, the guests live on.
  */
 import { rmSync } from "node:fs";
 import type { Server } from "node:http";
@@ -9,10 +9,10 @@ import { availableParallelism } from "node:os";
 import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { inform, warn } from "../../shared/cli/stderr.ts";
-import { exitCodeOf, MtFailure, mtError } from "../../shared/errors.ts";
+import { EXIT, exitCodeOf, MtFailure, mtError } from "../../shared/errors.ts";
 import { type Handler, serveUnix } from "../../shared/http.ts";
-import { lock } from "../../shared/lock.ts";
-import { supervisorSocket } from "../../shared/names.ts";
+import { holdsStill, lock } from "../../shared/lock.ts";
+import { experimentDir, supervisorSocket } from "../../shared/names.ts";
 import type { Exit } from "../../shared/records/index.ts";
 import { listLineOf } from "./entry.ts";
 import { removeDirectory, removeFiles, supervisorLock } from "./files.ts";
@@ -49,7 +49,8 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
     return exitCodeOf(unlock.error.code);
   }
   const ledger = await openLedger(experiment, { host });
-  const supervisor = new Supervisor(experiment, ledger);
+  const isInPlace = () => holdsStill(supervisorLock(experiment));
+  const supervisor = new Supervisor(experiment, ledger, isInPlace);
   const path = supervisorSocket(experiment);
   let asked = 0;
   /** Who follows what happens; they hold nobody up. */
@@ -164,13 +165,18 @@ export const supervise: Run = async ({ args, signal, ...invocation }) => {
   adopted = supervisor.adopt(2 * availableParallelism());
   await adopted;
   maybeEnd(false);
-  const look = setInterval(() => supervisor.look(), LOOK_MS);
+  const look = setInterval(() => (isInPlace() ? supervisor.look() : finish()), LOOK_MS);
   await Promise.race([
     finished,
     new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
   ]);
   clearInterval(look);
   clearTimeout(unused);
+  // What stands there now is nobody's, or another supervisor's: closing the server would take its socket away.
+  if (!isInPlace()) {
+    inform(`ended: ${experimentDir(experiment)} was taken away; the guests live on`);
+    return EXIT.ok;
+  }
   await close(server);
   ledger.close();
   rmSync(path, { force: true });

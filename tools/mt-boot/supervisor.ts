@@ -33,10 +33,11 @@ export class Supervisor {
   /** Taken down, and still in the ledger. */
   readonly #unnoted = new Set<string>();
 
-  constructor(experiment: string, ledger: Ledger) {
+  /** @param isInPlace whether the experiment's directory is still the one that this supervisor has locked */
+  constructor(experiment: string, ledger: Ledger, isInPlace: () => boolean) {
     this.#experiment = experiment;
     this.#ledger = ledger;
-    this.#driver = new Driver(experiment, this.entries, ledger);
+    this.#driver = new Driver(experiment, this.entries, ledger, isInPlace);
     this.#heartbeat = new Heartbeat((entry, machine, error) => this.#driver.dead(entry, machine, error));
   }
 

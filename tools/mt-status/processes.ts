@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { runDir } from "../../shared/names.ts";
+import { variableOf } from "../../shared/process.ts";
 
 export interface Process {
   pid: number;
@@ -42,19 +43,8 @@ function readFacts(pid: number): ProcessFacts | undefined {
       terminal: Number(fields[4]),
       started: fields[19]!,
       words,
-      run: readRun(pid),
+      run: variableOf(pid, "MT_RUN"),
     };
-  } catch {
-    return undefined;
-  }
-}
-
-function readRun(pid: number): string | undefined {
-  try {
-    const entry = readFileSync(`/proc/${pid}/environ`, "utf8")
-      .split("\0")
-      .find((e) => e.startsWith("MT_RUN="));
-    return entry?.slice("MT_RUN=".length);
   } catch {
     return undefined;
   }
