@@ -112,7 +112,7 @@ describe("processes", () => {
     child.kill("SIGKILL");
     await ended;
     expect(isAlive(pid, "31.41")).toBe(false);
-    const parent = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 30"]);
+    const parent = spawn("sh", ["-c", "sleep 0.5 & echo $!; exec sleep 30"]);
     const zombie = watch(parent);
     await zombie.printed("\n");
     const out = await new Promise<number>((done) => {
