@@ -50,6 +50,11 @@ const PLAN = `${[
   '{"kind":"end", "id":"mttrun","counts":{}}',
 ].join("\n")}\n`;
 
+/** The same for this host: without a tree map has nobody for another host's record. */
+const OURS = PLAN.replaceAll("mtt-there", "mtt-here");
+/** What no host has to give back. */
+const CONTEXT = PLAN.replace(/.*mtt-there.*\n/, "");
+
 let work: string;
 beforeAll(() => {
   for (const file of [DENO, TSX, join(DIST, "mt")])
@@ -114,14 +119,14 @@ describe.each(CALLS)("%s %s", (tool, ...words) => {
       for (const [call, input] of [
         [[...first, "--help"], ""],
         [[...first, "--version"], ""],
-        [words, PLAN],
+        [words, tool === "mt-tree" ? OURS : PLAN],
       ] as const) {
         const alone = await ran([join(dir, tool), ...call], input, dir);
         expect(alone.code, call.join(" ")).toBe(0);
         expect(alone.stderr).toMatch(/^(mt-topo: warning: no tree and no DNS knows mtt-there.*\n)?$/);
         if (call !== words) expect(alone.stdout).toMatch(call.includes("--help") ? /Examples:/ : /schema 1/);
         else if (tool !== "mt-image" && tool !== "mt-status")
-          for (const line of PLAN.split("\n").filter((l) => l.includes("sonnet")))
+          for (const line of input.split("\n").filter((l) => l.includes("sonnet")))
             expect(alone.stdout).toContain(`${line}\n`);
         expect(readdirSync(dir)).toEqual([tool]);
         const others = await Promise.all(
@@ -141,12 +146,12 @@ describe.each(Object.entries(RUNTIMES))("from source under %s", (name, runtime) 
   const bare = name === "Node" ? [process.execPath, "--import", "tsx"] : runtime;
 
   test("a tool finds the others, and runs them under the same runtime", async () => {
-    const seen = await ran([...bare, source("mt-tree"), "map", "--", "mt-vnet", "up"], PLAN, ROOT);
-    expect(seen).toEqual({ code: 0, stdout: PLAN, stderr: "" });
+    const seen = await ran([...bare, source("mt-tree"), "map", "--", "mt-vnet", "up"], OURS, ROOT);
+    expect(seen).toEqual({ code: 0, stdout: OURS, stderr: "" });
     // Which program it is that runs the other tool, a command that it runs in turn sees in /proc.
     const nested = await ran(
       [...bare, source("mt-tree"), "map", "--", "mt-tree", "map", "--", "sh", "-c", COMMAND_OF_PARENT],
-      PLAN,
+      CONTEXT,
       ROOT,
     );
     expect(nested.code, nested.stderr).toBe(0);
@@ -180,8 +185,17 @@ describe.each(Object.entries(RUNTIMES))("from source under %s", (name, runtime) 
 
   test("mt-push asks mt-tree which hosts there are, from a directory without our packages", async () => {
     const image = '{"kind":"image","id":"tux","hosts":["mtt-there"],"os":"linux","fork":true}\n';
-    const done = await ran([...runtime, source("mt-push")], PLAN.replace(/\n/, `\n${image}`), "/");
-    expect(done).toEqual({ code: 0, stdout: PLAN.replace(/\n/, `\n${image}`), stderr: "" });
+    const plan = PLAN.replace(/\n/, `\n${image}`);
+    const done = await ran([...runtime, source("mt-push")], plan, "/");
+    expect([done.code, done.stderr]).toEqual([1, ""]);
+    // It has been told that no tree is up: the copy there fails, all else passes.
+    const [copy = "", ...others] = done.stdout
+      .split(/^(?=.*"kind":"copy")/m)
+      .at(-1)!
+      .split(/(?<=\n)/);
+    expect(JSON.parse(copy)).toMatchObject({ id: "tux", host: "mtt-there", error: { code: "lost" } });
+    expect(done.stdout.replace(copy, "")).toBe(plan);
+    expect(others).not.toEqual([]);
   });
 
   test("a verdict is kept in SQLite, or it is said what that needs", async () => {
