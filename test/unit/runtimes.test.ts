@@ -53,7 +53,7 @@ const PLAN = `${[
 /** The same for this host: without a tree map has nobody for another host's record. */
 const OURS = PLAN.replaceAll("mtt-there", "mtt-here");
 /** What no host has to give back. */
-const CONTEXT = PLAN.replace(/.*mtt-there.*\n/, "");
+const CONTEXT = PLAN.replace(/[^\n]*mtt-there[^\n]*\n/, "");
 
 let work: string;
 beforeAll(() => {
