@@ -7,6 +7,7 @@
  * first letter of such a variable by `?` (shared/process.ts gives those that are not Bun's back to what tools start), go
  * to / where there is no working directory, end with 69 where there is no /proc; then Bun starts as ever. Nothing else
  * of the file is changed. A file that does not look as expected is an error: a new Bun fails the build, not its users.
+ * A program for another processor stays as it is, which is told.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -93,9 +94,9 @@ function gapBefore(elf: Buffer, code: Segment, segments: readonly Segment[]): nu
   return from;
 }
 
+const isForAmd64 = (elf: Buffer) => elf.readUInt32BE(0) === 0x7f454c46 && elf.readUInt16LE(18) === AMD64;
+
 function begin(elf: Buffer): void {
-  if (elf.readUInt32BE(0) !== 0x7f454c46 || elf.readUInt16LE(18) !== AMD64)
-    throw new Error("no x86-64 program");
   const start = Number(elf.readBigUInt64LE(24));
   const segments = segmentsOf(elf);
   const code = segments.find((s) => start >= s.address && start < s.address + s.bytes);
@@ -110,8 +111,11 @@ function begin(elf: Buffer): void {
 const path = process.argv[2] ?? "";
 try {
   const elf = readFileSync(path);
-  begin(elf);
-  writeFileSync(path, elf);
+  if (isForAmd64(elf)) {
+    begin(elf);
+    writeFileSync(path, elf);
+  } else
+    process.stderr.write(`${path} is not for x86-64: it obeys BUN_BE_BUN and BUN_OPTIONS of its caller\n`);
 } catch (thrown) {
   process.stderr.write(`Cannot give ${path} its own start: ${(thrown as Error).message}\n`);
   process.exitCode = 1;

@@ -8,7 +8,7 @@ import { fail, type MtError } from "../../shared/errors.ts";
 
 /** Larger files are no plan, and larger GML (a million nodes take 150 MB) would need tens of gigabytes of memory. */
 export const FILE_BYTES_MAX = 2 ** 30;
-export const GML_BYTES_MAX = 2 ** 28;
+export const GML_BYTES_MAX = 5 * 2 ** 25;
 const SAMPLE = 4096;
 
 export interface Other {
