@@ -74,7 +74,8 @@ const FILTERS: FilterCase[] = [
   { tool: "mt-route", words: ["down"], changes: true },
   { tool: "mt-route", words: ["check"], changes: false },
   { tool: "mt-status", words: ["check"], changes: false, adds: "verdict", finds: 1 },
-  { tool: "mt-push", words: ["push"], changes: true },
+  // No tree is up: the copy on another host fails.
+  { tool: "mt-push", words: ["push"], changes: true, adds: "copy", finds: 1 },
   // No tree is up: the command runs here, for the records of this host alone; it is a filter itself, and passes them on.
   {
     tool: "mt-tree",
