@@ -30,6 +30,8 @@ export interface FilterContext {
   /** The tool, as it stands in `error.by`. */
   by: string;
   host: string;
+  /** The line that the record in hand came as. */
+  text?: string;
   /** Aborted by a signal, or when nobody reads stdout any more. */
   signal: AbortSignal;
   /** Puts a record of the tool's own kinds out now. */
@@ -327,7 +329,7 @@ class FilterRun {
         outcome.catch((thrown) => this.#noteCrash(toMtError(thrown)));
         return outcome;
       };
-      outcome = handler(record, { ...this.#context, atEnd });
+      outcome = handler(record, { ...this.#context, text, atEnd });
     } catch (thrown) {
       crash(thrown);
       return;

@@ -118,6 +118,23 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
   },
 );
 
+test.skipIf(findProgram("qemu-system-x86_64").isErr())(
+  "what nobody knows of a guest comes out of the ledger as it came, digit by digit",
+  async () => {
+    const odd = `"n":9007199254740993,"e":1e400,"m":-0, "s":"\\u00e9"`;
+    const lines = text.replace('"interfaces":[]}', `"interfaces":[],${odd}}`);
+    expect(lines).toContain(odd);
+    await boot(["up"], lines);
+    for (const pid of supervisors()) process.kill(pid, "SIGKILL");
+    for (const words of [["ls"], ["resume", "g[0-3]"]]) {
+      const { stdout } = await boot(words);
+      expect(guests(stdout)).toMatchObject([{ id: "g[0-3]", state: "failed" }]);
+      expect(stdout).toContain(`,${odd},`);
+    }
+    expect((await boot(["down"], lines)).code).toBe(0);
+  },
+);
+
 /** All that lies in MT_RUN goes, as by somebody's rm -rf. */
 const emptyRun = () => {
   for (const name of readdirSync(env.MT_RUN))

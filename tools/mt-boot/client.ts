@@ -11,6 +11,7 @@ import { lock, readHolder } from "../../shared/lock.ts";
 import { experimentDir, runDir, shortName, supervisorSocket } from "../../shared/names.ts";
 import { ownDir } from "../../shared/own-place.ts";
 import { cleanEnv, startDaemon, toolCommand, waitFor } from "../../shared/process.ts";
+import { fromKept } from "./came-as.ts";
 import { supervisorLock, supervisorLog } from "./files.ts";
 import { hasLedger, openLedger } from "./ledger.ts";
 import { superviseWords } from "./processes.ts";
@@ -59,6 +60,7 @@ export async function askOnce(
   let done: DoneLine | undefined;
   const take = (line: ReplyLine) => {
     if (line.kind === "done") done = line;
+    else if (line.kind === "list") each({ ...line, guest: fromKept(line.guest, line.text) });
     else if (line.kind !== "tick") each(line);
   };
   const heard = await askUnix(supervisorSocket(experiment), name, body, take, {

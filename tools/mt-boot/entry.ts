@@ -2,6 +2,7 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
+import { keptText } from "./came-as.ts";
 import type { AcceleratorWish, LedgerRow, SavedState, Wanted, Way } from "./ledger.ts";
 import type { Machine } from "./machine.ts";
 import type { GuestLine, ListLine } from "./protocol.ts";
@@ -88,12 +89,9 @@ export const lineOf = ({ record, state, error }: Entry): GuestLine => ({
 
 /** Its record as it is now. */
 export function listLineOf({ record, state, error, restarts }: Entry): ListLine {
-  const { state: _state, error: _error, ...guest } = record;
-  return {
-    kind: "list",
-    restarts,
-    guest: { ...guest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) },
-  };
+  const { state: _state, error: _error, ...rest } = record;
+  const guest = { ...rest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) };
+  return { kind: "list", restarts, guest, text: keptText(guest) };
 }
 
 /** What a running guest cannot change. */

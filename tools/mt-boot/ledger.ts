@@ -10,6 +10,7 @@ import { experimentDir } from "../../shared/names.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Guest, Image } from "../../shared/records/index.ts";
 import { openDatabase } from "../../shared/sqlite.ts";
+import { fromKept, keptText } from "./came-as.ts";
 
 /** What a guest is wanted to be; undefined where it is given up until somebody asks again. */
 export type Wanted = "paused" | "ready" | undefined;
@@ -42,6 +43,9 @@ export interface LedgerRow {
   restored?: boolean;
 }
 
+/** A row as JSON, with its record as a line where JSON would lose some of it. */
+type Stored = LedgerRow & { text?: string };
+
 export interface Ledger {
   rows(): LedgerRow[];
   /** The experiment and host that it was made for: directory names may be shortened. */
@@ -66,7 +70,8 @@ export async function openLedger(experiment: string, about?: { host: string }): 
     rows: () =>
       database
         .all("SELECT row FROM guests ORDER BY seq")
-        .map(({ row }) => JSON.parse(row as string) as LedgerRow),
+        .map(({ row }) => JSON.parse(row as string) as Stored)
+        .map(({ text, ...row }) => ({ ...row, record: fromKept(row.record, text) })),
     about: () =>
       database.get("SELECT experiment, host FROM about") as { experiment: string; host: string } | undefined,
     put: (row) =>
@@ -74,7 +79,7 @@ export async function openLedger(experiment: string, about?: { host: string }): 
         "INSERT INTO guests (id, seq, row) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, row = excluded.row",
         row.record.id,
         row.record.index,
-        JSON.stringify(row),
+        JSON.stringify({ ...row, text: keptText(row.record) } satisfies Stored),
       ),
     drop: (ids) =>
       database.transaction(() => {

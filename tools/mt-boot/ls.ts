@@ -9,6 +9,7 @@ import { expandSet, fold, parseSet, setHas } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { isTerminal } from "../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
+import { textOf } from "./came-as.ts";
 import { ask, experimentsHere } from "./client.ts";
 import { foldGuests } from "./fold.ts";
 import { whoIsHere } from "./who-is-here.ts";
@@ -44,7 +45,7 @@ export const ls: Run = async (invocation) => {
       if (human) rows.push(rowOf(experiment, guest));
       else {
         const { kind, id, ...rest } = guest;
-        writer.line(JSON.stringify({ kind, id, ...rest, experiment }));
+        writer.line(textOf({ kind, id, ...rest, experiment }));
       }
     }
   }

@@ -13,6 +13,7 @@ import { guestMembers, type Outcome } from "../../shared/records/members.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import { noRecords } from "../../shared/stream/stdin.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
+import { textOf } from "./came-as.ts";
 import { type Asking, ask, because, supervisorPid, theExperiment } from "./client.ts";
 import { foldGuests, foldNamed } from "./fold.ts";
 import { jobsOf } from "./jobs.ts";
@@ -147,7 +148,7 @@ async function overSet(
     })
     .sort((a, b) => a.index - b.index);
   const writer = new LineWriter();
-  for (const guest of foldGuests(guests)) writer.line(JSON.stringify(guest));
+  for (const guest of foldGuests(guests)) writer.line(textOf(guest));
   for (const id of fold(ids.filter((each) => !known.has(each)))) {
     const error = mtError(
       "failed",

@@ -10,6 +10,8 @@ import type { AcceleratorWish, SavedState, Way } from "./ledger.ts";
 export interface UpRequest {
   /** A guest or a range of them. */
   guest: Guest;
+  /** The guest's record as a line, where JSON would lose some of it. */
+  text?: string;
   image: Image;
   paused: boolean;
   jobs: number;
@@ -93,6 +95,8 @@ export interface GuestLine {
 export interface ListLine {
   kind: "list";
   guest: Guest;
+  /** As in UpRequest. */
+  text?: string;
   /** How often it was started again after it had been where it was wanted, as this supervisor knows. */
   restarts: number;
 }

@@ -11,6 +11,7 @@ import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/er
 import { expandSet } from "../../shared/ranges.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
+import { keptText, textOf } from "./came-as.ts";
 import { ask, because } from "./client.ts";
 import { foldGuests } from "./fold.ts";
 import { jobsOf } from "./jobs.ts";
@@ -44,7 +45,17 @@ export const restore: Run = async (invocation) => {
     let error: MtError | undefined = file.isErr() ? file.error : undefined;
     if (file.isOk()) {
       const request: UpRequest = {
-        ...{ guest: record, image, paused, accel, way, ready_timeout_s, answer_timeout_s, reserve_mib },
+        ...{
+          guest: record,
+          text: keptText(record),
+          image,
+          paused,
+          accel,
+          way,
+          ready_timeout_s,
+          answer_timeout_s,
+          reserve_mib,
+        },
         ...{
           jobs: jobs.count(),
           retries: 0,
@@ -71,7 +82,7 @@ export const restore: Run = async (invocation) => {
   const guests = await Promise.all(chosen.map(restoreOne));
   progress.stop();
   const writer = new LineWriter();
-  for (const guest of foldGuests(guests)) writer.line(JSON.stringify(guest));
+  for (const guest of foldGuests(guests)) writer.line(textOf(guest));
   writer.flush();
   return guests.some(({ state }) => state === "failed") ? EXIT.failed : EXIT.ok;
 };

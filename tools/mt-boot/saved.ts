@@ -8,6 +8,7 @@ import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../shared/errors.ts";
 import { shortName } from "../../shared/names.ts";
 import { type Guest, type Image, validate } from "../../shared/records/index.ts";
+import { fromKept, keptText } from "./came-as.ts";
 import type { AcceleratorWish, Way } from "./ledger.ts";
 
 const FORMAT = 1;
@@ -35,7 +36,11 @@ const noteFile = (dir: string, id: string) => join(dir, `${shortName(id)}.json`)
 
 export function writeNote(dir: string, note: Omit<SavedGuest, "format">): void {
   const path = noteFile(dir, note.record.id);
-  writeFileSync(`${path}.new`, `${JSON.stringify({ format: FORMAT, ...note })}\n`, { mode: 0o600 });
+  writeFileSync(
+    `${path}.new`,
+    `${JSON.stringify({ format: FORMAT, ...note, text: keptText(note.record) })}\n`,
+    { mode: 0o600 },
+  );
   renameSync(`${path}.new`, path);
 }
 
@@ -64,13 +69,13 @@ export function readSaved(dir: string): Result<SavedGuest[], MtError> {
 
 function readNote(path: string): SavedGuest | undefined {
   try {
-    const note = JSON.parse(readFileSync(path, "utf8")) as SavedGuest;
+    const { text, ...note } = JSON.parse(readFileSync(path, "utf8")) as SavedGuest & { text?: string };
     const good =
       note.format === FORMAT &&
       validate("guest", note.record).isOk() &&
       validate("image", note.image).isOk() &&
       path.endsWith(`/${shortName(note.record.id)}.json`);
-    return good ? note : undefined;
+    return good ? { ...note, record: fromKept(note.record, text) } : undefined;
   } catch {
     return undefined;
   }

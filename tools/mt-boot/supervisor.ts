@@ -9,6 +9,7 @@ import { guestDir } from "../../shared/names.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { guestFiles } from "./argv.ts";
+import { fromKept } from "./came-as.ts";
 import { STOPPED_BY_DISK } from "./disk.ts";
 import { Driver } from "./driver.ts";
 import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
@@ -107,7 +108,7 @@ export class Supervisor {
 
   /** Makes the guests of a record be there; gives what became of each, as it happens. */
   async up(request: UpRequest, each: (line: GuestLine) => void, signal: AbortSignal): Promise<void> {
-    const members = guestMembers(request.guest);
+    const members = guestMembers(fromKept(request.guest, request.text));
     if (members.isErr()) {
       each({ kind: "guest", id: request.guest.id, state: "failed", error: members.error });
       return;

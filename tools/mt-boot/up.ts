@@ -15,6 +15,7 @@ import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
 import { QEMU } from "./argv.ts";
 import { bootInBatches } from "./batches.ts";
+import { keptText, withText } from "./came-as.ts";
 import { ask, because } from "./client.ts";
 import { foldNamed } from "./fold.ts";
 import { jobsOf } from "./jobs.ts";
@@ -52,6 +53,7 @@ export const up: Run = async (invocation) => {
   const bootRecord = async (guest: Guest, context: FilterContext): Promise<void> => {
     const request: UpRequest = {
       guest,
+      text: keptText(guest),
       image: images.get(guest.image)!,
       paused: args.paused === true,
       jobs: jobs.count(),
@@ -90,7 +92,7 @@ export const up: Run = async (invocation) => {
 
   const boot = async (record: Guest, context: FilterContext) => {
     if (failedEarlier(record, "mt-boot")) return undefined;
-    const { error: _refused, ...guest } = withoutFailure(record);
+    const { error: _refused, ...guest } = withText(withoutFailure(record), context.text);
     const members = guestMembers(guest);
     if (members.isErr()) return context.failed(guest, members.error);
     began ??= performance.now();

@@ -6,6 +6,7 @@ import { hostOf } from "../../shared/cli/filter-command.ts";
 import type { Run } from "../../shared/cli/start.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { LineWriter } from "../../shared/stream/writer.ts";
+import { textOf } from "./came-as.ts";
 import { ask, supervisorPid, theExperiment } from "./client.ts";
 import { hasLedger } from "./ledger.ts";
 import { nameGuest } from "./protocol.ts";
@@ -29,7 +30,7 @@ export const watch: Run = async (invocation) => {
       if (told.get(guest.id) === text) return;
       told.set(guest.id, text);
       const { kind, id, ...rest } = record;
-      writer.line(JSON.stringify({ kind, id, ...rest, time: new Date().toISOString() }));
+      writer.line(textOf({ kind, id, ...rest, time: new Date().toISOString() }));
       writer.flush();
     });
     if (asked.isErr()) error = asked.error;
