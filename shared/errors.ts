@@ -140,7 +140,8 @@ export function toMtError(thrown: unknown): MtError {
   const e = thrown as NodeJS.ErrnoException & { dest?: string };
   const text = textOf(thrown);
   const database = e?.path ?? "a database";
-  switch (e?.code) {
+  // SQLITE_IOERR_WRITE is a kind of SQLITE_IOERR.
+  switch (String(e?.code).match(/^SQLITE_[A-Z]+/)?.[0]) {
     case "SQLITE_FULL":
       return cannot("write", database, { code: "ENOSPC" });
     case "SQLITE_BUSY":

@@ -3,7 +3,7 @@
  * once; what differs (a missing row is null or undefined, a blob Uint8Array or Buffer) ends here.
  */
 import { closeSync } from "node:fs";
-import { MtFailure, mtError } from "./errors.ts";
+import { MtFailure, mtError, naming, onFile } from "./errors.ts";
 import { checkOwn, openOwn } from "./own-place.ts";
 
 export type SqlValue = string | number | bigint | Uint8Array | null;
@@ -39,8 +39,12 @@ export async function openDatabase(path: string): Promise<Database> {
   closeSync(openOwn(path, "append"));
   for (const beside of ["-journal", "-wal", "-shm"]) checkOwn(path + beside);
   const driver = await open(path);
-  driver.exec(`PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA synchronous = NORMAL;`);
-  await goOverToWal(driver);
+  try {
+    driver.exec(`PRAGMA busy_timeout = ${BUSY_MS}; PRAGMA synchronous = NORMAL;`);
+    await goOverToWal(driver);
+  } catch (thrown) {
+    throw naming(path, thrown);
+  }
   const statements = new Map<string, Statement>();
   const prepare = (sql: string) => {
     let statement = statements.get(sql);
@@ -48,11 +52,13 @@ export async function openDatabase(path: string): Promise<Database> {
     return statement;
   };
   return {
-    exec: (sql) => void driver.exec(sql),
-    run: (sql, ...values) => void prepare(sql).run(...values),
-    get: (sql, ...values) => (prepare(sql).get(...values) as Row | null | undefined) ?? undefined,
-    all: (sql, ...values) => prepare(sql).all(...values) as Row[],
-    transaction: (work) => driver.transaction(work)(),
+    // SQLite's own errors name no file.
+    exec: (sql) => void onFile(path, () => driver.exec(sql)),
+    run: (sql, ...values) => void onFile(path, () => prepare(sql).run(...values)),
+    get: (sql, ...values) =>
+      onFile(path, () => prepare(sql).get(...values) as Row | null | undefined) ?? undefined,
+    all: (sql, ...values) => onFile(path, () => prepare(sql).all(...values) as Row[]),
+    transaction: (work) => onFile(path, () => driver.transaction(work)()),
     close: () => {
       statements.clear();
       driver.close();
