@@ -39,7 +39,7 @@ describe("mt-tree up --via slurm", () => {
     expect(done.code).toBe(0);
     expect(sorted(done.stdout)).toEqual(
       hosts.map((id, k) => ({
-        ...{ kind: "host", id, addr: `10.77.0.${k + 2}`, cores: 2, mem_mib: 1000, state: "up" },
+        ...{ kind: "host", id, addr: `10.77.0.${k + 2}`, cores: 2, mem_mib: 1000, mtu: 1500, state: "up" },
       })),
     );
     const said = sorted(bed.on(0, "cat /root/exec").stdout);
@@ -62,8 +62,8 @@ describe("mt-tree up --via slurm", () => {
         salloc -Q -N2 bash -c "${tool} up --via slurm >/dev/null && ${tool} exec '${NAME}[1-2]' -- id -u; ${tool} down"
       rm -r /tmp/run-65534 2>/dev/null; true`,
     );
-    expect(sorted(done.stdout)).toMatchObject([{ stdout: "65534\n" }, { stdout: "65534\n" }]);
     expect(done.stderr).toBe("");
+    expect(sorted(done.stdout)).toMatchObject([{ stdout: "65534\n" }, { stdout: "65534\n" }]);
     expect(noAgents()).toBe(true);
   });
 

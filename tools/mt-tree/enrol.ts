@@ -48,8 +48,9 @@ export async function enrol({ signal }: Invocation): Promise<number> {
   }
   settle(host);
   const identity = { ...told.identity, key };
-  // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job.
-  const groups = join(runDir(), `job-${SLURM_JOB_ID}`);
+  // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job. Nodes
+  // may share the directory (a /tmp on the network): each has names of its own in it.
+  const groups = join(runDir(), `job-${SLURM_JOB_ID}-${host}`);
   const pidFile = `${groups}.port-${told.self.port}`;
   const noted = () => (existsSync(pidFile) ? Number(readOwn(pidFile)) : 0);
   const before = noted();
