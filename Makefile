@@ -25,7 +25,7 @@ sources = $(shell find $(1) -name '*.ts' 2>/dev/null)
 SHARED := $(call sources,shared) build/entry.ts $(PACKAGES) .build/commit
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test bench demo man install clean deps deps-test FORCE
+.PHONY: help build check test soak bench demo man install clean deps deps-test FORCE
 .DELETE_ON_ERROR:
 
 help: ## show the targets
@@ -40,6 +40,9 @@ check: $(PACKAGES) ## types, lint, format; whether man pages and schemas are wha
 
 test: build deps-test $(SQLITE) ## unit tests, tests of the compiled binaries, one end-to-end run
 	@test/run
+
+soak: build deps-test ## what takes many rounds: hosts that die, two of everything at once; for a nightly run
+	@MT_TEST_ROUNDS=40 node node_modules/vitest/vitest.mjs run --project soak
 
 bench: build deps-test ## the numbers of SPECIFICATION.md, each beside its best peer
 	@test/bench/run

@@ -1,4 +1,7 @@
-/** Two projects: unit tests, two files at a time; end-to-end runs after them, one at a time (they own the machine). */
+/**
+ * Three projects: unit tests, two files at a time; end-to-end runs after them, one at a time (they own the machine);
+ * and what repeats that many times, `make soak`.
+ */
 import { defineConfig } from "vitest/config";
 
 const limits = { testTimeout: 60_000, hookTimeout: 120_000 };
@@ -24,6 +27,16 @@ export default defineConfig({
           maxWorkers: 1,
           fileParallelism: false,
           sequence: { groupOrder: 1 },
+          ...e2eLimits,
+        },
+      },
+      {
+        test: {
+          name: "soak",
+          include: ["test/soak/**/*.test.ts", "test/e2e/lost.test.ts"],
+          maxWorkers: 1,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
           ...e2eLimits,
         },
       },

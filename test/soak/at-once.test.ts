@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Done, Lab, records } from "./lab.ts";
+import { type Done, Lab, records } from "../e2e/lab.ts";
 
 const SEED = Number(process.env.MT_TEST_SEED ?? 20) >>> 0;
 /** Rounds in all, over the tests below. */

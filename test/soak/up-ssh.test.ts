@@ -1,7 +1,7 @@
 /** `mt-tree up --via ssh` mends what is not as on local hosts: agents are found and ended over ssh. Real sshd. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Rec, records, until } from "./lab.ts";
-import { Testbed } from "./testbed.ts";
+import { type Rec, records, until } from "../e2e/lab.ts";
+import { Testbed } from "../e2e/testbed.ts";
 
 const root = process.getuid?.() === 0;
 const messageOf = (r: Rec | undefined) => (r?.error as { message: string } | undefined)?.message;
