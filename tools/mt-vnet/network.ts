@@ -14,6 +14,7 @@ import { foldOutcomes, guestMembers, type Outcome } from "../../shared/records/m
 import { isUnplaced, notPlaced } from "../../shared/records/placed.ts";
 import { failedEarlier, withoutFailure } from "../../shared/stages.ts";
 import type { FilterContext } from "../../shared/stream/filter.ts";
+import { runBatch } from "./batch.ts";
 import { type Collector, collect } from "./collect.ts";
 import { type Link, readDetails, readLinks, whatIsMissing } from "./kernel.ts";
 import { NEIGHBOURS_USUAL, neighboursOn, raiseNeighbourTable } from "./neighbours.ts";
@@ -38,6 +39,8 @@ export class Network {
   #links: Map<string, Link> | undefined;
   /** Neighbours that a router has, by segment; and those of all routers of this host together. */
   readonly #neighboursOn = new Map<string, number>();
+  /** Names of the ports that the plan has here. */
+  readonly #asked = new Set<string>();
   #neighbours = 0;
   #notRaised: MtError | undefined;
 
@@ -124,6 +127,7 @@ export class Network {
   async report(context: FilterContext, end?: End): Promise<void> {
     await this.#work.idle();
     this.#progress.stop();
+    if (end !== undefined) await this.#forgetMoved();
     if (this.#missing) context.note(this.#missing);
     // Hosts may be of one machine, with one table: as many as the plan has. A small network works without
     // more, and a container may not touch it: said where it matters, never fatal.
@@ -144,6 +148,21 @@ export class Network {
       );
     for (const state of this.#segments.values())
       context.emit(switchRecord(state, this.#host, this.#shaper, context.by, this.#missing));
+  }
+
+  /** Guests that are on another host now: their MACs are behind the tunnel, not behind the ports that they had here. */
+  async #forgetMoved(): Promise<void> {
+    const bridges = new Set(
+      [...this.#segments.values()].flatMap(({ plan }) => (plan?.tunnel === undefined ? [] : [plan.bridge])),
+    );
+    const moved = [...(this.#links ?? [])].filter(
+      ([name, { master }]) =>
+        master !== undefined && bridges.has(master) && name.startsWith("t") && !this.#asked.has(name),
+    );
+    const lines = moved.flatMap(([name, { macs = [] }]) =>
+      macs.map((mac) => ({ line: `fdb del ${mac} dev ${name} master`, failed: () => {} })),
+    );
+    if (lines.length > 0) await runBatch("bridge", lines);
   }
 
   /** The experiment, or why nothing can be done. */
@@ -171,6 +190,7 @@ export class Network {
 
   async #make(item: Extract<Item, { ports: Port[] }>): Promise<void> {
     this.#progress.grow(item.ports.length);
+    for (const { name } of item.ports) this.#asked.add(name);
     await this.#work.add(item);
     this.#progress.step(item.ports.length, item.ports.filter((p) => p.owner.error).length);
   }
