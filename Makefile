@@ -13,7 +13,7 @@ PACKAGES := node_modules/.megatux
 SQLITE := node_modules/better-sqlite3/build/Release/better_sqlite3.node
 NAMES := $(sort $(patsubst tools/%/main.ts,%,$(wildcard tools/mt-*/main.ts)))
 BINARIES := $(NAMES:%=dist/%) dist/mt
-SCRIPTS := $(patsubst tools/%,dist/%,$(wildcard tools/mt-launch))
+SCRIPTS := dist/mt-launch
 SHARE = $(DESTDIR)$(PREFIX)/share
 COMPLETIONS = $(addprefix $(SHARE)/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
 PAGES := $(wildcard man/*.1.md man/*.5.md man/*.7.md)
@@ -99,7 +99,7 @@ $(SQLITE): $(PACKAGES)
 .build/commit: FORCE
 	@mkdir -p $(@D); echo $(COMMIT) | cmp -s - $@ || echo $(COMMIT) >$@
 
-dist/mt-launch: tools/mt-launch
+dist/mt-launch: tools/mt-launch/mt-launch
 	@install -D -m 755 $< $@
 
 # A tool that is not written yet is left out of `mt`, and says so when it is called.

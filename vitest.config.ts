@@ -14,7 +14,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["test/unit/**/*.test.ts"],
+          include: ["test/unit/**/*.test.ts", "test/binaries/**/*.test.ts"],
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
           ...limits,

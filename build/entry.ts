@@ -4,7 +4,7 @@
  * gives it flags, BUN_JSC_*, NODE_* and MIMALLOC_* make it print or refuse; where the working directory was removed, or
  * /proc is not there, it ends with words of its own. No flag of `bun build` turns that off. So the kernel is told
  * another address to start at: a few instructions that lie in the gap before Bun's own first one. They overwrite the
- * first letter of such a variable by `?` (shared/process.ts gives those that are not Bun's back to what tools start), go
+ * first letter of such a variable by `?` (shared/host/process.ts gives those that are not Bun's back to what tools start), go
  * to / where there is no working directory, end with 69 where there is no /proc; then Bun starts as ever. Nothing else
  * of the file is changed. A file that does not look as expected is an error: a new Bun fails the build, not its users.
  * A program for another processor stays as it is, which is told.

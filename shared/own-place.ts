@@ -28,7 +28,7 @@ import { connect, type Server, type Socket } from "node:net";
 import { basename, dirname, join, sep } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, MtFailure, mtError, naming } from "./errors.ts";
-import { cacheDir, leaseDir, runDir, stateDir } from "./names.ts";
+import { cacheDir, leaseDir, runDir, stateDir } from "./host/names.ts";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } =
   constants;

@@ -4,8 +4,8 @@ import { exitCodeOf, type MtError } from "../errors.ts";
 import { KINDS } from "../records/index.ts";
 import { type Filter, type FilterContext, runFilter } from "../stream/filter.ts";
 import { stdinChunks } from "../stream/stdin.ts";
+import type { Invocation } from "./invocation.ts";
 import type { CommandSpec } from "./spec.ts";
-import type { Invocation } from "./start.ts";
 import { warn } from "./stderr.ts";
 
 /** This host's name: --host, MT_HOST, else the host name. */

@@ -7,20 +7,10 @@ import { checkPlaces } from "../own-place.ts";
 import { noRecords } from "../stream/stdin.ts";
 import { StdoutClosed, writeAll } from "../stream/writer.ts";
 import { COMMIT, SCHEMA_VERSION, VERSION } from "../version.ts";
+import type { Commands } from "./invocation.ts";
 import { type Parsed, parse, type Request } from "./parse.ts";
 import type { ToolSpec } from "./spec.ts";
 import { stderrStyle, warn } from "./stderr.ts";
-
-export interface Invocation extends Parsed {
-  tool: string;
-  /** Aborted by SIGINT, SIGTERM and SIGHUP. */
-  signal: AbortSignal;
-}
-
-/** Does the work of one command; gives its exit code. A thrown MtError is told on stderr and mapped. */
-export type Run = (invocation: Invocation) => Promise<number>;
-/** Commands by name, loaded only when called: what a tool does not use does not slow its start. */
-export type Commands = Record<string, () => Promise<Run>>;
 
 export async function start(tool: ToolSpec, commands: Commands): Promise<never> {
   process.exit(await main(tool, commands, process.argv.slice(2)));

@@ -74,15 +74,6 @@ export interface RecordByKind {
 export type Kind = keyof RecordByKind;
 export type AnyRecord = RecordByKind[Kind];
 
-/** A line that is a JSON object with a kind and an id; kinds that nobody here knows are passed on. */
-export interface Line {
-  kind: string;
-  id: string;
-  host?: string;
-  hosts?: string[];
-  [field: string]: unknown;
-}
-
 /**
  * How a kind travels through `mt-tree map`: `host` to the host it names and back; `self` to the host it
  * is about; `context` to its `hosts`, or to all; `end` last; `report` to nobody.

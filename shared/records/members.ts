@@ -5,7 +5,7 @@
 import { ok, type Result } from "neverthrow";
 import { cidrPlus } from "../addresses.ts";
 import { fail, type MtError } from "../errors.ts";
-import { formatRange, memberAt, parseRange, rangeCount, sliceRange } from "../ranges.ts";
+import { formatRange, memberAt, parseRange, rangeCount, sliceRange } from "../nodeset/ranges.ts";
 import type { Guest } from "./guest.ts";
 
 /** The last index that a MAC can hold. */

@@ -1,6 +1,7 @@
 /** Whether mt-topo place has seen a record: a plan that was never placed says nowhere what belongs to which host. */
 import { type MtError, mtError } from "../errors.ts";
-import { isKind, KINDS, type Line } from "./index.ts";
+import { isKind, KINDS } from "./index.ts";
+import type { Line } from "./line.ts";
 
 /** A kind that belongs to one host and names none, or a segment that does not say whose it is. */
 export function isUnplaced(line: Pick<Line, "kind" | "host" | "hosts"> & { members?: unknown }): boolean {

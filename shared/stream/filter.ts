@@ -8,12 +8,12 @@ import {
   type End,
   isKind,
   type Kind,
-  type Line,
   type RecordByKind,
   travelOf,
   unreadField,
   validate,
 } from "../records/index.ts";
+import type { Line } from "../records/line.ts";
 import { isUnplaced, notPlaced } from "../records/placed.ts";
 import { LineSplitter, type RawLine } from "./lines.ts";
 import { readRecord, whyTooDeep } from "./record.ts";

@@ -1,7 +1,7 @@
 /**
  * A line as a record, or why it is none: the same answer, in the same words, from everybody who reads records.
  */
-import type { Line } from "../records/index.ts";
+import type { Line } from "../records/line.ts";
 import { isDeeper, isJson, membersOf } from "./json-text.ts";
 import type { RawLine } from "./lines.ts";
 

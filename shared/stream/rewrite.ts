@@ -4,7 +4,7 @@
  * key that stands twice, fields that are nested too deeply to be looked into.
  */
 import type { MtError } from "../errors.ts";
-import type { Line } from "../records/index.ts";
+import type { Line } from "../records/line.ts";
 import { itemsOf, membersOf } from "./json-text.ts";
 import { readRecord } from "./record.ts";
 

@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { randomFillSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { routerNamespace } from "../../shared/names.ts";
+import { routerNamespace } from "../../shared/host/names.ts";
 import type { Guest } from "../../shared/records/index.ts";
 import { guestMembers } from "../../shared/records/members.ts";
 import { guestLab, lansOf, TIMED, type Up } from "./guests.ts";

@@ -7,8 +7,8 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { acquireLease, leaseHolders, releaseLease, type Settings } from "../../shared/lease.ts";
-import { counter, KSM, ksmdCpuSeconds, pageSize } from "../../tools/mt-ksm/kernel.ts";
+import { acquireLease, leaseHolders, releaseLease, type Settings } from "../../shared/host/lease.ts";
+import { counter, KSM, ksmdCpuSeconds, pageSize } from "../../tools/mt-ksm/merging/kernel.ts";
 import { benchLab, DIST, report } from "./measure.ts";
 
 const GUESTS = Number(process.env.KSM_GUESTS ?? 60);

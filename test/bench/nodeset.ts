@@ -4,8 +4,8 @@
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { expandNodes } from "../../shared/nodeset.ts";
-import { foldNodes } from "../../shared/nodeset-fold.ts";
+import { foldNodes } from "../../shared/nodeset/fold.ts";
+import { expandNodes } from "../../shared/nodeset/nodeset.ts";
 import { DIST, has, median, report, timed } from "./measure.ts";
 
 const NAMES = 10_000;

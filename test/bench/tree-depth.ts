@@ -5,10 +5,10 @@
  * of them this one core has to do the work of all agents. BENCH_AGENTS says how many.
  */
 import { spawnSync } from "node:child_process";
-import type { TreeClient } from "../../tools/mt-tree/client.ts";
-import type { Launch } from "../../tools/mt-tree/command.ts";
-import { setSilence } from "../../tools/mt-tree/link.ts";
-import { memoryTree } from "../memory-net.ts";
+import { setSilence } from "../../tools/mt-tree/link/link.ts";
+import type { Launch } from "../../tools/mt-tree/node/command.ts";
+import type { TreeClient } from "../../tools/mt-tree/session/client.ts";
+import { memoryTree } from "../support/memory-net.ts";
 import { median, report } from "./measure.ts";
 
 const AGENTS = (process.env.BENCH_AGENTS ?? "16,64,256,1024,4400").split(",").map(Number);

@@ -6,8 +6,8 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { TreeClient } from "../../tools/mt-tree/client.ts";
-import type { HostStatus } from "../../tools/mt-tree/messages.ts";
+import type { HostStatus } from "../../tools/mt-tree/link/messages.ts";
+import { TreeClient } from "../../tools/mt-tree/session/client.ts";
 import { benchLab, median, report, timed } from "./measure.ts";
 import { pssMb } from "./processes.ts";
 

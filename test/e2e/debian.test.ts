@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { digestOf } from "../../shared/store.ts";
+import { digestOf } from "../../shared/host/store.ts";
 import { Lab, type Rec, records, until } from "./lab.ts";
 
 const CACHE = "/var/lib/megatux/cache/packages";

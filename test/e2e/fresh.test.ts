@@ -5,8 +5,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findProgram } from "../../shared/process.ts";
-import { FRESH } from "../../tools/mt-boot/fresh.ts";
+import { findProgram } from "../../shared/host/process.ts";
+import { FRESH } from "../../tools/mt-boot/guest/fresh.ts";
 import { Lab, records, until } from "./lab.ts";
 
 const EXPERIMENT = "mttefresh";

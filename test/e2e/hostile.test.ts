@@ -6,9 +6,9 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { bridgeName } from "../../shared/names.ts";
-import { findProgram } from "../../shared/process.ts";
-import { LOG_BYTES_HARD, LOG_BYTES_MAX } from "../../tools/mt-boot/log-end.ts";
+import { bridgeName } from "../../shared/host/names.ts";
+import { findProgram } from "../../shared/host/process.ts";
+import { LOG_BYTES_HARD, LOG_BYTES_MAX } from "../../tools/mt-boot/supervisor/log-end.ts";
 import { Lab, records, until } from "./lab.ts";
 
 const EXPERIMENT = "mttehostile";

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { expectRecords, type Rec } from "../records.ts";
+import { expectRecords, type Rec } from "../support/records.ts";
 
 const dist = resolve(import.meta.dirname, "../../dist");
 const CACHE = "/var/lib/megatux/cache/packages";

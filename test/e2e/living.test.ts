@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findProgram, isAlive } from "../../shared/process.ts";
+import { findProgram, isAlive } from "../../shared/host/process.ts";
 import { Lab, type Rec, records, until } from "./lab.ts";
 
 const EXPERIMENT = "mtteliving";

@@ -17,7 +17,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { lock } from "../../shared/lock.ts";
+import { lock } from "../../shared/host/lock.ts";
 import { Lab, type Rec, records, until } from "./lab.ts";
 
 const HOSTS = Array.from({ length: 8 }, (_, i) => `tf${i + 1}`);

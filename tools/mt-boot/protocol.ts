@@ -5,7 +5,7 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Exit, Guest, Image } from "../../shared/records/index.ts";
-import type { AcceleratorWish, SavedState, Way } from "./ledger.ts";
+import type { AcceleratorWish, SavedState, Way } from "./persist/ledger.ts";
 
 export interface UpRequest {
   /** A guest or a range of them. */

@@ -2,18 +2,18 @@
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
-import type { Invocation } from "../../shared/cli/start.ts";
+import type { Invocation } from "../../shared/cli/invocation.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
-import { lock } from "../../shared/lock.ts";
-import { imagePath, stateDir, storeDir } from "../../shared/names.ts";
+import { lock } from "../../shared/host/lock.ts";
+import { imagePath, stateDir, storeDir } from "../../shared/host/names.ts";
+import { storeHas, storeTakeFile } from "../../shared/host/store.ts";
 import { ownDir, ownTempDir, readOwnJson, removeOwn, writeOwn } from "../../shared/own-place.ts";
 import { type Image, validate } from "../../shared/records/index.ts";
-import { storeHas, storeTakeFile } from "../../shared/store.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
-import { type BuildOptions, type BuiltImage, buildTux } from "./build.ts";
-import { buildDebian } from "./debian.ts";
+import { buildDebian } from "./debian/debian.ts";
 import { endProgramsBy } from "./errors.ts";
+import { type BuildOptions, type BuiltImage, buildTux } from "./tux/build.ts";
 
 /** What can be built. A guest with a disk is not forked: its clones would share what the template has cached of it. */
 const IMAGES: Readonly<

@@ -4,7 +4,7 @@
  */
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
-import { cleanEnv, run as runProgram } from "../../shared/process.ts";
+import { cleanEnv, run as runProgram } from "../../shared/host/process.ts";
 
 /** mmdebstrap quotes whole command lines. */
 const STATE_CHARACTERS_MAX = 300;

@@ -7,9 +7,9 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  settle: async () => (await import("./settle.ts")).settle,
-  watch: async () => (await import("./watch.ts")).watch,
-  protect: async () => (await import("./protect.ts")).protect,
-  report: async () => (await import("./report.ts")).report,
-  down: async () => (await import("./down.ts")).down,
+  settle: async () => (await import("./commands/settle.ts")).settle,
+  watch: async () => (await import("./commands/watch.ts")).watch,
+  protect: async () => (await import("./commands/protect.ts")).protect,
+  report: async () => (await import("./commands/report.ts")).report,
+  down: async () => (await import("./commands/down.ts")).down,
 });

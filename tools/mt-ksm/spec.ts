@@ -1,6 +1,6 @@
 /** mt-ksm: its commands, flags, kinds and examples. */
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
-import { OOM_ORDERS } from "../../shared/oom.ts";
+import { OOM_ORDERS } from "../../shared/host/oom.ts";
 
 const gain = {
   type: "string",

@@ -6,7 +6,7 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  push: async () => (await import("./push.ts")).push,
-  has: async () => (await import("./receive.ts")).has,
-  receive: async () => (await import("./receive.ts")).receive,
+  push: async () => (await import("./spread/push.ts")).push,
+  has: async () => (await import("./spread/receive.ts")).has,
+  receive: async () => (await import("./spread/receive.ts")).receive,
 });

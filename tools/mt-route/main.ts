@@ -6,7 +6,7 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  up: async () => (await import("./up.ts")).up,
-  down: async () => (await import("./down.ts")).down,
-  check: async () => (await import("./check.ts")).check,
+  up: async () => (await import("./commands/up.ts")).up,
+  down: async () => (await import("./commands/down.ts")).down,
+  check: async () => (await import("./commands/check.ts")).check,
 });

@@ -6,11 +6,11 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  table: async () => (await import("./table.ts")).table,
-  check: async () => (await import("./check.ts")).check,
-  able: async () => (await import("./able.ts")).able,
-  hosts: async () => (await import("./hosts.ts")).hosts,
-  snapshot: async () => (await import("./snapshot.ts")).snapshot,
-  left: async () => (await import("./left.ts")).left,
-  history: async () => (await import("./history.ts")).history,
+  table: async () => (await import("./commands/table.ts")).table,
+  check: async () => (await import("./commands/check.ts")).check,
+  able: async () => (await import("./commands/able.ts")).able,
+  hosts: async () => (await import("./commands/hosts.ts")).hosts,
+  snapshot: async () => (await import("./commands/snapshot.ts")).snapshot,
+  left: async () => (await import("./commands/left.ts")).left,
+  history: async () => (await import("./commands/history.ts")).history,
 });

@@ -3,9 +3,9 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  import: async () => (await import("./import.ts")).importCommand,
-  gen: async () => (await import("./gen.ts")).genCommand,
-  guests: async () => (await import("./guests.ts")).guestsCommand,
-  probe: async () => (await import("./probe.ts")).probeCommand,
-  place: async () => (await import("./place.ts")).placeCommand,
+  import: async () => (await import("./commands/import.ts")).importCommand,
+  gen: async () => (await import("./commands/gen.ts")).genCommand,
+  guests: async () => (await import("./commands/guests.ts")).guestsCommand,
+  probe: async () => (await import("./commands/probe.ts")).probeCommand,
+  place: async () => (await import("./commands/place.ts")).placeCommand,
 });

@@ -1,6 +1,8 @@
 /** What mt-topo is: its commands, flags, kinds and examples. Help and the man page's tables come from here. */
+
 import type { ToolSpec } from "../../shared/cli/spec.ts";
 import type { Kind } from "../../shared/records/index.ts";
+import { FORMAT_NAMES } from "./formats/formats.ts";
 
 const PLAN: readonly Kind[] = ["experiment", "host", "image", "segment", "router", "guest", "end"];
 
@@ -28,7 +30,7 @@ export const spec: ToolSpec = {
         file: { type: "positional", description: "the file; - is stdin" },
         format: {
           type: "enum",
-          options: ["auto", "gml", "native"],
+          options: ["auto", ...FORMAT_NAMES],
           default: "auto",
           description: "auto goes by the file's ending, then by its content",
         },

@@ -6,13 +6,13 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  up: async () => (await import("./up.ts")).up,
-  down: async () => (await import("./down.ts")).down,
-  map: async () => (await import("./map.ts")).map,
-  exec: async () => (await import("./exec.ts")).exec,
-  nodes: async () => (await import("./nodes.ts")).nodes,
-  status: async () => (await import("./status.ts")).status,
-  enrol: async () => (await import("./enrol.ts")).enrol,
-  "hand-on": async () => (await import("./hand-on.ts")).handOn,
-  agent: async () => (await import("./agent.ts")).agent,
+  up: async () => (await import("./commands/up.ts")).up,
+  down: async () => (await import("./commands/down.ts")).down,
+  map: async () => (await import("./map/map.ts")).map,
+  exec: async () => (await import("./commands/exec.ts")).exec,
+  nodes: async () => (await import("./commands/nodes.ts")).nodes,
+  status: async () => (await import("./commands/status.ts")).status,
+  enrol: async () => (await import("./via/slurm/enrol.ts")).enrol,
+  "hand-on": async () => (await import("./via/ssh/hand-on.ts")).handOn,
+  agent: async () => (await import("./node/agent.ts")).agent,
 });

@@ -1,5 +1,5 @@
 import type { ToolSpec } from "../../shared/cli/spec.ts";
-import { WAYS } from "./via.ts";
+import { WAY_NAMES } from "./via/ways.ts";
 
 export const spec: ToolSpec = {
   name: "mt-tree",
@@ -20,7 +20,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         },
         via: {
           type: "enum",
-          options: [...WAYS],
+          options: [...WAY_NAMES],
           default: "local",
           description:
             "how hosts are reached: network namespaces of this machine, machines by ssh, nodes of a Slurm job",

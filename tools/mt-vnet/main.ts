@@ -7,8 +7,8 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  up: async () => (await import("./up.ts")).up,
-  down: async () => (await import("./down.ts")).down,
-  prove: async () => (await import("./prove.ts")).prove,
-  ls: async () => (await import("./ls.ts")).ls,
+  up: async () => (await import("./commands/up.ts")).up,
+  down: async () => (await import("./commands/down.ts")).down,
+  prove: async () => (await import("./commands/prove.ts")).prove,
+  ls: async () => (await import("./commands/ls.ts")).ls,
 });

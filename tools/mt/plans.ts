@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { complain } from "../../shared/cli/start.ts";
 import { stderrStyle } from "../../shared/cli/stderr.ts";
 import { EXIT, toMtError } from "../../shared/errors.ts";
-import { stateDir } from "../../shared/names.ts";
+import { stateDir } from "../../shared/host/names.ts";
 import { ownFlatDir } from "../../shared/own-place.ts";
 import { StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
 

@@ -3,11 +3,13 @@
  * and writes what is meant to file descriptor 3: NAME=VALUE, each ended by NUL, a flag that is not set empty.
  * An answer about the script (--help, --version, …) goes to stdout, and nothing to 3.
  */
+
+import type { Run } from "../../shared/cli/invocation.ts";
 import { numberArg } from "../../shared/cli/parse.ts";
-import { type Run, start } from "../../shared/cli/start.ts";
+import { start } from "../../shared/cli/start.ts";
 import { orThrow } from "../../shared/errors.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
-import { spec } from "../mt-launch-spec.ts";
+import { spec } from "../mt-launch/spec.ts";
 
 const NUMBERS = ["fanout", "guests"];
 

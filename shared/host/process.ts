@@ -1,0 +1,318 @@
+/**
+ * Other programs: run to their end with a time limit, or started as daemons; always from an argument
+ * vector, never through a shell. Also: which of our own tools is where, and what is missing on this host.
+ */
+import { spawn } from "node:child_process";
+import { accessSync, closeSync, constants, existsSync, readFileSync } from "node:fs";
+import { basename, delimiter, dirname, join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError, stateOf } from "../errors.ts";
+import { openOwn } from "../own-place.ts";
+
+/** After SIGTERM; then SIGKILL. */
+const KILL_AFTER_MS = 5_000;
+/** By the second letter. */
+const HIDDEN_LETTER: Readonly<Record<string, string>> = { O: "N", I: "M", S: "J", U: "B" };
+/** What a program may print, both streams together: it is kept in memory. */
+const OUTPUT_BYTES_MAX = 256 * 1024 * 1024;
+
+/** Which Debian package brings a program. */
+const PACKAGE_OF: Readonly<Record<string, string>> = {
+  "qemu-system-x86_64": "qemu-system-x86",
+  bird: "bird2",
+  birdc: "bird2",
+  ip: "iproute2",
+  bridge: "iproute2",
+  tc: "iproute2",
+  ping: "iputils-ping",
+  nsenter: "util-linux",
+  sysctl: "procps",
+  "dpkg-deb": "dpkg",
+  "apt-get": "apt",
+  "apt-cache": "apt",
+  mmdebstrap: "mmdebstrap",
+  mke2fs: "e2fsprogs",
+  dumpe2fs: "e2fsprogs",
+  debugfs: "e2fsprogs",
+  "qemu-img": "qemu-utils",
+  srun: "slurm-client",
+  scontrol: "slurm-client",
+};
+
+export interface RunOptions {
+  /** Written to its stdin, which is closed after it. */
+  input?: string | Uint8Array;
+  /** Seconds; default 60. */
+  timeout_s?: number;
+  signal?: AbortSignal;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** A network namespace by name: the program runs in it. */
+  netns?: string;
+}
+
+export interface Finished {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end. An exit code other than 0 is a value; not to be there or too slow is an error. */
+export async function run(
+  file: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Result<Finished, MtError>> {
+  const { timeout_s = 60, netns } = options;
+  const found = findProgram(file);
+  if (found.isErr()) return found.map(() => ({ code: 0, stdout: "", stderr: "" }));
+  // By its whole path: it may stand in an sbin that PATH leaves out.
+  const words =
+    netns === undefined
+      ? [found.value, ...args]
+      : ["nsenter", `--net=${netnsPath(netns)}`, "--", found.value, ...args];
+  const done = await finish(words, options, timeout_s);
+  if (typeof done !== "string") return ok(done);
+  return fail(done.startsWith("no end") ? "timeout" : "failed", `Cannot run ${file}: ${done}`);
+}
+
+/** How it ended, or why there is no end of its own. Its descriptors are pipes of its own, and never ours. */
+function finish(
+  words: readonly string[],
+  options: RunOptions,
+  timeout_s: number,
+): Promise<Finished | string> {
+  return new Promise((resolve) => {
+    const { input, signal } = options;
+    if (signal?.aborted) return resolve("interrupted");
+    const child = spawn(words[0]!, words.slice(1), {
+      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+      env: options.env ?? cleanEnv(),
+      cwd: options.cwd,
+    });
+    const printed: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] };
+    let bytes = 0;
+    let killer: ReturnType<typeof setTimeout> | undefined;
+    let over = false;
+    const end = (how: Finished | string) => {
+      if (over) return;
+      over = true;
+      clearTimeout(late);
+      signal?.removeEventListener("abort", interrupted);
+      // What it left running may hold them open.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      resolve(how);
+    };
+    const finished = (): Finished => {
+      const stderr = Buffer.concat(printed.stderr).toString();
+      return {
+        code: child.exitCode ?? 128,
+        stdout: Buffer.concat(printed.stdout).toString(),
+        stderr: stderr || (child.signalCode ? `ended by ${child.signalCode}` : ""),
+      };
+    };
+    /** Told once it has gone: nobody starts it again beside itself. */
+    const kill = (why: string) => {
+      // It has ended; what it left running holds its output open.
+      if (child.exitCode !== null || child.signalCode !== null) return end(finished());
+      child.kill("SIGTERM");
+      killer ??= setTimeout(() => child.kill("SIGKILL"), KILL_AFTER_MS);
+      child.once("exit", () => end(why));
+    };
+    const interrupted = () => kill("interrupted");
+    const late = setTimeout(() => kill(`no end after ${timeout_s} s`), timeout_s * 1000);
+    signal?.addEventListener("abort", interrupted, { once: true });
+    for (const stream of ["stdout", "stderr"] as const)
+      child[stream]?.on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > OUTPUT_BYTES_MAX) kill(`it prints more than ${OUTPUT_BYTES_MAX} bytes`);
+        else printed[stream].push(chunk);
+      });
+    // One that reads no input has closed it.
+    child.stdin?.on("error", () => {});
+    if (input !== undefined) child.stdin?.end(input);
+    child.on("error", (thrown: NodeJS.ErrnoException) => {
+      if (child.pid === undefined) end(stateOf(thrown));
+    });
+    child.on("exit", () => clearTimeout(killer));
+    child.on("close", () => end(finished()));
+  });
+}
+
+/** As `run`, but an exit code other than 0 is an error with the last line of its stderr. */
+export async function runOk(
+  file: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Result<Finished, MtError>> {
+  const done = await run(file, args, options);
+  if (done.isErr() || done.value.code === 0) return done;
+  const why = done.value.stderr.trim().split("\n").pop() || `exit code ${done.value.code}`;
+  return fail("failed", `Cannot run ${file} ${args.slice(0, 3).join(" ")}: ${why}`);
+}
+
+export interface DaemonOptions {
+  /** stdout and stderr are appended to this file. */
+  log: string;
+  netns?: string;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+}
+
+/** Starts a program that outlives us, in a session of its own; gives its pid (nsenter replaces itself). */
+export function startDaemon(
+  file: string,
+  args: readonly string[],
+  options: DaemonOptions,
+): Result<number, MtError> {
+  const found = findProgram(file);
+  if (found.isErr()) return found.map(() => 0);
+  const words =
+    options.netns === undefined
+      ? [found.value, ...args]
+      : ["nsenter", `--net=${netnsPath(options.netns)}`, "--", found.value, ...args];
+  const log = openOwn(options.log, "append");
+  try {
+    const child = spawn(words[0]!, words.slice(1), {
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: options.env ?? cleanEnv(),
+      cwd: options.cwd ?? "/",
+    });
+    child.on("error", () => {});
+    child.unref();
+    if (child.pid === undefined) return fail("failed", `Cannot start ${file}: the kernel gave no process`);
+    return ok(child.pid);
+  } finally {
+    closeSync(log);
+  }
+}
+
+/**
+ * The environment for what we start: ours, without what would turn a compiled Bun binary into something else. What
+ * our own start has hidden from Bun (build/entry.ts) has its name again, for programs of others.
+ */
+export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env, ...extra };
+  for (const [name, value] of Object.entries(env)) {
+    const [, hidden] = /^\?(ODE_.*|IMALLOC_.*|SC_.*|UN_.*)$/.exec(name) ?? [];
+    if (hidden !== undefined) {
+      delete env[name];
+      env[HIDDEN_LETTER[hidden[0]!] + hidden] = value;
+    }
+  }
+  for (const name of Object.keys(env))
+    if (name.startsWith("BUN_") || name === "NODE_OPTIONS") delete env[name];
+  // An idle Bun wakes for its collector ten times a second; daemons and helpers do without.
+  env.BUN_GC_TIMER_DISABLE = "1";
+  return env;
+}
+
+/** Where a program is on PATH (sbin included: cron leaves it out), or which package brings it. */
+export function findProgram(file: string): Result<string, MtError> {
+  if (file.includes("/"))
+    return existsSync(file) ? ok(file) : fail("unavailable", `Cannot run ${file}: no such file`);
+  const path = `${process.env.PATH ?? ""}${delimiter}/usr/local/sbin${delimiter}/usr/sbin${delimiter}/sbin${delimiter}/usr/bin${delimiter}/bin`;
+  for (const dir of path.split(delimiter)) {
+    if (dir === "") continue;
+    const full = join(dir, file);
+    try {
+      accessSync(full, constants.X_OK);
+      return ok(full);
+    } catch {}
+  }
+  const pkg = PACKAGE_OF[file];
+  return fail(
+    "unavailable",
+    `Cannot run ${file}: it is not installed`,
+    pkg ? `apt-get install ${pkg}` : undefined,
+  );
+}
+
+/**
+ * How to call one of our tools: the compiled binary beside this one, `mt` by another name, or the source
+ * under the runtime that runs us. The words go in front of the tool's own arguments.
+ */
+export function toolCommand(tool: string): string[] {
+  const self = process.execPath;
+  const entry = process.argv[1] ?? "";
+  if (!/\.ts$/.test(entry) || entry.startsWith("/$bunfs/")) {
+    if (basename(self) === "mt") return [self, tool];
+    const sibling = join(dirname(self), tool);
+    return [existsSync(sibling) ? sibling : tool];
+  }
+  return [self, ...runtimeFlags(), join(dirname(entry), "..", tool, "main.ts")];
+}
+
+/** What the runtime that runs us from source must be told, to run another source file alike, from any directory. */
+function runtimeFlags(): string[] {
+  // Deno does not tell its own flags.
+  if (process.versions.deno) return ["run", "-A"];
+  // Node looks for a loader's bare name from the working directory, which may be another one then.
+  return process.execArgv.map((word, i, words) => {
+    const [, flag = "", name] = /^(?:(--import=|--loader=)|(?!-))(.+)$/.exec(word) ?? [];
+    if (name === undefined || (flag === "" && !/^--(import|loader)$/.test(words[i - 1] ?? ""))) return word;
+    try {
+      return flag + import.meta.resolve(name);
+    } catch {
+      return word;
+    }
+  });
+}
+
+export const netnsPath = (name: string) => (name.includes("/") ? name : `/run/netns/${name}`);
+
+/** Whether this process lives and is the one that was started (pids come again): `mark` stands in its command line. */
+export function isAlive(pid: number, mark: string): boolean {
+  try {
+    if (/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return false;
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(mark);
+  } catch {
+    return false;
+  }
+}
+
+/** A variable of the environment that a process was started with; undefined where it has none, or we may not look. */
+export function variableOf(pid: number, name: string): string | undefined {
+  try {
+    const entries = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    return entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Polls until `done` gives something other than undefined; undefined where the time ran out. */
+export async function waitFor<T>(
+  done: () => T | undefined | Promise<T | undefined>,
+  timeout_s: number,
+  every_ms = 20,
+  signal?: AbortSignal,
+): Promise<T | undefined> {
+  const end = Date.now() + timeout_s * 1000;
+  for (;;) {
+    const value = await done();
+    if (value !== undefined) return value;
+    if (Date.now() >= end || signal?.aborted) return undefined;
+    await new Promise((resolve) => setTimeout(resolve, every_ms));
+  }
+}
+
+/** Ends a process: SIGTERM, then SIGKILL after `grace_s`. True once it is gone. */
+export async function endProcess(pid: number, mark: string, grace_s = 2): Promise<boolean> {
+  const gone = () => (isAlive(pid, mark) ? undefined : true);
+  if (gone()) return true;
+  for (const [signal, wait_s] of [
+    ["SIGTERM", grace_s],
+    ["SIGKILL", 10],
+  ] as const) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      return gone() === true;
+    }
+    if (await waitFor(gone, wait_s)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,240 @@
+/**
+ * Names in numbers, as record ids have them: `g[0-226]`, `kn[01-16,20]`, and sets of them: `g[1-4],gw`. The sets of
+ * hosts that people write, with operators and groups, are nodeset.ts.
+ * A range is held as spans of numbers and expanded only where somebody needs the members, so that a
+ * range of a million costs as much as one of two.
+ */
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../errors.ts";
+
+/** Numbers `lo`…`hi`, written with at least `width` digits (0: no padding). */
+export interface Span {
+  lo: number;
+  hi: number;
+  width: number;
+}
+
+/** One name, or a range: `prefix[spans]suffix`. `spans` is empty for a plain name. */
+export interface Range {
+  prefix: string;
+  suffix: string;
+  spans: Span[];
+}
+
+/** The characters of an id; it starts with a letter, a digit or `_`, so that it is no option and no `..`. */
+export const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
+const PIECE = /^[A-Za-z0-9._-]*$/;
+export const NAME_LENGTH_MAX = 40;
+/** Hosts have the names that their clouds gave them: as long as a file's, which directories are named after. */
+export const HOST_LENGTH_MAX = 255;
+/** More members than this in one range are a mistake in the input, not a plan. */
+export const RANGE_COUNT_MAX = 10_000_000;
+
+const quote = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
+
+export function parseRange(text: string): Result<Range, MtError> {
+  const bad = (why: string, hint = "letters, digits, . _ - and one [a-b,c] at most, 40 characters a name") =>
+    fail<Range>("data", `Cannot read id ${quote(text)}: ${why}`, hint);
+  const open = text.indexOf("[");
+  if (open < 0) {
+    if (text.length > NAME_LENGTH_MAX) return bad(`${text.length} characters`);
+    if (!NAME.test(text)) return bad(text === "" ? "it is empty" : "a character that no id has");
+    return ok({ prefix: text, suffix: "", spans: [] });
+  }
+  const close = text.indexOf("]", open);
+  if (close < 0) return bad("[ without ]");
+  const prefix = text.slice(0, open);
+  const suffix = text.slice(close + 1);
+  if (!PIECE.test(prefix) || !PIECE.test(suffix) || (prefix !== "" && !NAME.test(prefix)))
+    return bad("a character that no id has");
+  const spans: Span[] = [];
+  let count = 0;
+  for (const part of text.slice(open + 1, close).split(",")) {
+    const m = /^(\d{1,15})(?:-(\d{1,15}))?$/.exec(part);
+    if (!m) return bad(`${quote(part)} is no number and no range`);
+    const lo = Number(m[1]);
+    const hi = Number(m[2] ?? m[1]);
+    if (hi < lo) return bad(`${part} counts down`);
+    const width = paddedTo(m[1]!);
+    spans.push({ lo, hi, width });
+    count += hi - lo + 1;
+    if (prefix.length + suffix.length + Math.max(width, String(hi).length) > NAME_LENGTH_MAX)
+      return bad("its members have more than 40 characters");
+  }
+  if (count > RANGE_COUNT_MAX)
+    return bad(
+      `${count} members, more than ${RANGE_COUNT_MAX}`,
+      "several records with a part of the range each",
+    );
+  const sorted = [...spans].sort((a, b) => a.lo - b.lo);
+  for (const [i, s] of sorted.entries())
+    if (i > 0 && s.lo <= sorted[i - 1]!.hi) return bad(`${s.lo} stands in it twice`);
+  return ok({ prefix, suffix, spans });
+}
+
+/** To how many digits a number is padded: 3 of `007`, 0 of `7`. */
+export const paddedTo = (number: string) => (number.length > 1 && number.startsWith("0") ? number.length : 0);
+const digits = (n: number, width: number) => (width > 0 ? String(n).padStart(width, "0") : String(n));
+
+export function rangeCount(range: Range): number {
+  if (range.spans.length === 0) return 1;
+  return range.spans.reduce((sum, s) => sum + s.hi - s.lo + 1, 0);
+}
+
+/** The k-th member, from 0. */
+export function memberAt(range: Range, k: number): string {
+  if (range.spans.length === 0) return range.prefix;
+  let left = k;
+  for (const s of range.spans) {
+    const n = s.hi - s.lo + 1;
+    if (left < n) return range.prefix + digits(s.lo + left, s.width) + range.suffix;
+    left -= n;
+  }
+  throw new RangeError(`member ${k} of ${formatRange(range)}`);
+}
+
+export function* members(range: Range): Generator<string> {
+  if (range.spans.length === 0) yield range.prefix;
+  for (const s of range.spans)
+    for (let n = s.lo; n <= s.hi; n++) yield range.prefix + digits(n, s.width) + range.suffix;
+}
+
+/** Members `from` … `from + count - 1`, as a range of their own. */
+export function sliceRange(range: Range, from: number, count: number): Range {
+  if (range.spans.length === 0) return range;
+  const spans: Span[] = [];
+  let skip = from;
+  let need = count;
+  for (const s of range.spans) {
+    const n = s.hi - s.lo + 1;
+    if (skip >= n) {
+      skip -= n;
+      continue;
+    }
+    const take = Math.min(n - skip, need);
+    if (take > 0) spans.push({ lo: s.lo + skip, hi: s.lo + skip + take - 1, width: s.width });
+    need -= take;
+    skip = 0;
+    if (need <= 0) break;
+  }
+  return { prefix: range.prefix, suffix: range.suffix, spans };
+}
+
+export function formatRange(range: Range): string {
+  if (range.spans.length === 0) return range.prefix;
+  const only = range.spans.length === 1 ? range.spans[0]! : undefined;
+  if (only && only.lo === only.hi) return range.prefix + digits(only.lo, only.width) + range.suffix;
+  const parts = range.spans.map((s) =>
+    s.lo === s.hi ? digits(s.lo, s.width) : `${digits(s.lo, s.width)}-${digits(s.hi, s.width)}`,
+  );
+  return `${range.prefix}[${parts.join(",")}]${range.suffix}`;
+}
+
+/** What ranges of one family share; members of different families are never equal or neighbours. */
+export interface Family {
+  prefix: string;
+  suffix: string;
+  width: number;
+}
+
+/** A name taken apart at its last number, so that `kn7` belongs to the family of `kn[1-4]`. */
+export function splitName(name: string): { family: Family; n: number } | undefined {
+  const m = /^(.*?)(\d{1,15})(\D*)$/.exec(name);
+  if (!m) return undefined;
+  const number = m[2]!;
+  return { family: { prefix: m[1]!, suffix: m[3]!, width: paddedTo(number) }, n: Number(number) };
+}
+
+/** Names as few ranges: `kn1 kn2 kn4 gw` → `kn[1-2,4]`, `gw`. Families in order of first appearance. */
+export function fold(names: Iterable<string>): string[] {
+  const families = new Map<string, { family: Family; numbers: number[] } | null>();
+  for (const name of names) {
+    const split = splitName(name);
+    if (!split) {
+      families.set(name, null);
+      continue;
+    }
+    const key = `${split.family.prefix}\0${split.family.suffix}\0${split.family.width}`;
+    const known = families.get(key);
+    if (known) known.numbers.push(split.n);
+    else families.set(key, { family: split.family, numbers: [split.n] });
+  }
+  const out: string[] = [];
+  for (const [key, entry] of families) {
+    if (!entry) {
+      out.push(key);
+      continue;
+    }
+    const { prefix, suffix, width } = entry.family;
+    const spans: Span[] = [];
+    for (const n of entry.numbers.sort((a, b) => a - b)) {
+      const last = spans[spans.length - 1];
+      if (last && n <= last.hi + 1) last.hi = Math.max(last.hi, n);
+      else spans.push({ lo: n, hi: n, width });
+    }
+    out.push(formatRange({ prefix, suffix, spans }));
+  }
+  return out;
+}
+
+/** Splits `a[1,2],b` at the commas outside brackets. */
+function splitSet(text: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let start = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (c === "[") depth++;
+    else if (c === "]") depth--;
+    else if (c === "," && depth === 0) {
+      parts.push(text.slice(start, i));
+      start = i + 1;
+    }
+  }
+  parts.push(text.slice(start));
+  return parts;
+}
+
+/** A set of ids: names and ranges with commas between them. */
+export function parseSet(text: string): Result<Range[], MtError> {
+  const ranges: Range[] = [];
+  let count = 0;
+  for (const part of splitSet(text)) {
+    const range = parseRange(part.trim());
+    if (range.isErr()) return range.map(() => []);
+    ranges.push(range.value);
+    count += rangeCount(range.value);
+    if (count > RANGE_COUNT_MAX)
+      return fail("data", `Cannot read set ${quote(text)}: more than ${RANGE_COUNT_MAX} members`);
+  }
+  return ok(ranges);
+}
+
+/** The members of a set of ids, each once, in order. */
+export function expandSet(text: string): Result<string[], MtError> {
+  return parseSet(text).map((ranges) => {
+    const names = new Set<string>();
+    for (const range of ranges) for (const name of members(range)) names.add(name);
+    return [...names];
+  });
+}
+
+/** Whether a name is in one of the ranges, without expanding them. */
+export function setHas(ranges: readonly Range[], name: string): boolean {
+  return ranges.some((range) => positionIn(range, name) >= 0);
+}
+
+/** The place of a name among the members of a range, or -1. */
+export function positionIn(range: Range, name: string): number {
+  if (range.spans.length === 0) return range.prefix === name ? 0 : -1;
+  if (!name.startsWith(range.prefix) || !name.endsWith(range.suffix)) return -1;
+  const number = name.slice(range.prefix.length, name.length - range.suffix.length);
+  if (!/^\d+$/.test(number)) return -1;
+  let before = 0;
+  for (const s of range.spans) {
+    const n = Number(number);
+    if (n >= s.lo && n <= s.hi && digits(n, s.width) === number) return before + n - s.lo;
+    before += s.hi - s.lo + 1;
+  }
+  return -1;
+}

@@ -1,0 +1,88 @@
+/**
+ * Guests in batches, with a command between them: the way to fill a host whose memory is merged after each. What
+ * finds no room is tried once more after the command; where a whole batch finds none, the host is full.
+ */
+import { delimiter, dirname } from "node:path";
+import { inform } from "../../../shared/cli/stderr.ts";
+import { mtError } from "../../../shared/errors.ts";
+import { cleanEnv, run, toolCommand } from "../../../shared/host/process.ts";
+import { type Experiment, type Guest, validate } from "../../../shared/records/index.ts";
+import { guestMembers } from "../../../shared/records/members.ts";
+import type { FilterContext } from "../../../shared/stream/filter.ts";
+import { foldGuests } from "../client/fold.ts";
+import type { GuestLine } from "../protocol.ts";
+
+const BETWEEN_S = 900;
+
+interface How {
+  batch: number;
+  between: string | undefined;
+  experiment: Experiment;
+  /** What became of each guest; added to. */
+  outcomes: Map<string, GuestLine>;
+  context: FilterContext;
+  boot(guest: Guest, context: FilterContext): Promise<void>;
+}
+
+/** @param records guests and ranges of them, in the order in which they are to be started */
+export async function bootInBatches(records: readonly Guest[], how: How): Promise<void> {
+  const { batch, between, experiment, outcomes, context } = how;
+  const queue = records.flatMap((record) => guestMembers(record).unwrapOr([]));
+  const missed = (guest: Guest) => outcomes.get(guest.id)?.error?.code === "busy";
+  while (queue.length > 0 && !context.signal.aborted) {
+    const now = queue.splice(0, batch);
+    for (const { id } of now) outcomes.delete(id);
+    await Promise.all(foldGuests(now).map((guest) => how.boot(guest, context)));
+    const refused = now.filter(missed);
+    if (refused.length === now.length) {
+      // Full: what is left is not tried, and is as those that were.
+      const why = outcomes.get(refused[0]!.id)!;
+      for (const { id } of queue) outcomes.set(id, { ...why, id });
+      return;
+    }
+    const there = now.filter((guest) => !refused.includes(guest));
+    if (between !== undefined) await runBetween(between, there, experiment, outcomes, context);
+    queue.unshift(...refused);
+  }
+}
+
+/** Runs the command with the batch as a plan on its stdin; what it measured goes out with ours. */
+async function runBetween(
+  command: string,
+  guests: readonly Guest[],
+  experiment: Experiment,
+  outcomes: ReadonlyMap<string, GuestLine>,
+  context: FilterContext,
+): Promise<void> {
+  const there = foldGuests(guests.map((guest) => ({ ...guest, state: outcomes.get(guest.id)?.state })));
+  const end = { kind: "end", id: experiment.id, counts: { guest: guests.length } };
+  const input = [experiment, ...there, end].map((line) => `${JSON.stringify(line)}\n`).join("");
+  // Our own tools are found where we are.
+  const PATH = `${process.env.PATH ?? ""}${delimiter}${dirname(toolCommand("mt-ksm")[0]!)}`;
+  const done = await run("sh", ["-c", command], {
+    input,
+    env: cleanEnv({ PATH, MT_HOST: context.host }),
+    timeout_s: BETWEEN_S,
+    signal: context.signal,
+  });
+  if (done.isErr()) return context.note(done.error);
+  for (const line of done.value.stdout.split("\n")) {
+    if (!line.startsWith('{"kind":"sample"')) continue;
+    const sample = validate("sample", parse(line));
+    if (sample.isOk()) context.emit(sample.value);
+  }
+  const last = done.value.stderr.trim().split("\n").pop();
+  if (done.value.code !== 0)
+    context.note(
+      mtError("failed", `Cannot run ${command}: ${last || `it ended with ${done.value.code}`}`, "--between"),
+    );
+  else if (last) inform(last);
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,24 @@
+/** `mt-boot gc`: removes the templates that no guest on this machine has its memory from. */
+import { hostOf } from "../../../shared/cli/filter-command.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
+import { EXIT } from "../../../shared/errors.ts";
+import { LineWriter } from "../../../shared/stream/writer.ts";
+import { removeUnused } from "../persist/template.ts";
+
+export const gc: Run = async (invocation) => {
+  const { removed, used, freed_mib } = removeUnused();
+  const writer = new LineWriter();
+  writer.line(
+    JSON.stringify({
+      kind: "sample",
+      id: "templates",
+      host: hostOf(invocation),
+      time: new Date().toISOString(),
+      removed: removed.length,
+      in_use: used.length,
+      freed_mib,
+    }),
+  );
+  writer.flush();
+  return EXIT.ok;
+};

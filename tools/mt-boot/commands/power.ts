@@ -1,0 +1,163 @@
+/**
+ * `mt-boot pause`, `resume`, `reset`: guests stop where they are, go on, are started anew. Those of a set on the
+ * command line, which come out as records; or the plan's, when the whole of it has come.
+ */
+import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
+import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
+import { numberArg } from "../../../shared/cli/parse.ts";
+import { type Progress, startProgress } from "../../../shared/cli/progress.ts";
+import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { expandSet, fold } from "../../../shared/nodeset/ranges.ts";
+import type { Guest } from "../../../shared/records/index.ts";
+import { guestMembers, type Outcome } from "../../../shared/records/members.ts";
+import { failedEarlier, withoutFailure } from "../../../shared/stages.ts";
+import { noRecords } from "../../../shared/stream/stdin.ts";
+import { LineWriter } from "../../../shared/stream/writer.ts";
+import { textOf } from "../client/came-as.ts";
+import { type Asking, ask, because, supervisorPid, theExperiment } from "../client/client.ts";
+import { foldGuests, foldNamed } from "../client/fold.ts";
+import { jobsOf } from "../client/jobs.ts";
+import { failedExit } from "../client/targets.ts";
+import { whoIsHere } from "../client/who-is-here.ts";
+import { hasLedger } from "../persist/ledger.ts";
+import type { GuestLine, ResumeRequest } from "../protocol.ts";
+
+type Verb = "pause" | "resume" | "reset";
+
+/** One that does not come to itself is booted anew so often. */
+const RETRIES = 3;
+const HINT = { pause: "mt-boot up", resume: "mt-boot up --paused", reset: "mt-boot up" };
+
+export const pause: Run = (invocation) => power("pause", invocation);
+export const resume: Run = (invocation) => power("resume", invocation);
+export const reset: Run = (invocation) => power("reset", invocation);
+
+async function power(verb: Verb, invocation: Invocation): Promise<number> {
+  const { args } = invocation;
+  const set = String(args.set ?? "");
+  const jobs = orThrow(jobsOf(args, 2));
+  const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
+  const none = set === "" ? noRecords(`mt-boot ${verb} 'g[0-3]'`) : undefined;
+  if (none) throw new MtFailure(none);
+  const progress = startProgress("guests", args.progress === true);
+  const wish = () => ({ jobs: jobs.count(), retries: RETRIES, ready_timeout_s });
+  const code = await (set === "" ? overStream() : overSet(verb, invocation, set, wish(), progress));
+  progress.stop();
+  return code;
+
+  async function overStream(): Promise<number> {
+    const ids: string[] = [];
+    let outcomeOf: (id: string) => Outcome;
+    let experiment = (args.experiment as string | undefined) || undefined;
+    return runFilterCommand(invocation, {
+      changes: true,
+      reads: {
+        experiment: (record) => {
+          experiment ??= record.id;
+        },
+        host: (record, context) => {
+          jobs.see(record, context.host);
+        },
+      },
+      owns: {
+        guest: (record, context) => {
+          if (failedEarlier(record, "mt-boot")) return undefined;
+          const guest = withoutFailure(record);
+          const members = guestMembers(guest);
+          if (members.isErr()) return context.failed(guest, members.error);
+          for (const { id } of members.value) ids.push(id);
+          return context.atEnd(() =>
+            orThrow(
+              foldNamed(
+                guest,
+                members.value.map(({ id }) => outcomeOf(id)),
+              ),
+            ),
+          );
+        },
+      },
+      onEnd: async ({ host, signal }) => {
+        if (ids.length > 0) outcomeOf = await turn(verb, { experiment, host, signal }, ids, wish(), progress);
+      },
+    });
+  }
+}
+
+type Wish = Omit<ResumeRequest, "ids">;
+
+/** Asks for it, and gives what became of each guest; errors say {id}. */
+async function turn(
+  verb: Verb,
+  { experiment, host, signal }: Omit<Asking, "experiment"> & { experiment?: string },
+  ids: readonly string[],
+  wish: Wish,
+  progress: Progress,
+): Promise<(id: string) => Outcome> {
+  const outcomes = new Map<string, GuestLine>();
+  let failure: MtError | undefined;
+  if (experiment === undefined)
+    failure = mtError("data", `Cannot ${verb} {id}: no experiment record came before it`);
+  else if (!hasLedger(experiment) && supervisorPid(experiment) === undefined)
+    failure = mtError("failed", `Cannot ${verb} {id}: it is not there`, HINT[verb]);
+  else {
+    progress.grow(ids.length);
+    const asked = await ask({ experiment, host, signal }, verb, { ids, ...wish }, (line) => {
+      if (line.kind !== "guest" || outcomes.has(line.id)) return;
+      outcomes.set(line.id, line);
+      progress.step(1, line.state === "failed" ? 1 : 0);
+    });
+    if (asked.isErr()) failure = because(verb, asked.error, signal ?? new AbortController().signal);
+  }
+  return (id) => {
+    const line = outcomes.get(id);
+    const state = line?.state ?? "failed";
+    if (state !== "failed") return { state };
+    const error =
+      line?.error ??
+      failure ??
+      mtError("bug", `Cannot ${verb} {id}: the supervisor did not say what became of it`);
+    return { state, error: { by: "mt-boot", ...error } };
+  };
+}
+
+/** The guests that are known come out as records; of others there is nothing to say but that, in an `exit` record. */
+async function overSet(
+  verb: Verb,
+  invocation: Invocation,
+  set: string,
+  wish: Wish,
+  progress: Progress,
+): Promise<number> {
+  const { args, signal } = invocation;
+  const ids = orThrow(expandSet(set));
+  const experiment = orThrow(await theExperiment(args.experiment as string | undefined));
+  const asking = { experiment, host: hostOf(invocation), signal };
+  const known = new Map<string, Guest>();
+  if (hasLedger(experiment) || supervisorPid(experiment) !== undefined)
+    orThrow(
+      await ask(asking, "ls", undefined, (line) => {
+        if (line.kind === "list") known.set(line.guest.id, line.guest);
+      }),
+    );
+  const here = ids.filter((id) => known.has(id));
+  const outcomeOf = here.length === 0 ? undefined : await turn(verb, asking, here, wish, progress);
+  const guests = here
+    .map((id): Guest => {
+      const { state: _state, error: _error, ...guest } = known.get(id)!;
+      return { ...guest, ...outcomeOf!(id) } as Guest;
+    })
+    .sort((a, b) => a.index - b.index);
+  const writer = new LineWriter();
+  for (const guest of foldGuests(guests)) writer.line(textOf(guest));
+  for (const id of fold(ids.filter((each) => !known.has(each)))) {
+    const error = mtError(
+      "failed",
+      `Cannot ${verb} ${id}: the guest is not there`,
+      whoIsHere(id, known.keys()),
+    );
+    writer.line(JSON.stringify(failedExit(id, asking.host, error)));
+  }
+  writer.flush();
+  const good = here.length === ids.length && guests.every((guest) => guest.state !== "failed");
+  return good ? EXIT.ok : EXIT.failed;
+}

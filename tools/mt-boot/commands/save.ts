@@ -1,0 +1,34 @@
+/** `mt-boot save`: guests as they run, memory and all, into a directory; an `exit` record a guest. They go on. */
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Run } from "../../../shared/cli/invocation.ts";
+import { startProgress } from "../../../shared/cli/progress.ts";
+import { MtFailure, mtError, orThrow, toMtError } from "../../../shared/errors.ts";
+import { jobsOf } from "../client/jobs.ts";
+import { askExits, overGuests } from "../client/targets.ts";
+
+export const save: Run = async (invocation) => {
+  const { args } = invocation;
+  const jobs = orThrow(jobsOf(args, 1));
+  const dir = resolve(String(args.dir));
+  try {
+    // What was saved before is not mixed with what is now.
+    if (existsSync(dir) && readdirSync(dir).length > 0)
+      throw new MtFailure(
+        mtError("usage", `Cannot save into ${dir}: it is not empty`, "name a new directory"),
+      );
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  } catch (thrown) {
+    throw new MtFailure(toMtError(thrown));
+  }
+  const progress = startProgress("guests", args.progress === true);
+  const code = await overGuests(invocation, {
+    set: typeof args.set === "string" ? args.set : "",
+    changes: true,
+    example: "mt-boot save DIR 'g[0-3]'",
+    jobs,
+    work: (group) => askExits(group, "save it", "save", { dir, jobs: jobs.count() }, progress),
+  });
+  progress.stop();
+  return code;
+};

@@ -1,0 +1,169 @@
+/**
+ * System calls made in a guest for the host, over a virtio-serial port: what mt-image puts into a guest as
+ * /sbin/mt-syscalls reads a frame, makes the calls in it one after the other and sends it back. No fork, no
+ * exec, no shell: the cheapest way there is to change a clone that has translated nothing yet.
+ *
+ * A frame: 4096 bytes, little-endian. "mtc1", 4 bytes nothing, 8 bytes that we choose and get back; then a
+ * call each 32 bytes, its number (of x86-64) and three arguments; a number of -1 ends them; then what the
+ * arguments point to. The guest has the frame at 0x600000, and puts a call's result in its number's place.
+ */
+import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../../shared/errors.ts";
+import { openSocket } from "../machine/lines.ts";
+
+const FRAME_BYTES = 4096;
+const FRAME_ADDRESS = 0x600000;
+const MAGIC = "mtc1";
+const HEADER_BYTES = 16;
+const CALL_BYTES = 32;
+/** Bytes wait in the socket until the guest opens its port; one whose program was started anew has lost them. */
+const AGAIN_MS = 5_000;
+/** Frames that nobody waits for any more are few: who sends more sends no answer. */
+const ASKED_BYTES_MAX = 1024 * 1024;
+
+export interface Call {
+  /** For an error: "set the hostname". */
+  what: string;
+  number: number;
+  /** At most three. Bytes are passed by their address, and hold afterwards what the guest made of them. */
+  args: readonly (number | Buffer)[];
+  /** An answer that is no failure either, as "EEXIST". */
+  or?: keyof typeof constants.errno;
+  /** In the bytes, at `at`, the address of the byte `to` of the same bytes is put. */
+  points?: { at: number; to: number };
+}
+
+export interface Calls {
+  /**
+   * Makes the calls in the guest, all of them, in order, whatever each returns. They may be made twice where
+   * an answer was lost.
+   * @returns their results; the first that failed is an error "Cannot <what>: ERRNO"
+   */
+  make(calls: readonly Call[], timeout_s: number): Promise<Result<number[], MtError>>;
+  close(): void;
+}
+
+const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+/** The frame of these calls. @throws where they do not fit */
+export function encodeFrame(calls: readonly Call[], mark: Buffer): Buffer {
+  const frame = Buffer.alloc(FRAME_BYTES);
+  frame.write(MAGIC);
+  mark.copy(frame, 8);
+  for (const [i, call] of calls.entries()) {
+    const at = HEADER_BYTES + i * CALL_BYTES;
+    frame.writeBigInt64LE(BigInt(call.number), at);
+    for (const [k, arg] of call.args.entries())
+      if (typeof arg === "number") frame.writeBigInt64LE(BigInt(arg), at + 8 * (k + 1));
+  }
+  frame.writeBigInt64LE(-1n, HEADER_BYTES + calls.length * CALL_BYTES);
+  for (const { bytes, at, argument_at, points } of placements(calls)) {
+    if (at + bytes.length > FRAME_BYTES) throw new Error("a frame of system calls is too long");
+    bytes.copy(frame, at);
+    frame.writeBigInt64LE(BigInt(FRAME_ADDRESS + at), argument_at);
+    if (points) frame.writeBigInt64LE(BigInt(FRAME_ADDRESS + at + points.to), at + points.at);
+  }
+  return frame;
+}
+
+/** The results in a frame that came back; what the calls' bytes have become is put into them. */
+export function decodeFrame(frame: Buffer, calls: readonly Call[]): number[] {
+  for (const { bytes, at } of placements(calls)) frame.copy(bytes, 0, at, at + bytes.length);
+  return calls.map((_, i) => Number(frame.readBigInt64LE(HEADER_BYTES + i * CALL_BYTES)));
+}
+
+/** Where each argument that is bytes stands in the frame: behind the calls, on eight bytes. */
+function placements(calls: readonly Call[]) {
+  let next = HEADER_BYTES + calls.length * CALL_BYTES + 8;
+  return calls.flatMap((call, i) =>
+    call.args.flatMap((bytes, k) => {
+      if (typeof bytes === "number") return [];
+      const at = next;
+      next += Math.ceil(bytes.length / 8) * 8;
+      return [{ bytes, at, argument_at: HEADER_BYTES + i * CALL_BYTES + 8 * (k + 1), points: call.points }];
+    }),
+  );
+}
+
+function firstFailure(calls: readonly Call[], results: readonly number[]): string | undefined {
+  for (const [i, { what, or }] of calls.entries()) {
+    const result = results[i]!;
+    if (result >= 0 || (or !== undefined && result === -constants.errno[or])) continue;
+    return `${what}: ${ERRNO_NAMES.get(-result) ?? `error ${-result}`}`;
+  }
+  return undefined;
+}
+
+/** Connects to the host side of the port; whether the guest is there is seen by `make`. */
+export async function openCalls(
+  path: string,
+  options: { timeout_s: number; given_up?: () => boolean },
+): Promise<Result<Calls, MtError>> {
+  const opened = await openSocket(path, options.timeout_s, options.given_up ?? (() => false));
+  if (opened.isErr()) return opened.map(() => undefined as never);
+  const socket = opened.value;
+  let open = true;
+  let come = Buffer.alloc(0);
+  let look: () => void = () => {};
+  /** Bytes that have come since calls were last made. */
+  let bytes = 0;
+  // Nothing is read that nobody asked for: it stays with who sends it.
+  socket.pause();
+  socket.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > ASKED_BYTES_MAX) socket.pause();
+    // What came before a frame that we wait for is of nobody: of one who asked before us, of a request sent twice.
+    come = Buffer.concat([come.subarray(-2 * FRAME_BYTES), chunk]);
+    look();
+  });
+  const close = () => {
+    open = false;
+    socket.destroy();
+    look();
+  };
+  for (const event of ["error", "end", "close"]) socket.on(event, () => open && close());
+
+  const makeNow = (calls: readonly Call[], timeout_s: number) =>
+    new Promise<Result<number[], MtError>>((resolve) => {
+      const mark = randomBytes(8);
+      const frame = encodeFrame(calls, mark);
+      const finish = (result: Result<number[], MtError>) => {
+        clearTimeout(timer);
+        clearInterval(again);
+        look = () => {};
+        if (open) socket.pause();
+        resolve(result);
+      };
+      const timer = setTimeout(
+        () => finish(fail("timeout", `Cannot make system calls in the guest: no answer in ${timeout_s} s`)),
+        timeout_s * 1000,
+      );
+      const again = setInterval(() => socket.write(frame), AGAIN_MS);
+      const header = frame.subarray(0, HEADER_BYTES);
+      look = () => {
+        if (!open) return finish(fail("lost", "Cannot make system calls in the guest: it has gone"));
+        const at = come.indexOf(header);
+        if (at < 0 || come.length < at + FRAME_BYTES) return;
+        const results = decodeFrame(come.subarray(at, at + FRAME_BYTES), calls);
+        come = come.subarray(at + FRAME_BYTES);
+        const failed = firstFailure(calls, results);
+        finish(failed === undefined ? ok(results) : fail("failed", `Cannot ${failed}`));
+      };
+      if (!open) return look();
+      bytes = 0;
+      socket.resume();
+      socket.write(frame);
+    });
+
+  let last: Promise<unknown> = Promise.resolve();
+  return ok({
+    make(calls, timeout_s) {
+      const mine = last.then(() => makeNow(calls, timeout_s));
+      last = mine;
+      return mine;
+    },
+    close,
+  });
+}

@@ -1,0 +1,161 @@
+/**
+ * What a guest may not share with what it was copied from. A template's clones, a restored guest and one that was
+ * saved and goes on all begin with the same memory: FRESH is the one list of what is made anew in it, on which
+ * occasion, and why. What a program in the guest has drawn and kept for itself stands in mt-boot(1), LIMITS.
+ * Its name, MACs and addresses come from its record: identity.ts.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../../shared/errors.ts";
+import { type Agent, runInGuest } from "./agent.ts";
+import type { Call, Calls } from "./calls.ts";
+
+/** Linux on x86-64: arch/x86/entry/syscalls/syscall_64.tbl. */
+export const SYS = {
+  write: 1,
+  open: 2,
+  close: 3,
+  ioctl: 16,
+  socket: 41,
+  uname: 63,
+  sched_setscheduler: 144,
+  sethostname: 170,
+  settime: 227,
+};
+const RNDADDENTROPY = 0x40085203;
+const RNDRESEEDCRNG = 0x5207;
+const SEED_BYTES = 32;
+const SCHED_FIFO = 1;
+const O = { wronly: 0o1, creat: 0o100, excl: 0o200, trunc: 0o1000 };
+
+/** 0, 1 and 2 are the console, 3 is the port: what the program opens next is 4, and it opens one at a time. */
+export const FD = 4;
+
+/**
+ * `told`: it is told who it is, as a clone at its barrier or after a cold boot. `goes on`: it was stopped, and may
+ * have been saved meanwhile. `restored`: it goes on from a file, from which others may go on too.
+ */
+export type Occasion = "told" | "goes on" | "restored";
+
+interface Fresh {
+  what: string;
+  /** What would be wrong where it stayed as it was; or why it stays on the other occasions. */
+  why: string;
+  on: readonly Occasion[];
+  /** Made by /sbin/mt-syscalls, before any other program of the guest gets the processor. */
+  calls?: () => Call[];
+  /** Run by the agent, where system calls of three arguments are not enough. */
+  command?: () => string[];
+}
+
+const ALWAYS: readonly Occasion[] = ["told", "goes on", "restored"];
+
+export const FRESH: readonly Fresh[] = [
+  {
+    what: "the turn of mt-syscalls",
+    why: "where it is the first that runs, nobody draws from the old random generator meanwhile",
+    on: ALWAYS,
+    calls: () => {
+      const priority = Buffer.alloc(4);
+      priority.writeInt32LE(1);
+      const call = { number: SYS.sched_setscheduler, args: [0, SCHED_FIFO, priority] };
+      return [{ what: "come first among its programs", ...call, or: "EPERM" }];
+    },
+  },
+  {
+    what: "the key of the random generator",
+    why: "keys, UUIDs, ports and sequence numbers that are drawn later would be those of every copy",
+    on: ALWAYS,
+    calls: () => {
+      const entropy = Buffer.alloc(8 + SEED_BYTES);
+      entropy.writeInt32LE(SEED_BYTES * 8, 0);
+      entropy.writeInt32LE(SEED_BYTES, 4);
+      randomBytes(SEED_BYTES).copy(entropy, 8);
+      const seed = (request: number, argument: number | Buffer): Call => ({
+        what: "seed its random generator",
+        number: SYS.ioctl,
+        args: [FD, request, argument],
+      });
+      return [
+        { what: "open /dev/urandom", number: SYS.open, args: [text("/dev/urandom"), O.wronly, 0] },
+        // Counted as entropy, then taken at once: without the second the old key serves up to a minute longer.
+        seed(RNDADDENTROPY, entropy),
+        seed(RNDRESEEDCRNG, 0),
+        close(),
+      ];
+    },
+  },
+  {
+    what: "the time of day",
+    why: "it stood still while the guest did",
+    on: ALWAYS,
+    calls: () => {
+      const now_ms = Date.now();
+      const time = Buffer.alloc(16);
+      time.writeBigInt64LE(BigInt(Math.floor(now_ms / 1000)), 0);
+      time.writeBigInt64LE(BigInt(Math.floor((now_ms % 1000) * 1e6)), 8);
+      return [{ what: "set its clock", number: SYS.settime, args: [0, time] }];
+    },
+  },
+  {
+    what: "the machine id, and with it the ssh host keys (mt-own, where there is a disk)",
+    why: "made once: who is told its name again, or goes on, stays the machine that it was",
+    on: ["told"],
+    calls: () =>
+      writeFile("/etc/machine-id", `${randomBytes(16).toString("hex")}\n`, O.creat | O.excl).map(
+        (call, i): Call => ({ ...call, or: i === 0 ? "EEXIST" : "EBADF" }),
+      ),
+  },
+  {
+    what: "the boot id",
+    why: "of a clone the kernel makes it when it is first read, after the seed; that of a restored one was made before",
+    on: ["restored"],
+    command: () => ["sh", "-c", NEW_BOOT_ID, "sh", randomUUID()],
+  },
+];
+
+/** The kernel never makes it again: the file is covered by another one. */
+const NEW_BOOT_ID = `id=/proc/sys/kernel/random/boot_id
+umount "$id" 2>/dev/null
+rm -f /run/mt-boot-id
+echo "$1" >/run/mt-boot-id && chmod 444 /run/mt-boot-id && mount --bind /run/mt-boot-id "$id"`;
+
+export const text = (t: string) => Buffer.from(`${t}\0`);
+export const close = (): Call => ({ what: "close a file", number: SYS.close, args: [FD] });
+
+export function writeFile(path: string, content: string, flags = O.creat | O.trunc): Call[] {
+  const bytes = Buffer.from(content);
+  const what = `write ${path}`;
+  return [
+    { what, number: SYS.open, args: [text(path), O.wronly | flags, 0o644] },
+    { what, number: SYS.write, args: [FD, bytes, bytes.length] },
+    close(),
+  ];
+}
+
+/** The system calls of an occasion. */
+export const freshCalls = (occasion: Occasion): Call[] =>
+  FRESH.flatMap(({ on, calls }) => (on.includes(occasion) ? (calls?.() ?? []) : []));
+
+/**
+ * Makes fresh what is to be so in a guest that knows who it is. Begin it before the guest goes on: what it is sent
+ * waits for it, and is the first that it does.
+ */
+export async function makeFresh(
+  { agent, calls }: { agent: Agent; calls: Calls },
+  occasion: Exclude<Occasion, "told">,
+  timeout_s: number,
+): Promise<Result<void, MtError>> {
+  const end = Date.now() + timeout_s * 1000;
+  const made = await calls.make(freshCalls(occasion), timeout_s);
+  if (made.isErr()) return made.map(() => undefined);
+  for (const { on, what, command } of FRESH) {
+    if (!command || !on.includes(occasion)) continue;
+    const left_s = Math.max(0.1, (end - Date.now()) / 1000);
+    const done = await runInGuest(agent, command(), { timeout_s: left_s, output_bytes_max: 1024 });
+    if (done.isErr()) return done.map(() => undefined);
+    if (done.value.code !== 0)
+      return fail("failed", `Cannot renew ${what}: ${done.value.stderr.trim() || "no reason given"}`);
+  }
+  return ok(undefined);
+}

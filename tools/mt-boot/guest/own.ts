@@ -1,0 +1,20 @@
+/**
+ * What a guest with a disk makes of its own when it has its identity, by a program of its image: ssh host keys,
+ * and the services that are not to run before. The program does again what it finds undone.
+ */
+import { ok, type Result } from "neverthrow";
+import { fail, type MtError } from "../../../shared/errors.ts";
+import { type Agent, runInGuest } from "./agent.ts";
+
+const PROGRAM = "/sbin/mt-own";
+const OUTPUT_BYTES_MAX = 4096;
+
+/** A guest is ready only where it exits with 0. */
+export async function makeOwn(agent: Agent, timeout_s: number): Promise<Result<void, MtError>> {
+  const done = await runInGuest(agent, [PROGRAM], { timeout_s, output_bytes_max: OUTPUT_BYTES_MAX });
+  return done.andThen(({ code, signal, stderr }) => {
+    if (code === 0) return ok(undefined);
+    const why = stderr.trim().split("\n").pop() || `${PROGRAM}: exit code ${code ?? signal}`;
+    return fail("failed", `Cannot give {id} what is its own: ${why}`);
+  });
+}

@@ -1,0 +1,117 @@
+/**
+ * What `save` does, as the supervisor does it: all of its guests are stopped, then each is written, then they go
+ * on, so that what is saved is the network at one moment. An `exit` record a guest.
+ */
+import { renameSync, rmSync, statSync } from "node:fs";
+import { err, ok, type Result } from "neverthrow";
+import { type MtError, mtError, toMtError } from "../../../shared/errors.ts";
+import type { Exit } from "../../../shared/records/index.ts";
+import { makeFresh } from "../guest/fresh.ts";
+import { copyDisk, overlayOf } from "../machine/disk.ts";
+import { saveState } from "../machine/migrate.ts";
+import { nameGuest, type SaveRequest } from "../protocol.ts";
+import type { Entry } from "../supervisor/entry.ts";
+import { Slots } from "../supervisor/slots.ts";
+import { diskFile, stateFile, writeNote } from "./saved.ts";
+import { qemuVersion } from "./template.ts";
+
+/** How long a guest may take to answer when it goes on. */
+const FRESH_S = 60;
+
+export async function saveGuests(
+  { entries, experiment, host }: { entries: ReadonlyMap<string, Entry>; experiment: string; host: string },
+  { targets, dir, jobs }: SaveRequest,
+  send: (exit: Exit) => void,
+): Promise<void> {
+  const qemu = await qemuVersion();
+  const began = performance.now();
+  const exit = (id: string, done: Result<number, MtError>): Exit => ({
+    kind: "exit",
+    id,
+    host,
+    guest: id,
+    ...(done.isOk()
+      ? { code: 0, bytes: done.value }
+      : { state: "failed" as const, error: { by: "mt-boot", ...nameGuest(done.error, id)! } }),
+    seconds: Math.round(performance.now() - began) / 1000,
+  });
+  const here: Entry[] = [];
+  for (const { id } of targets) {
+    const entry = entries.get(id);
+    const there = entry?.machine && !entry.driving && (entry.state === "ready" || entry.state === "paused");
+    if (entry && there) here.push(entry);
+    else {
+      const state = entry ? entry.state : "not there";
+      send(exit(id, err(mtError("failed", `Cannot save {id}: the guest is ${state}`, "mt-boot up"))));
+    }
+  }
+  // At one moment: what one has sent, the other has not got yet.
+  for (const entry of here) entry.stopped = true;
+  await Promise.all(here.map((entry) => entry.machine?.qmp.call("stop")));
+  const slots = new Slots(jobs);
+  const saved = await Promise.all(
+    here.map((entry) =>
+      slots.take(async (): Promise<Result<number, MtError>> => {
+        if (qemu.isErr()) return err(qemu.error);
+        return saveOne(entry, experiment, dir, qemu.value);
+      }),
+    ),
+  );
+  await Promise.all(
+    here.map(async (entry, n) => {
+      const goes = await goOn(entry);
+      entry.stopped = undefined;
+      send(exit(entry.record.id, goes.isErr() ? err(goes.error) : saved[n]!));
+    }),
+  );
+}
+
+/** One that was ready goes on, and draws no random bytes that one restored from its file could have drawn before. */
+async function goOn({ state, machine }: Entry): Promise<Result<unknown, MtError>> {
+  if (state !== "ready" || !machine) return ok(undefined);
+  const fresh = makeFresh(machine, "goes on", FRESH_S);
+  const goes = await machine.qmp.call("cont");
+  const made = goes.isErr() ? goes : await fresh;
+  return made.mapErr((error) => ({
+    ...error,
+    message: `Cannot let {id} go on after it was saved: ${error.message}`,
+  }));
+}
+
+async function saveOne(
+  entry: Entry,
+  experiment: string,
+  dir: string,
+  qemu: string,
+): Promise<Result<number, MtError>> {
+  const { record, image, accel, way, state, machine } = entry;
+  if (!machine) return err(mtError("lost", "Cannot save {id}: its QEMU has ended"));
+  const path = stateFile(dir, record.id);
+  const part = `${path}.part`;
+  try {
+    rmSync(part, { force: true });
+    const written = await saveState(machine.qmp, part, false, entry.dir);
+    if (written.isErr())
+      return err({ ...written.error, message: `Cannot save {id}: ${written.error.message}` });
+    renameSync(part, path);
+    const bytes = statSync(path).size;
+    // QEMU has written all that it held of the disk, and lets it be until the guest goes on.
+    const disk_bytes =
+      image.files?.disk === undefined
+        ? undefined
+        : copyDisk(overlayOf(experiment, entry.dir), diskFile(dir, record.id));
+    const paused = state === "paused";
+    const known = entry.known === true;
+    const time = new Date().toISOString();
+    writeNote(dir, {
+      ...{ experiment, qemu, record, image, accel, way, paused, known, bytes, saved: time },
+      ...(disk_bytes === undefined ? {} : { disk_bytes }),
+    });
+    return ok(bytes + (disk_bytes ?? 0));
+  } catch (thrown) {
+    const error = toMtError(thrown);
+    return err({ ...error, message: `Cannot save {id}: ${error.message}` });
+  } finally {
+    rmSync(part, { force: true });
+  }
+}

@@ -1,0 +1,283 @@
+/**
+ * A template: one guest of an image that has booted to the barrier and was stopped there, as two files. `ram` is
+ * its memory, which clones map privately; `state` is that of its devices. Made once a machine for all that its
+ * clones cannot change, kept for the next launch, and made anew where anything is not as it was noted.
+ */
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  ftruncateSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
+import { err, ok, type Result } from "neverthrow";
+import { type MtError, MtFailure, mtError, toMtError } from "../../../shared/errors.ts";
+import { lock } from "../../../shared/host/lock.ts";
+import { cacheDir } from "../../../shared/host/names.ts";
+import { runOk } from "../../../shared/host/process.ts";
+import { openOwn, ownDir, removeOwn, writeOwn } from "../../../shared/own-place.ts";
+import type { Guest } from "../../../shared/records/index.ts";
+import { runInGuest } from "../guest/agent.ts";
+import { awaitCalls } from "../guest/identity.ts";
+import { guestFiles, QEMU, qemuArgv } from "../machine/argv.ts";
+import type { Boot } from "../machine/boot.ts";
+import { consoleTail, holdMachine, type Machine, spawnQemu } from "../machine/machine.ts";
+import { SAVE_S, STATE_SOCKET, saveState } from "../machine/migrate.ts";
+import { endGuests, livingIn } from "../machine/processes.ts";
+
+/** Another number makes all templates anew: what a template is has changed. */
+const FORMAT = 2;
+const MIB = 1024 * 1024;
+/** Two launches may want the same one: who comes second waits as long as the first may take. */
+const LOCK_EXTRA_S = SAVE_S + 30;
+/** What the file system must have beside the memory itself. */
+const SPARE_MIB = 64;
+
+export interface Template {
+  key: string;
+  ram: string;
+  state: string;
+  /** What the kernel says of both files; as long as it is the same, so are they. */
+  stamp: string;
+}
+
+/** What is noted beside the two files; whatever differs from it, the template is not used. */
+interface Note {
+  format: number;
+  qemu: string;
+  image: string;
+  cores: number;
+  mem_mib: number;
+  made: string;
+  boot_s: number;
+  ram: { bytes: number; changed: string };
+  state: { bytes: number; sha256: string };
+}
+
+const templatesDir = () => join(cacheDir(), "templates");
+/** Throws where one is missing. */
+function filesOf(key: string): Template {
+  const [ram, state] = ["ram", "state"].map((name) => join(templatesDir(), key, name)) as [string, string];
+  const stamp = [ram, state].map((file) => {
+    const { ino, size, mtimeNs } = statSync(file, { bigint: true });
+    return [ino, size, mtimeNs].join(" ");
+  });
+  return { key, ram, state, stamp: stamp.join() };
+}
+const noteFile = (dir: string) => join(dir, "template.json");
+
+/** `QEMU emulator version 7.2.x …`: device state of one version is not for another. */
+export const qemuVersion = async (): Promise<Result<string, MtError>> =>
+  (await runOk(QEMU, ["--version"], { timeout_s: 10 })).map(({ stdout }) => stdout.split("\n")[0]!);
+
+/** The guest that becomes the template of `boot`: like it in all that a clone cannot change, and nobody. */
+function prototypeOf(boot: Boot, key: string, dir: string): Boot {
+  const guest: Guest = {
+    ...boot.guest,
+    id: "template",
+    index: 2 ** 32 - 1,
+    interfaces: boot.guest.interfaces.map(() => ({ segment: "none" })),
+  };
+  // No experiment has such a name: its taps are QEMU's own and go with it, on no bridge.
+  const experiment = `template:${key}`;
+  return { ...boot, experiment, guest, dir, memory: { path: join(dir, "ram"), role: "template" } };
+}
+
+/** All that makes two templates different: the whole command line of the guest, the files in it, and QEMU. */
+export function templateKey(boot: Boot, qemu: string): string {
+  const argv = qemuArgv(prototypeOf(boot, "", ""));
+  return createHash("sha256")
+    .update(JSON.stringify([FORMAT, qemu, argv]))
+    .digest("hex")
+    .slice(0, 24);
+}
+
+/**
+ * The template for a guest: as it is kept, or made now.
+ * @param timeout_s how long its guest may take to the barrier
+ */
+export async function templateFor(
+  boot: Boot,
+  qemu: string,
+  timeout_s: number,
+): Promise<Result<Template, MtError>> {
+  const key = templateKey(boot, qemu);
+  const known = kept(key);
+  if (known) return ok(known);
+  const unlock = await lock(
+    join(templatesDir(), `${key}.lock`),
+    `making a template of image ${boot.guest.image}`,
+    timeout_s + LOCK_EXTRA_S,
+  );
+  if (unlock.isErr()) return err(unlock.error);
+  try {
+    // Who had the lock before us may have made it.
+    return ok(kept(key) ?? (await make(boot, key, qemu, timeout_s)));
+  } catch (thrown) {
+    return err(toMtError(thrown));
+  } finally {
+    unlock.value();
+  }
+}
+
+/** Whether its files are those that they were. */
+export function unchanged(template: Template): boolean {
+  try {
+    return filesOf(template.key).stamp === template.stamp;
+  } catch {
+    return false;
+  }
+}
+
+/** The template, where all of it is as it was noted; the memory is told by its size and time of change. */
+function kept(key: string): Template | undefined {
+  try {
+    const template = filesOf(key);
+    const note = JSON.parse(readFileSync(noteFile(join(templatesDir(), key)), "utf8")) as Note;
+    const ram = statSync(template.ram, { bigint: true });
+    const state = readFileSync(template.state);
+    const same =
+      note.format === FORMAT &&
+      Number(ram.size) === note.ram.bytes &&
+      String(ram.mtimeNs) === note.ram.changed &&
+      state.length === note.state.bytes &&
+      sha256(state) === note.state.sha256;
+    return same ? template : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+
+/** Throws an MtFailure where it cannot be made. */
+async function make(boot: Boot, key: string, qemu: string, timeout_s: number): Promise<Template> {
+  const dir = join(templatesDir(), `${key}.new`);
+  const { mem_mib } = boot.guest;
+  // What a maker left that was killed.
+  await endGuests(livingIn(dir));
+  removeOwn(dir);
+  ownDir(dir);
+  const { bavail, bsize } = statfsSync(dir);
+  if (bavail * bsize < (mem_mib + SPARE_MIB) * MIB)
+    throw new MtFailure(
+      mtError(
+        "io",
+        `Cannot make a template: ${dir} has ${Math.floor((bavail * bsize) / MIB)} MiB free, it takes ${mem_mib + SPARE_MIB}`,
+        "make room there, or set MT_CACHE to a directory that has it",
+      ),
+    );
+  const prototype = prototypeOf(boot, key, dir);
+  const began = Date.now();
+  let pid: number | undefined;
+  let ram_fd: number | undefined;
+  // spawnQemu empties the directory: the memory is put there by its hand.
+  const ram_path = join(dir, "ram");
+  const state_path = join(dir, "state");
+  try {
+    const spawned = spawnQemu(prototype, () => {
+      ram_fd = openOwn(ram_path, "new");
+      ftruncateSync(ram_fd, mem_mib * MIB);
+      return undefined;
+    });
+    if (spawned.isErr()) throw new MtFailure(spawned.error);
+    pid = spawned.value.pid;
+    const held = await holdMachine(pid, dir, { timeout_s });
+    if (held.isErr()) throw new MtFailure(await why(held.error, spawned.value.ended, dir));
+    try {
+      const saved = await bootAndSave(held.value, state_path, timeout_s);
+      if (saved.isErr()) throw new MtFailure(await why(saved.error, spawned.value.ended, dir));
+    } finally {
+      held.value.close();
+    }
+    await endGuests([{ pid, dir }]);
+    pid = undefined;
+    fsyncSync(ram_fd!);
+    const ram = statSync(ram_path, { bigint: true });
+    const state = readFileSync(state_path);
+    const note: Note = {
+      format: FORMAT,
+      qemu,
+      image: boot.guest.image,
+      cores: boot.guest.cores,
+      mem_mib,
+      made: new Date().toISOString(),
+      boot_s: Math.round((Date.now() - began) / 100) / 10,
+      ram: { bytes: Number(ram.size), changed: String(ram.mtimeNs) },
+      state: { bytes: state.length, sha256: sha256(state) },
+    };
+    for (const file of [...Object.values(guestFiles(dir)), join(dir, STATE_SOCKET)])
+      rmSync(file, { force: true });
+    writeOwn(noteFile(dir), `${JSON.stringify(note)}\n`);
+    const whole = join(templatesDir(), key);
+    removeOwn(whole);
+    renameSync(dir, whole);
+    return filesOf(key);
+  } finally {
+    if (pid !== undefined) await endGuests([{ pid, dir }]);
+    if (ram_fd !== undefined) closeSync(ram_fd);
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/**
+ * To the barrier, where the agent and the program of system calls have answered and wait; there it is stopped and
+ * its devices' state written to `path`.
+ */
+async function bootAndSave(
+  machine: Machine,
+  path: string,
+  timeout_s: number,
+): Promise<Result<void, MtError>> {
+  const { qmp, agent } = machine;
+  const at_barrier = await agent.sync(timeout_s);
+  if (at_barrier.isErr())
+    return at_barrier.mapErr((e) =>
+      e.code === "timeout" ? mtError("timeout", `no answer from its agent in ${timeout_s} s`) : e,
+    );
+  const waits = await awaitCalls(machine, timeout_s);
+  if (waits.isErr()) return waits;
+  // Done once here, a program's start costs each clone a seventh less: the agent's symbols are bound, pages there.
+  const warmed = await runInGuest(agent, ["true"], { timeout_s, output_bytes_max: 1024, session: true });
+  if (warmed.isErr()) return err(warmed.error);
+  return saveState(qmp, path, true);
+}
+
+async function why(error: MtError, ended: Promise<string>, dir: string): Promise<MtError> {
+  const how = error.code === "lost" ? `its QEMU ${await ended}` : error.message;
+  const message = `Cannot make a template for {id}: ${how}`;
+  return mtError(error.code, message, error.hint ?? consoleTail(dir));
+}
+
+/** Templates that no living QEMU has its memory from go. Gives how many went, and how many MiB they held. */
+export function removeUnused(): { removed: string[]; used: string[]; freed_mib: number } {
+  const out = { removed: [] as string[], used: [] as string[], freed_mib: 0 };
+  let names: string[];
+  try {
+    names = readdirSync(templatesDir());
+  } catch {
+    return out;
+  }
+  for (const name of names.filter((n) => !n.endsWith(".lock"))) {
+    const dir = join(templatesDir(), name);
+    if (livingIn(dir).length > 0) {
+      out.used.push(name);
+      continue;
+    }
+    try {
+      out.freed_mib += (statSync(join(dir, "ram")).blocks * 512) / MIB;
+    } catch {
+      // Half a template: it goes too.
+    }
+    rmSync(dir, { recursive: true, force: true });
+    out.removed.push(name);
+  }
+  out.freed_mib = Math.round(out.freed_mib);
+  return out;
+}

@@ -1,0 +1,430 @@
+/**
+ * What is done to bring a guest to the state it is wanted in: start, barrier, pause or identity. One drive a
+ * guest at a time; a drive waits for its turn, and for its back-off after a failure. Who dies while it is
+ * wanted is driven again.
+ */
+import { err, ok, type Result } from "neverthrow";
+import { inform } from "../../../shared/cli/stderr.ts";
+import { fail, type MtError, mtError } from "../../../shared/errors.ts";
+import type { GuestState } from "../../../shared/records/guest.ts";
+import { makeFresh } from "../guest/fresh.ts";
+import { giveIdentity, tellMtus } from "../guest/identity.ts";
+import { makeOwn } from "../guest/own.ts";
+import type { Boot } from "../machine/boot.ts";
+import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "../machine/machine.ts";
+import { restoreState } from "../machine/migrate.ts";
+import { endGuests } from "../machine/processes.ts";
+import type { Ledger } from "../persist/ledger.ts";
+import { Admission } from "./admission.ts";
+import { type Entry, reached, rowOf } from "./entry.ts";
+import { Slots } from "./slots.ts";
+import { forks, Starter } from "./starter.ts";
+
+const BACKOFF_S_MAX = 30;
+/** A QEMU that refused the same command line so often will refuse it again; once may have been a tap still held. */
+const REFUSALS_MAX = 2;
+/** A guest that has been well for so long starts its back-off from the beginning. */
+const WELL_MS = 60_000;
+/** So many guests of an image go first: where none of them comes up, the others are not tried. */
+const PIONEERS = 4;
+
+/** How the guests of an image have fared since it was last asked for. */
+interface Fate {
+  came_up: boolean;
+  pioneers: Set<Entry>;
+  given_up: number;
+  last?: MtError;
+}
+
+export class Driver {
+  readonly slots = new Slots(1);
+  readonly starter: Starter;
+  readonly admission: Admission;
+  /** Told of each change of a guest's state. */
+  readonly watchers = new Set<(entry: Entry) => void>();
+  readonly #ledger: Ledger;
+  readonly #isInPlace: () => boolean;
+  readonly #fates = new Map<string, Fate>();
+
+  /** @param isInPlace asked before a guest is started: its supervisor's directory may have been taken away */
+  constructor(
+    experiment: string,
+    entries: ReadonlyMap<string, Entry>,
+    ledger: Ledger,
+    isInPlace: () => boolean,
+  ) {
+    this.starter = new Starter(experiment);
+    this.admission = new Admission(experiment, entries);
+    this.#ledger = ledger;
+    this.#isInPlace = isInPlace;
+  }
+
+  /** Brings a guest to where it is wanted; one drive at a time. */
+  drive(entry: Entry, first?: () => Promise<void>): void {
+    if (entry.driving) return;
+    entry.driving = this.#driveOn(entry, first).finally(() => {
+      entry.driving = undefined;
+      // A wish that came in the last moment, or a death that did.
+      if (!entry.dropped && entry.wanted && entry.state !== "failed" && !reached(entry)) this.drive(entry);
+    });
+  }
+
+  async #driveOn(entry: Entry, first?: () => Promise<void>): Promise<void> {
+    await first?.();
+    while (!entry.dropped && entry.wanted && !reached(entry)) {
+      await this.#afterPioneers(entry);
+      if (entry.dropped) break;
+      const step = await this.slots.take(async () => (entry.dropped ? ok(undefined) : this.#oneTry(entry)));
+      if (entry.dropped) break;
+      if (step.isOk()) continue;
+      const error = await this.#explain(entry, step.error);
+      // One that waits for its disk keeps what it has.
+      if (!entry.machine?.stall.error) await this.discard(entry);
+      if (entry.dropped) break;
+      const goes_on = this.#countFailure(entry, error);
+      const said = `${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`;
+      if (!goes_on) {
+        await this.discard(entry);
+        inform(`${said}: given up`);
+        return;
+      }
+      inform(
+        `${said}: it is tried again${entry.way === "auto" && entry.image.fork && !forks(entry) ? ", cold" : ""}`,
+      );
+      await this.#pause(entry);
+    }
+    if (entry.dropped || !reached(entry)) return;
+    entry.well_since = Date.now();
+    this.#fateOf(entry).came_up = true;
+    if (entry.saved === undefined) return;
+    // It went on from there; where it dies, it is as any other.
+    entry.saved = undefined;
+    this.#ledger.put(rowOf(entry));
+  }
+
+  /** Notes a failed try; false where there will be no other. */
+  #countFailure(entry: Entry, error: MtError): boolean {
+    entry.failures++;
+    if (forks(entry)) entry.forks_failed++;
+    // Of one that ran here before it is known that it can: it is tried for as long as it is wanted.
+    const lasting = entry.tries_left === Infinity;
+    // What is not there on this host does not come by trying again.
+    const hopeless =
+      ["unavailable", "data", "permission"].includes(error.code) ||
+      (error.code === "busy" && !lasting) ||
+      (this.#without(entry) !== undefined && !lasting);
+    const refused = entry.refusals >= REFUSALS_MAX && !lasting;
+    if (!hopeless && !refused && entry.tries_left > 0) {
+      entry.tries_left--;
+      this.set(entry, "failed", error);
+      return true;
+    }
+    const fate = this.#fateOf(entry);
+    if (error.code !== "busy") {
+      fate.given_up++;
+      fate.last ??= error;
+    }
+    entry.wanted = undefined;
+    entry.begun = false;
+    this.set(entry, error.code === "busy" && entry.until_full ? "planned" : "failed", error);
+    return false;
+  }
+
+  #fateOf({ record, image }: Entry): Fate {
+    const key = JSON.stringify([record.image, image.files, image.cmdline]);
+    const fate = this.#fates.get(key) ?? { came_up: false, pioneers: new Set<Entry>(), given_up: 0 };
+    this.#fates.set(key, fate);
+    return fate;
+  }
+
+  /** Until one guest of an image has come up, all but its first few wait: each of them may take minutes to fail. */
+  async #afterPioneers(entry: Entry): Promise<void> {
+    while (!entry.dropped && entry.tries_left !== Infinity) {
+      const fate = this.#fateOf(entry);
+      for (const other of fate.pioneers) if (other.dropped || !other.driving) fate.pioneers.delete(other);
+      if (fate.came_up || fate.pioneers.has(entry) || this.#without(entry)) return;
+      if (fate.pioneers.size + fate.given_up < PIONEERS) return void fate.pioneers.add(entry);
+      await Promise.race([...fate.pioneers].map((pioneer) => pioneer.driving));
+    }
+  }
+
+  /** Why its image is without hope: its first guests were given up, all of them. */
+  #without(entry: Entry): MtError | undefined {
+    const { came_up, given_up, last } = this.#fateOf(entry);
+    if (came_up || given_up < PIONEERS || !last) return undefined;
+    const why = last.message.replace(/^Cannot (?:boot|make a template for) \{id\}: /, "");
+    return {
+      ...last,
+      message: `Cannot boot {id}: none of the first ${given_up} guests of image ${entry.record.image} came up: ${why}`,
+    };
+  }
+
+  /** Somebody asks anew: what failed before may have been mended. */
+  async hope(): Promise<void> {
+    this.#fates.clear();
+    await this.starter.forgetFailures();
+  }
+
+  /** 1, 2, 4 … 30 s, after so many failures in a row. */
+  async #pause(entry: Entry): Promise<void> {
+    const seconds = Math.min(2 ** Math.max(0, entry.failures - 1), BACKOFF_S_MAX);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, seconds * 1000);
+      entry.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    entry.wake = undefined;
+  }
+
+  /** One try in its turn, let in where there is room for it. */
+  async #oneTry(entry: Entry): Promise<Result<void, MtError>> {
+    entry.begun = true;
+    if (!entry.machine) {
+      if (!this.#isInPlace()) {
+        entry.dropped = true;
+        return ok(undefined);
+      }
+      const without = entry.tries_left === Infinity ? undefined : this.#without(entry);
+      if (without) return err(without);
+      const room = await this.admission.admit(entry);
+      if (room.isErr()) return room;
+    }
+    try {
+      return await this.#advance(entry);
+    } finally {
+      this.admission.settled(entry);
+    }
+  }
+
+  /** As far towards what is wanted as it goes. */
+  async #advance(entry: Entry): Promise<Result<void, MtError>> {
+    let end = Date.now() + entry.ready_timeout_s * 1000;
+    const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
+    if (!entry.machine) {
+      const boot = await this.starter.prepare(entry);
+      if (boot.isErr()) return err(boot.error);
+      if (entry.pid !== undefined) await this.discard(entry);
+      if (entry.dropped) return ok(undefined);
+      // Its template's time is not its own.
+      end = Date.now() + entry.ready_timeout_s * 1000;
+      const started = await this.#start(entry, boot.value, left_s);
+      if (started.isErr() || entry.dropped) return started;
+    }
+    const machine = entry.machine;
+    if (!machine) return fail("lost", "Cannot boot {id}: its QEMU ended");
+    const set = (state: GuestState) => entry.machine === machine && this.set(entry, state);
+    if (entry.state === "paused" && entry.wanted === "paused") return ok(undefined);
+    const freshen = async () => {
+      const made = await makeFresh(machine, entry.restored ? "restored" : "goes on", left_s());
+      return made.isErr() ? made : tellMtus(machine.calls, entry.record, left_s());
+    };
+    let fresh: ReturnType<typeof freshen> | undefined;
+    if (entry.state === "paused" || machine.stall.error) {
+      machine.stall.error = undefined;
+      if (entry.known) fresh = freshen();
+      const goes = await machine.qmp.call("cont", undefined, left_s());
+      if (goes.isErr()) return err(goes.error);
+      set("running");
+    }
+    // The barrier: where the agent answers, init has come that far. A clone comes from behind it, and asking
+    // would cost it more than half of what its identity does.
+    const beyond = entry.forked && entry.wanted !== "paused";
+    const answers = beyond
+      ? ok<void, MtError>(undefined)
+      : await machine.stall.over(machine.agent.sync(left_s()));
+    if (answers.isErr())
+      return answers.error.code === "timeout"
+        ? fail("timeout", `Cannot boot {id}: no answer from its agent in ${entry.ready_timeout_s} s`)
+        : answers;
+    if (entry.wanted === "paused") {
+      const stopped = await machine.qmp.call("stop", undefined, left_s());
+      if (stopped.isErr()) return err(stopped.error);
+      set("paused");
+      return ok(undefined);
+    }
+    // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
+    const known = await machine.stall.over(
+      entry.known ? (fresh ?? freshen()) : this.#tellIdentity(entry, machine, left_s),
+    );
+    entry.known = known.isOk();
+    if (known.isOk()) entry.restored = undefined;
+    if (known.isOk()) set("ready");
+    return known.mapErr((e) =>
+      e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
+    );
+  }
+
+  /** Tells one that is ready what has changed on its links. */
+  async refresh(entry: Entry): Promise<void> {
+    const { machine, record } = entry;
+    if (!machine || !entry.known || entry.state !== "ready") return;
+    const told = await machine.stall.over(tellMtus(machine.calls, record, entry.ready_timeout_s));
+    if (told.isErr()) inform(`${record.id}: its links keep their MTU: ${told.error.message}`);
+  }
+
+  /** One with a disk also has files that only it may have. */
+  async #tellIdentity(
+    { record, image }: Entry,
+    machine: Machine,
+    left_s: () => number,
+  ): Promise<Result<void, MtError>> {
+    const known = await giveIdentity(machine, record, left_s());
+    return known.isOk() && image.files?.disk !== undefined ? makeOwn(machine.agent, left_s()) : known;
+  }
+
+  /** Starts QEMU and takes hold of it; a clone is restored after it. */
+  async #start(entry: Entry, boot: Boot, left_s: () => number): Promise<Result<void, MtError>> {
+    const began = performance.now();
+    const spawned = this.starter.spawn(boot);
+    if (spawned.isErr()) return err(spawned.error);
+    const { pid, ended, complaint } = spawned.value;
+    entry.pid = pid;
+    entry.forked = boot.memory?.role === "clone";
+    entry.restored_ms = undefined;
+    entry.known = entry.saved?.known === true;
+    entry.restored = entry.known || undefined;
+    this.set(entry, "running");
+    const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
+    const held = await this.hold(entry, pid, endOf, left_s());
+    const there =
+      held.isOk() && boot.state !== undefined
+        ? await restoreState(held.value.qmp, entry.forked, left_s())
+        : held.map((): undefined => undefined);
+    if (there.isOk()) {
+      entry.refusals = 0;
+      if (entry.forked) entry.restored_ms = performance.now() - began;
+      if (boot.state !== undefined) this.set(entry, "paused");
+      return ok(undefined);
+    }
+    if (there.error.code !== "lost") return there;
+    await entry.howEnded?.();
+    const why = complaint();
+    if (why === undefined) return there;
+    entry.refusals++;
+    const { cores, mem_mib, interfaces } = entry.record;
+    const hint = entry.saved
+      ? `${entry.saved.file} may be of another QEMU or another guest`
+      : entry.forked
+        ? "its template may be of another QEMU: mt-boot gc removes templates that nothing runs from"
+        : `its record asks for ${cores} cores, ${mem_mib} MiB and ${interfaces.length} interfaces: change it in the plan, or give this host what is missing`;
+    return fail("failed", `Cannot boot {id}: QEMU says: ${why}`, hint);
+  }
+
+  async hold(
+    entry: Entry,
+    pid: number,
+    howEnded: () => Promise<string>,
+    timeout_s: number,
+  ): Promise<Result<Machine, MtError>> {
+    entry.howEnded = howEnded;
+    const held = await holdMachine(pid, entry.dir, {
+      timeout_s,
+      onClose: () => {
+        const machine = entry.machine;
+        if (machine?.pid === pid) this.#lost(entry, machine);
+      },
+      onStall: () => {
+        const machine = entry.machine;
+        if (machine?.pid === pid) this.#stalled(entry, machine);
+      },
+    });
+    if (held.isOk()) entry.machine = held.value;
+    return held;
+  }
+
+  /** QEMU closed its socket: the guest is dead. Who drives it finds out by itself. */
+  #lost(entry: Entry, machine: Machine): void {
+    entry.machine = undefined;
+    machine.close();
+    this.#again(entry, async () => {
+      const how = await entry.howEnded?.();
+      return mtError("lost", `Cannot keep {id} running: its QEMU ${how}`, "it is started again");
+    });
+  }
+
+  /** Its QEMU is there, and the guest in it is not: both are ended, and it is started again. */
+  dead(entry: Entry, machine: Machine, error: MtError): void {
+    if (entry.machine !== machine || entry.driving || entry.dropped || !entry.wanted) return;
+    entry.machine = undefined;
+    machine.close();
+    this.#again(entry, async () => error);
+  }
+
+  /** Starts a guest again that nobody drives, after its back-off. */
+  #again(entry: Entry, why: () => Promise<MtError>): void {
+    if (entry.dropped || entry.driving || !entry.wanted) return;
+    // Driven from this moment: nobody sees it as where it is wanted.
+    this.drive(entry, async () => {
+      const error = await why();
+      if (entry.dropped) return;
+      await this.discard(entry);
+      if (entry.dropped) return;
+      inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
+      if (Date.now() - entry.well_since > WELL_MS) entry.failures = 0;
+      entry.failures++;
+      entry.restarts++;
+      entry.tries_left = Infinity;
+      this.set(entry, "failed", error);
+      await this.#pause(entry);
+    });
+  }
+
+  /** Stops a guest that nobody drives, as it stands; gives what hindered it. */
+  async stop(entry: Entry): Promise<MtError | undefined> {
+    const { machine } = entry;
+    if (entry.state === "paused" && machine) return undefined;
+    if (!machine) return mtError("failed", `it is ${entry.state}`, entry.error?.hint);
+    const stopped = await machine.qmp.call("stop");
+    if (stopped.isErr()) return stopped.error;
+    if (entry.machine === machine) this.set(entry, "paused");
+    // Somebody wished otherwise meanwhile.
+    if (!entry.dropped && entry.wanted && !reached(entry)) this.drive(entry);
+    return undefined;
+  }
+
+  /** QEMU has stopped the guest because of its disk: it is let go on until its disk takes it. */
+  #stalled(entry: Entry, { stall }: Machine): void {
+    const error = stall.error;
+    if (entry.dropped || entry.driving || !entry.wanted || !error) return;
+    this.drive(entry, async () => {
+      inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
+      entry.failures++;
+      entry.tries_left = Infinity;
+      this.set(entry, "failed", error);
+      await this.#pause(entry);
+    });
+  }
+
+  /** Makes sure that nothing of the guest's process is left. */
+  async discard(entry: Entry): Promise<void> {
+    const { machine, pid } = entry;
+    entry.machine = undefined;
+    entry.pid = undefined;
+    machine?.close();
+    if (pid !== undefined) await endGuests([{ pid, dir: entry.dir }]);
+  }
+
+  /** An error with how QEMU ended, and with what the guest's console said last. */
+  async #explain(entry: Entry, error: MtError): Promise<MtError> {
+    const how = error.code === "lost" && entry.howEnded ? await entry.howEnded() : undefined;
+    const panic = how === undefined ? undefined : kernelPanic(entry.dir);
+    const said =
+      panic !== undefined
+        ? mtError("failed", `Cannot boot {id}: its kernel panicked: ${panic}`)
+        : how !== undefined
+          ? { ...error, message: `Cannot boot {id}: its QEMU ${how}` }
+          : error;
+    if (said.hint !== undefined) return said;
+    const hint = consoleTail(entry.dir);
+    return hint === undefined ? said : { ...said, hint };
+  }
+
+  set(entry: Entry, state: GuestState, error?: MtError): void {
+    entry.state = state;
+    entry.error = error;
+    for (const tell of this.watchers) tell(entry);
+    if (!entry.dropped) this.#ledger.put(rowOf(entry));
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * How a guest's QEMU comes to be: as a clone of its image's template, or cold, from its kernel. What both need,
+ * the accelerator and QEMU's version, is found out once a supervisor.
+ */
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { err, ok, type Result } from "neverthrow";
+import { inform } from "../../../shared/cli/stderr.ts";
+import { fail, type MtError, mtError, toMtError } from "../../../shared/errors.ts";
+import { experimentDir, storePath } from "../../../shared/host/names.ts";
+import { chooseAccelerator } from "../machine/accel.ts";
+import type { Accelerator, Boot } from "../machine/boot.ts";
+import { overlayOf, prepareDisk } from "../machine/disk.ts";
+import { preflight, type Spawned, spawnQemu } from "../machine/machine.ts";
+import { qemuVersion, type Template, templateFor, templateKey, unchanged } from "../persist/template.ts";
+import type { Entry } from "./entry.ts";
+
+/** So often its template may fail a guest before it is booted cold. */
+const FORKS_MAX = 2;
+
+export class Starter {
+  readonly #experiment: string;
+  #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
+  #qemu: Promise<Result<string, MtError>> | undefined;
+  /** By its key: the template, or why there is none. */
+  readonly #templates = new Map<string, Promise<Result<Template, MtError>>>();
+
+  constructor(experiment: string) {
+    this.#experiment = experiment;
+  }
+
+  /** What QEMU is to start with, all of it there; a template is waited for. */
+  async prepare(entry: Entry): Promise<Result<Boot, MtError>> {
+    const files = entry.image.files;
+    if (!files)
+      return fail(
+        "data",
+        `Cannot boot {id}: image ${entry.record.image} has no files`,
+        "mt-image build, then write the plan again",
+      );
+    const kernel = storePath(files.kernel);
+    const initrd = storePath(files.initrd);
+    if (kernel.isErr()) return err(kernel.error);
+    if (initrd.isErr()) return err(initrd.error);
+    const base = files.disk === undefined ? ok<undefined, MtError>(undefined) : storePath(files.disk);
+    if (base.isErr()) return err(base.error);
+    const boot: Boot = {
+      experiment: this.#experiment,
+      guest: entry.record,
+      dir: entry.dir,
+      kernel: kernel.value,
+      initrd: initrd.value,
+      ...(base.value === undefined
+        ? {}
+        : { disk: { base: base.value, overlay: overlayOf(this.#experiment, entry.dir) } }),
+      cmdline: entry.image.cmdline,
+      accelerator: "tcg",
+    };
+    const there = preflight(boot);
+    if (there.isErr()) return err(there.error);
+    if (boot.disk && entry.way === "fork")
+      return fail(
+        "data",
+        "Cannot fork {id}: its image has a disk",
+        "mt-boot up without --boot fork boots it cold",
+      );
+    const disk = await prepareDisk(boot, entry.saved?.disk);
+    if (disk.isErr()) return err(disk.error);
+    const accelerator = await this.#chooseAccelerator(entry, boot);
+    if (accelerator.isErr()) return err(accelerator.error);
+    boot.accelerator = accelerator.value;
+    if (entry.saved !== undefined) return ok({ ...boot, state: entry.saved.file });
+    if (!forks(entry)) return ok(boot);
+    const template = await this.#template(boot, entry.ready_timeout_s);
+    if (template.isOk())
+      return ok({
+        ...boot,
+        memory: { path: template.value.ram, role: "clone" },
+        state: template.value.state,
+      });
+    if (entry.way === "fork") return err(template.error);
+    entry.forks_failed = FORKS_MAX;
+    return ok(boot);
+  }
+
+  /** Starts what was prepared. */
+  spawn(boot: Boot): Result<Spawned, MtError> {
+    let fd: number | undefined;
+    try {
+      return spawnQemu(boot, () => {
+        if (boot.state !== undefined) fd = openSync(boot.state, "r");
+        return fd;
+      });
+    } catch (thrown) {
+      const error = toMtError(thrown);
+      return err(error.code === "bug" ? mtError("failed", `Cannot boot {id}: ${error.message}`) : error);
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+    }
+  }
+
+  /** One for all guests that are alike; who comes while it is made waits for it. Told once where there is none. */
+  async #template(boot: Boot, timeout_s: number): Promise<Result<Template, MtError>> {
+    this.#qemu ??= qemuVersion();
+    const qemu = await this.#qemu;
+    if (qemu.isErr()) return err(qemu.error);
+    const key = templateKey(boot, qemu.value);
+    const asked = this.#templates.get(key);
+    if (asked) {
+      const template = await asked;
+      // It may have been removed or changed since.
+      if (template.isErr() || unchanged(template.value)) return template;
+      if (this.#templates.get(key) === asked) this.#templates.delete(key);
+      return this.#template(boot, timeout_s);
+    }
+    const made = templateFor(boot, qemu.value, timeout_s);
+    this.#templates.set(key, made);
+    const template = await made;
+    if (template.isErr())
+      inform(
+        `${boot.guest.image}: ${template.error.message.replace(" for {id}", "")}: its guests are not forked`,
+      );
+    return template;
+  }
+
+  /** Somebody asks anew: what could not be made before is tried again. */
+  async forgetFailures(): Promise<void> {
+    for (const [key, asked] of [...this.#templates])
+      if ((await asked).isErr() && this.#templates.get(key) === asked) this.#templates.delete(key);
+  }
+
+  #chooseAccelerator(entry: Entry, boot: Boot): Promise<Result<Accelerator, MtError>> {
+    if (entry.accel !== "auto") return Promise.resolve(ok(entry.accel));
+    const probe_dir = join(experimentDir(this.#experiment), "g", ".kvm-probe");
+    this.#accelerator ??= chooseAccelerator(boot, probe_dir).then((chosen) => {
+      if (chosen.isErr()) this.#accelerator = undefined;
+      return chosen;
+    });
+    return this.#accelerator;
+  }
+}
+
+/** Whether the guest is to be a clone, this time. One with a disk is not: its template would have read another's. */
+export const forks = ({ image, way, forks_failed, saved }: Entry) =>
+  saved === undefined &&
+  image.files?.disk === undefined &&
+  (way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX));

@@ -1,0 +1,334 @@
+/**
+ * The guests of one experiment on this host: takes up what an earlier supervisor left, and does what up,
+ * resume and down ask for.
+ */
+import { ok, type Result } from "neverthrow";
+import { inform } from "../../../shared/cli/stderr.ts";
+import { fail, hasNoRoom, type MtError, mtError } from "../../../shared/errors.ts";
+import { guestDir } from "../../../shared/host/names.ts";
+import type { Guest } from "../../../shared/records/index.ts";
+import { guestMembers } from "../../../shared/records/members.ts";
+import { fromKept } from "../client/came-as.ts";
+import { mtusOf } from "../guest/identity.ts";
+import { guestFiles } from "../machine/argv.ts";
+import { STOPPED_BY_DISK } from "../machine/disk.ts";
+import { endOfProcess } from "../machine/machine.ts";
+import { endGuests, type Living, livingGuests } from "../machine/processes.ts";
+import { within } from "../machine/qmp.ts";
+import { removeGuest, supervisorLog } from "../persist/files.ts";
+import type { Ledger, LedgerRow } from "../persist/ledger.ts";
+import type { ConfirmRequest, GuestLine, PauseRequest, ResumeRequest, UpRequest } from "../protocol.ts";
+import { Driver } from "./driver.ts";
+import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { keepEnd } from "./log-end.ts";
+
+const ADOPT_S = 20;
+
+export class Supervisor {
+  readonly entries = new Map<string, Entry>();
+  readonly #experiment: string;
+  readonly #ledger: Ledger;
+  readonly #driver: Driver;
+  readonly #heartbeat: Heartbeat;
+  /** Taken down, and still in the ledger. */
+  readonly #unnoted = new Set<string>();
+
+  /** @param isInPlace whether the experiment's directory is still the one that this supervisor has locked */
+  constructor(experiment: string, ledger: Ledger, isInPlace: () => boolean) {
+    this.#experiment = experiment;
+    this.#ledger = ledger;
+    this.#driver = new Driver(experiment, this.entries, ledger, isInPlace);
+    this.#heartbeat = new Heartbeat((entry, machine, error) => this.#driver.dead(entry, machine, error));
+  }
+
+  /** Takes up what an earlier supervisor left: living guests are held again, dead ones that are wanted started. */
+  async adopt(jobs: number): Promise<void> {
+    this.#driver.slots.resize(jobs);
+    const living = new Map(livingGuests(this.#experiment).map((l) => [l.dir, l]));
+    const held: Promise<void>[] = [];
+    for (const row of this.#ledger.rows()) {
+      const entry = newEntry(row, guestDir(this.#experiment, row.record.id), Infinity);
+      this.entries.set(row.record.id, entry);
+      const found = living.get(entry.dir);
+      living.delete(entry.dir);
+      if (found) held.push(this.#holdAgain(entry, found));
+      else if (entry.wanted) {
+        this.#driver.set(
+          entry,
+          "failed",
+          mtError("lost", "Cannot keep {id} running: its QEMU had ended", "it is started again"),
+        );
+        this.#driver.drive(entry);
+      } else if (entry.state !== "failed") this.#driver.set(entry, "stopped");
+    }
+    // One that no row tells of cannot be told who it is; `up` starts it anew.
+    if (living.size > 0) inform(`ended ${living.size} guests that the ledger does not know`);
+    held.push(endGuests([...living.values()]).then(() => undefined));
+    await Promise.all(held);
+  }
+
+  /** Takes hold of a living QEMU; what it is comes from QEMU and its agent, not from what was noted. */
+  async #holdAgain(entry: Entry, living: Living): Promise<void> {
+    entry.pid = living.pid;
+    const held = await this.#driver.hold(
+      entry,
+      living.pid,
+      () => endOfProcess(living.pid, entry.dir),
+      ADOPT_S,
+    );
+    const status = held.isOk()
+      ? await held.value.qmp.call("query-status", undefined, ADOPT_S)
+      : held.map(() => undefined as unknown);
+    if (status.isErr()) {
+      inform(`${entry.record.id}: ${status.error.message}: it is started anew`);
+      await this.#driver.discard(entry);
+      if (entry.wanted) this.#driver.drive(entry);
+      return;
+    }
+    const { status: now, running } = status.value as { status: string; running: boolean };
+    // A clone whose state was not given to it: nobody else will.
+    if (now === "inmigrate") {
+      await this.#driver.discard(entry);
+      if (entry.wanted) this.#driver.drive(entry);
+      return;
+    }
+    const was = entry.state;
+    // Stopped is stopped, also in the middle of being saved; by its disk it is not ours to resume at once.
+    entry.state = running || now === "io-error" ? "running" : "paused";
+    entry.begun = true;
+    entry.forked = living.forked === true;
+    if (now === "io-error") entry.machine?.stall.begin(STOPPED_BY_DISK);
+    const answers =
+      was === "ready" && now === "running" && (await entry.machine?.agent.sync(ADOPT_S))?.isOk();
+    this.#driver.set(entry, answers ? "ready" : entry.state);
+    entry.well_since = Date.now();
+    if (!reached(entry)) this.#driver.drive(entry);
+  }
+
+  /** Makes the guests of a record be there; gives what became of each, as it happens. */
+  async up(request: UpRequest, each: (line: GuestLine) => void, signal: AbortSignal): Promise<void> {
+    const members = guestMembers(fromKept(request.guest, request.text));
+    if (members.isErr()) {
+      each({ kind: "guest", id: request.guest.id, state: "failed", error: members.error });
+      return;
+    }
+    this.#driver.slots.resize(request.jobs);
+    this.#driver.admission.reserve_mib = request.reserve_mib;
+    if (![...this.entries.values()].some((entry) => entry.driving)) await this.#driver.hope();
+    const mine: Entry[] = [];
+    let done = false;
+    const gone = () => !done && this.#giveUp(mine);
+    signal.addEventListener("abort", gone, { once: true });
+    await Promise.all(
+      members.value.map(async (record) => {
+        const before = this.entries.get(record.id)?.record;
+        const entry = this.#want(record, request);
+        if (entry.isErr()) return each({ kind: "guest", id: record.id, state: "failed", error: entry.error });
+        mine.push(entry.value);
+        await entry.value.driving;
+        if (before && mtusOf(before) !== mtusOf(record)) await this.#driver.refresh(entry.value);
+        // Without room for it, it is no guest of this host: another one may get it.
+        const homeless = entry.value.state === "planned" && entry.value.wanted === undefined;
+        each(entry.value.dropped && !homeless ? takenDown("boot", record.id) : lineOf(entry.value));
+        if (homeless) this.#drop(entry.value);
+      }),
+    );
+    done = true;
+  }
+
+  /**
+   * Waits until guests are where they are wanted, all at one time: one that died after it had come up is waited
+   * for again. Gives what is true of each in the end.
+   */
+  async confirm(
+    { ids, timeout_s }: ConfirmRequest,
+    each: (line: GuestLine) => void,
+    gone: AbortSignal,
+  ): Promise<void> {
+    const mine = ids.flatMap((id) => this.entries.get(id) ?? []);
+    const end = Date.now() + timeout_s * 1000;
+    while (Date.now() < end && !gone.aborted) {
+      const away = mine.flatMap((entry) => (entry.dropped ? [] : (entry.driving ?? [])));
+      if (away.length === 0) break;
+      await within(Promise.all(away), (end - Date.now()) / 1000);
+    }
+    for (const entry of mine) each(entry.dropped ? takenDown("boot", entry.record.id) : lineOf(entry));
+  }
+
+  /** Tells each change of a guest's state, until it is told to stop. */
+  watch(tell: (entry: Entry) => void): () => void {
+    this.#driver.watchers.add(tell);
+    return () => this.#driver.watchers.delete(tell);
+  }
+
+  #want(record: Guest, request: UpRequest): Result<Entry, MtError> {
+    const wanted = request.paused ? "paused" : "ready";
+    const { image, accel, way, ready_timeout_s, answer_timeout_s, until_full, saved } = request;
+    const there = this.entries.get(record.id);
+    if (there?.pid !== undefined && definition(there.record, there.image) !== definition(record, image))
+      return fail(
+        "failed",
+        "Cannot boot {id}: it runs already, with another image, size or address",
+        "mt-boot down, then up",
+      );
+    if (there?.pid !== undefined && saved !== undefined)
+      return fail("failed", "Cannot restore {id}: it runs already", "mt-boot down, then restore");
+    const wish = { record, image, accel, way, ready_timeout_s, answer_timeout_s };
+    const row: LedgerRow = { ...wish, wanted, state: "planned" };
+    const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
+    this.entries.set(record.id, entry);
+    this.#unnoted.delete(record.id);
+    Object.assign(entry, wish, { until_full });
+    if (saved !== undefined) entry.saved = saved;
+    // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
+    if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
+    this.#bring(entry, request.retries);
+    return ok(entry);
+  }
+
+  /** Starts a drive, or hurries the one that waits for its back-off. */
+  #bring(entry: Entry, retries: number): void {
+    if (reached(entry)) return;
+    entry.tries_left = retries;
+    entry.failures = 0;
+    entry.refusals = 0;
+    entry.forks_failed = 0;
+    this.#driver.drive(entry);
+    entry.wake?.();
+  }
+
+  /** Who asked has gone: what has not begun will not begin. */
+  #giveUp(entries: readonly Entry[]): void {
+    for (const entry of entries) if (!entry.begun && entry.driving) this.#forget(entry);
+  }
+
+  /** Lets paused guests go on. */
+  async resume(request: ResumeRequest, each: (line: GuestLine) => void): Promise<void> {
+    this.#driver.slots.resize(request.jobs);
+    await Promise.all(
+      request.ids.map(async (id) => {
+        const entry = this.entries.get(id);
+        if (!entry?.wanted) return each(notHere(id, entry, "resume"));
+        entry.wanted = "ready";
+        entry.ready_timeout_s = request.ready_timeout_s;
+        this.#bring(entry, request.retries);
+        await entry.driving;
+        each(entry.dropped ? takenDown("resume", id) : lineOf(entry));
+      }),
+    );
+  }
+
+  /** Stops guests where they are; they stay so until they are resumed, whoever supervises them. */
+  async pause({ ids, ready_timeout_s }: PauseRequest, each: (line: GuestLine) => void): Promise<void> {
+    await Promise.all(
+      ids.map(async (id) => {
+        const entry = this.entries.get(id);
+        if (!entry?.wanted) return each(notHere(id, entry, "pause"));
+        entry.wanted = "paused";
+        // One on its way stops at its barrier, or comes out ready.
+        const late = await within(entry.driving ?? Promise.resolve(), ready_timeout_s);
+        const stopped = late ?? (await this.#driver.stop(entry));
+        if (entry.dropped) each(takenDown("pause", id));
+        else each(stopped ? cannot("pause", id, stopped) : lineOf(entry));
+      }),
+    );
+  }
+
+  /** Ends guests and starts them anew, to what they are wanted to be. */
+  async reset(request: ResumeRequest, each: (line: GuestLine) => void): Promise<void> {
+    this.#driver.slots.resize(request.jobs);
+    await Promise.all(
+      request.ids.map(async (id) => {
+        const entry = this.entries.get(id);
+        if (!entry?.wanted) return each(notHere(id, entry, "reset"));
+        entry.ready_timeout_s = request.ready_timeout_s;
+        entry.restarts++;
+        const discard = async () => {
+          await this.#driver.discard(entry);
+          if (!entry.dropped) this.#driver.set(entry, "planned");
+        };
+        if (entry.driving) await discard();
+        else this.#driver.drive(entry, discard);
+        this.#bring(entry, request.retries);
+        await entry.driving;
+        each(entry.dropped ? takenDown("reset", id) : lineOf(entry));
+      }),
+    );
+  }
+
+  /** Ends guests and forgets them; `ids` absent: all, also such as nobody knows of. Gives those that would not end. */
+  async down(ids?: readonly string[]): Promise<Living[]> {
+    const going =
+      ids === undefined ? [...this.entries.values()] : ids.flatMap((id) => this.entries.get(id) ?? []);
+    const dirs = new Set(going.map((entry) => entry.dir));
+    for (const id of ids ?? []) dirs.add(guestDir(this.#experiment, id));
+    for (const entry of going) this.#forget(entry);
+    const left = await endGuests(
+      livingGuests(this.#experiment).filter((l) => ids === undefined || dirs.has(l.dir)),
+    );
+    for (const entry of going) entry.machine?.close();
+    for (const dir of dirs) if (!left.some((l) => l.dir === dir)) removeGuest(this.#experiment, dir);
+    // Where there was no room to note it: their files have made some. With the last guest all of it goes.
+    if (this.entries.size > 0) this.#ledger.drop([...this.#unnoted]);
+    this.#unnoted.clear();
+    return left;
+  }
+
+  #forget(entry: Entry): void {
+    this.#drop(entry);
+    this.#driver.set(entry, "stopped");
+    entry.wake?.();
+  }
+
+  #drop(entry: Entry): void {
+    entry.dropped = true;
+    entry.wanted = undefined;
+    if (this.entries.get(entry.record.id) === entry) {
+      this.entries.delete(entry.record.id);
+      try {
+        this.#ledger.drop([entry.record.id]);
+      } catch (thrown) {
+        if (!hasNoRoom(thrown)) throw thrown;
+        this.#unnoted.add(entry.record.id);
+      }
+    }
+  }
+
+  /** To be called every LOOK_MS: who has died is started again, what has grown too long is cut. */
+  look(): void {
+    this.#heartbeat.look(this.entries.values());
+    for (const { dir } of this.entries.values()) {
+      const { console, log } = guestFiles(dir);
+      keepEnd(console);
+      keepEnd(log);
+    }
+    keepEnd(supervisorLog(this.#experiment));
+  }
+}
+
+/** Asked to be there, and is not: `down` came while it was on its way. */
+export const takenDown = (verb: "boot" | Asked, id: string): GuestLine => ({
+  kind: "guest",
+  id,
+  state: "failed",
+  error: mtError("failed", `Cannot ${verb} {id}: it was taken down meanwhile`, "mt-boot up"),
+});
+
+type Asked = "pause" | "resume" | "reset";
+
+const cannot = (verb: Asked, id: string, error: MtError): GuestLine => ({
+  kind: "guest",
+  id,
+  state: "failed",
+  error: { ...error, message: `Cannot ${verb} {id}: ${error.message}` },
+});
+
+function notHere(id: string, entry: Entry | undefined, verb: Asked): GuestLine {
+  if (entry?.error) return lineOf(entry);
+  return cannot(
+    verb,
+    id,
+    mtError("failed", "it is not there", verb === "resume" ? "mt-boot up --paused" : "mt-boot up"),
+  );
+}

@@ -1,0 +1,65 @@
+/**
+ * mt-ksm down: gives back all that mt-ksm has of an experiment on this host; at `end`, or at once with
+ * --experiment. Where the kernel has no KSM nobody took a share in it.
+ */
+import { ok, type Result } from "neverthrow";
+import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
+import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
+import { complain } from "../../../shared/cli/start.ts";
+import { EXIT, fail, type MtError, mtError } from "../../../shared/errors.ts";
+import { clearDead, readHolder } from "../../../shared/host/lock.ts";
+import { leaseHolder } from "../../../shared/host/names.ts";
+import { oomFile } from "../../../shared/host/oom.ts";
+import { endProcess } from "../../../shared/host/process.ts";
+import { noRecords } from "../../../shared/stream/stdin.ts";
+import { has, whatIsMissing } from "../merging/kernel.ts";
+import { giveBack, watchLock } from "../merging/settings.ts";
+import { removeCgroup } from "../protection/cgroup.ts";
+import { removeFiles, watchLog } from "../protection/files.ts";
+
+export const down: Run = async (invocation) => {
+  const { tool } = invocation;
+  const host = hostOf(invocation);
+  const given = invocation.args.experiment;
+  if (typeof given === "string") {
+    const experiment = experimentArg(given);
+    const done = experiment.isErr() ? experiment : await endAll(host, experiment.value);
+    return done.isErr() ? complain(tool, done.error) : EXIT.ok;
+  }
+  const none = noRecords("pipe a plan in, or name an experiment with --experiment");
+  if (none) return complain(tool, none);
+  let experiment: string | undefined;
+  return runFilterCommand(invocation, {
+    changes: true,
+    reads: {
+      experiment: (e) => {
+        experiment = e.id;
+      },
+    },
+    onEnd: async (context) => {
+      if (experiment === undefined)
+        return context.note(mtError("data", "Cannot give KSM back: no experiment record came"));
+      const done = await endAll(host, experiment);
+      if (done.isErr()) context.note(done.error);
+    },
+  });
+};
+
+/** Ends all that mt-ksm has of an experiment on this host. Twice is fine, and after a crash. */
+async function endAll(host: string, experiment: string): Promise<Result<unknown, MtError>> {
+  removeFiles(experiment, [oomFile(experiment)]);
+  const group = await removeCgroup(experiment);
+  if (group) return fail(group.code, group.message);
+  if (!has("run")) return ok(undefined);
+  const missing = whatIsMissing(true);
+  if (missing) return fail(missing.code, missing.message, missing.hint);
+  const holder = leaseHolder(host, experiment);
+  // Before the lease: it must not set anything after the settings have been put back.
+  const watch = readHolder(watchLock(holder));
+  if (watch !== undefined && !(await endProcess(watch.pid, "watch")))
+    return fail("failed", `Cannot end mt-ksm watch: pid ${watch.pid} is still there after SIGKILL`);
+  clearDead(watchLock(holder));
+  removeFiles(experiment, [watchLog(experiment)]);
+  return giveBack(holder);
+}

@@ -1,0 +1,88 @@
+/** KSM as the kernel shows it in /sys/kernel/mm/ksm, and the CPU time of its thread. */
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { type MtError, mtError } from "../../../shared/errors.ts";
+
+export const KSM = "/sys/kernel/mm/ksm";
+const MIB = 1024 * 1024;
+/** Clock ticks a second in /proc/PID/stat: fixed at 100 for user space on all that Linux runs on here. */
+const TICKS_PER_S = 100;
+
+/** A counter; 0 where this kernel does not have it. */
+export function counter(name: string): number {
+  try {
+    return Number(readFileSync(`${KSM}/${name}`, "utf8"));
+  } catch {
+    return 0;
+  }
+}
+
+export const has = (name: string) => existsSync(`${KSM}/${name}`);
+
+/** Why nothing can be done here. */
+export function whatIsMissing(change: boolean): MtError | undefined {
+  if (!existsSync(`${KSM}/run`))
+    return mtError("unavailable", "Cannot merge memory: this kernel has no KSM", "a kernel with CONFIG_KSM");
+  if (change && process.getuid?.() !== 0)
+    return mtError("permission", "Cannot set KSM: not root", "run it as root");
+  return undefined;
+}
+
+/**
+ * Why root may not set KSM here, though the kernel has it: in a user namespace (the settings are the machine's
+ * root's) and where /sys is read-only (a container). Guests run as well without: that is no failure.
+ */
+export function whyNotOurs(): string | undefined {
+  try {
+    accessSync(`${KSM}/run`, constants.W_OK);
+    return undefined;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === "EROFS"
+      ? `${KSM} is read-only here`
+      : `only the machine's own root may set ${KSM}`;
+  }
+}
+
+let pageBytes = 0;
+/** Size of a page, from the kernel's own description of our memory. */
+export function pageSize(): number {
+  pageBytes ||=
+    Number(/^KernelPageSize:\s+(\d+) kB/m.exec(readFileSync("/proc/self/smaps", "utf8"))?.[1] ?? 4) * 1024;
+  return pageBytes;
+}
+
+export const toMib = (bytes: number) => Math.round((bytes / MIB) * 10) / 10;
+
+/** What merging saves now, machine-wide: the fields of a sample. */
+export function savings() {
+  const sharing = counter("pages_sharing");
+  return {
+    /** Pages that stand for several. */
+    pages_shared: counter("pages_shared"),
+    /** Pages saved: places beyond the first that use one of them. */
+    pages_sharing: sharing,
+    saved_mib: toMib(sharing * pageSize()),
+    ...(has("general_profit") ? { general_profit_mib: toMib(counter("general_profit")) } : {}),
+    full_scans: counter("full_scans"),
+  };
+}
+
+let ksmdPid: string | undefined;
+/** CPU seconds that the kernel's merging thread has used; undefined where it cannot be seen (a container). */
+export function ksmdCpuSeconds(): number | undefined {
+  try {
+    ksmdPid ??= readdirSync("/proc").find((pid) => /^\d+$/.test(pid) && nameOf(pid) === "ksmd");
+    const stat = readFileSync(`/proc/${ksmdPid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
+  } catch {
+    return undefined;
+  }
+}
+
+function nameOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trim();
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * A router's kernel table, read from /proc/<pid>/net/route of its BIRD, which is of the router's
+ * namespace: no process, no namespace change. Compared as a digest of the set of prefixes.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { formatCidr } from "../../../shared/addresses.ts";
+
+const RTF_UP = 0x1;
+const RTF_REJECT = 0x200;
+
+/** Little-endian hex, as /proc/net/route has it: `0000FF0A` → 10.255.0.0 as a number. */
+function address(hex: string): number {
+  return Buffer.from(hex, "hex").readUInt32LE();
+}
+
+/** The prefixes in the text of a /proc/net/route: those that lead somewhere, without the default route. */
+export function parseTable(text: string): Set<string> {
+  const prefixes = new Set<string>();
+  for (const line of text.split("\n").slice(1)) {
+    const [, destination, , flags, , , , mask] = line.split("\t");
+    if (destination?.length !== 8 || mask?.length !== 8) continue;
+    const bits = Number.parseInt(flags ?? "0", 16);
+    if ((bits & RTF_UP) === 0 || (bits & RTF_REJECT) !== 0) continue;
+    const ones = address(mask);
+    if (ones === 0) continue;
+    const length = 32 - Math.log2(2 ** 32 - ones);
+    prefixes.add(formatCidr({ address: address(destination), length }));
+  }
+  return prefixes;
+}
+
+/** The table of the namespace that this process is in; undefined where the process has gone. */
+export function readTable(pid: number): Set<string> | undefined {
+  try {
+    return parseTable(readFileSync(`/proc/${pid}/net/route`, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+/** As `mt-topo place` writes it into `reaches`. */
+export function tableDigest(prefixes: Iterable<string>): string {
+  return `sha256:${createHash("sha256")
+    .update([...prefixes].sort().join("\n"))
+    .digest("hex")}`;
+}

@@ -1,0 +1,68 @@
+/**
+ * Every verdict that was given here, kept in one SQLite file under MT_STATE; `mt-status history` prints
+ * them.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Run } from "../../../shared/cli/invocation.ts";
+import { numberArg } from "../../../shared/cli/parse.ts";
+import { warn } from "../../../shared/cli/stderr.ts";
+import { EXIT, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { stateDir } from "../../../shared/host/names.ts";
+import { openDatabase } from "../../../shared/host/sqlite.ts";
+import type { Verdict } from "../../../shared/records/index.ts";
+import { LineWriter } from "../../../shared/stream/writer.ts";
+
+const file = () => join(stateDir(), "status.sqlite");
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS verdict (n INTEGER PRIMARY KEY, experiment TEXT NOT NULL, time TEXT NOT NULL, record TEXT NOT NULL);
+  CREATE INDEX IF NOT EXISTS verdict_experiment ON verdict (experiment, n);
+`;
+
+/** Keeps a verdict. What cannot be kept is told on stderr: the verdict itself is as true without. */
+export async function remember(verdict: Verdict): Promise<void> {
+  try {
+    const db = await openDatabase(file());
+    db.exec(SCHEMA);
+    const time = new Date().toISOString();
+    db.run(
+      "INSERT INTO verdict (experiment, time, record) VALUES (?, ?, ?)",
+      verdict.id,
+      time,
+      JSON.stringify(verdict),
+    );
+    db.close();
+  } catch (thrown) {
+    warn(
+      thrown instanceof MtFailure
+        ? thrown.error
+        : mtError(
+            "io",
+            `Cannot keep the verdict in ${file()}: ${(thrown as Error).message}`,
+            "set MT_STATE to a directory that can be written",
+          ),
+    );
+  }
+}
+
+export const history: Run = async ({ args }) => {
+  const last = orThrow(numberArg(args, "last", { min: 1 }));
+  if (!existsSync(file())) return EXIT.ok;
+  const db = await openDatabase(file());
+  db.exec(SCHEMA);
+  const { experiment } = args;
+  const rows =
+    typeof experiment === "string"
+      ? db.all(
+          "SELECT time, record FROM verdict WHERE experiment = ? ORDER BY n DESC LIMIT ?",
+          experiment,
+          last,
+        )
+      : db.all("SELECT time, record FROM verdict ORDER BY n DESC LIMIT ?", last);
+  db.close();
+  const writer = new LineWriter();
+  for (const row of rows.reverse())
+    writer.line(JSON.stringify({ ...JSON.parse(String(row.record)), time: row.time }));
+  writer.flush();
+  return EXIT.ok;
+};

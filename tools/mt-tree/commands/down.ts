@@ -1,0 +1,79 @@
+/** mt-tree down: ends head and agents and takes away what was made on hosts, also after a crash, also twice. */
+import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { complain } from "../../../shared/cli/start.ts";
+import { EXIT, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
+import { clusterNamespace, runDir, stateDir, treeDir, treeFile } from "../../../shared/host/names.ts";
+import { netnsPath } from "../../../shared/host/process.ts";
+import { foldNodes } from "../../../shared/nodeset/fold.ts";
+import { checkOwn } from "../../../shared/own-place.ts";
+import { endNode } from "../node/node-here.ts";
+import { lockTree, openTree } from "../node/tree-file.ts";
+import { TreeClient } from "../session/client.ts";
+import { leaveTree } from "../via/ssh/leave.ts";
+import { wayOf } from "../via/ways.ts";
+
+/** Seconds that a host may take to be reached: one that is off does not hold up the others for long. */
+const REACH_S = 5;
+
+export async function down({ tool, args }: Invocation): Promise<number> {
+  checkOwn(treeFile());
+  checkOwn(join(runDir(), "hosts"));
+  // Of a tree whose directory somebody took away, local hosts are there, and no other is known of.
+  const lost = !existsSync(treeDir());
+  if (lost && !existsSync(netnsPath(clusterNamespace()))) return EXIT.ok;
+  let left: MtError | undefined;
+  const unlock = orThrow(await lockTree("mt-tree down", true));
+  try {
+    const opened = openTree();
+    if (opened.isErr() && opened.error.code === "permission") orThrow(opened);
+    const tree = opened.unwrapOr(undefined);
+    const way =
+      tree && (await wayOf(tree.via, { ssh: tree.ssh, timeout_s: REACH_S, purge: args.purge === true }));
+    if (tree) await way?.leave?.(tree);
+    else if (!lost) left = await leaveUnknown(opened);
+    await endNode(join(treeDir(), "head.json"));
+    const removed = tree ? await way?.remove(tree) : await removeRemains();
+    // Hosts that are off or cut off do not keep the tree of the others.
+    if (removed?.isErr() && removed.error.code === "lost") left = removed.error;
+    else if (removed) orThrow(removed);
+    rmSync(treeDir(), { recursive: true, force: true });
+  } finally {
+    unlock();
+  }
+  for (const dir of [join(runDir(), "hosts"), join(stateDir(), "hosts"), runDir()]) removeIfEmpty(dir);
+  return left ? complain(tool, left) : EXIT.ok;
+}
+
+/** Without the tree's file: agents that the head still has are ended through it; of others nobody knows. */
+async function leaveUnknown(opened: Result<unknown, MtError>): Promise<MtError | undefined> {
+  const told = (await TreeClient.connect()).unwrapOr(undefined);
+  const listed = (await told?.list())?.unwrapOr([]) ?? [];
+  told?.close();
+  const gone = await leaveTree();
+  const unreached = listed.filter((h) => !gone.has(h.host)).map((h) => h.host);
+  if (opened.isOk() || (listed.length > 0 && unreached.length === 0)) return undefined;
+  if (existsSync(netnsPath(clusterNamespace()))) return undefined;
+  return mtError(
+    "lost",
+    `Cannot end all agents: ${opened.error.message.replace(/^Cannot read /, "")}${unreached.length > 0 ? `, and ${foldNodes(unreached)} could not be reached` : ""}`,
+    "an agent that finds no head ends by itself within a minute",
+  );
+}
+
+/** The local hosts of a tree whose file is gone or damaged. */
+async function removeRemains(): Promise<Result<void, MtError>> {
+  if (!existsSync(netnsPath(clusterNamespace()))) return ok(undefined);
+  const { removeHosts, wiredHosts } = await import("../via/local/hosts.ts");
+  return removeHosts((await wiredHosts(true)).unwrapOr([]));
+}
+
+function removeIfEmpty(dir: string): void {
+  try {
+    if (readdirSync(dir).length === 0) rmdirSync(dir);
+  } catch {
+    // Not there, or somebody else's now.
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * mt-tree exec: one command on many hosts, one exit record a host; stdin broadcast down the tree with
+ * --stdin. Every host asked is in the result. For people lines are printed as they come, or folded.
+ */
+import { ok, type Result } from "neverthrow";
+import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { numberArg } from "../../../shared/cli/parse.ts";
+import { EXIT, fail, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
+import { namedHosts } from "../../../shared/nodeset/groups.ts";
+import { isTerminal } from "../../../shared/stream/descriptors.ts";
+import { stdinChunks } from "../../../shared/stream/stdin.ts";
+import { StdoutClosed } from "../../../shared/stream/writer.ts";
+import {
+  environmentForHosts,
+  type HostExit,
+  type HostSession,
+  type Session,
+  TreeClient,
+} from "../session/client.ts";
+import { foldedPrinter, labelledPrinter, recordPrinter } from "./exec-output.ts";
+
+/** A host kills after 5 s what did not heed SIGTERM; who has said nothing then is given up. */
+const END_GRACE_MS = 7_000;
+
+export async function exec({ args, lists, rest, signal }: Invocation): Promise<number> {
+  const hosts = orThrow(namedHosts(String(args.hosts)));
+  const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
+  const env = { ...environmentForHosts(), ...orThrow(variables(lists.env ?? [])) };
+  const cwd = orThrow(directory(args.cwd));
+  const client = orThrow(await TreeClient.connect());
+  orThrow(await client.list());
+  const human = args.human === true || isTerminal(1);
+  const printer = args.fold === true ? foldedPrinter(hosts) : human ? labelledPrinter() : recordPrinter();
+  const began = Date.now();
+  let code: number = EXIT.ok;
+  /** Why what runs is being ended; who ends after that did not end by itself. */
+  let ending: MtError | undefined;
+
+  const tell = (host: string, how: HostExit) => {
+    if (how.error || how.code !== 0) code = EXIT.failed;
+    printer.exit(host, how, (Date.now() - began) / 1000);
+  };
+  let waiting = hosts.length;
+  await new Promise<void>((resolve, reject) => {
+    let room: (() => void) | undefined;
+    let over = false;
+    /** What throws here (nobody reads us any more, the disk is full) ends the command everywhere. */
+    const guarded = (print: () => void) => {
+      if (over) return;
+      try {
+        print();
+      } catch (thrown) {
+        over = true;
+        session.kill("SIGTERM");
+        reject(thrown);
+      }
+    };
+    const command = { argv: rest, env, cwd, stdin: args.stdin === true };
+    const session: Session = client.session(
+      command,
+      {
+        output: (host, fd, bytes) => guarded(() => printer.output(host, fd, bytes)),
+        exit(host, how) {
+          waiting--;
+          guarded(() => tell(host, ending ? { error: ending } : how));
+          if (waiting === 0) resolve();
+        },
+        drain: () => room?.(),
+      },
+      hosts.length,
+    );
+    session.start(hosts);
+    if (waiting === 0 || over) return;
+    const end = (error: MtError) => {
+      if (ending) return;
+      ending = error;
+      endSession(session, error);
+    };
+    const late = mtError(
+      "timeout",
+      `Cannot run ${rest[0]}: no end after ${timeout_s} s`,
+      "--timeout S gives it longer",
+    );
+    setTimeout(() => end(late), timeout_s * 1000).unref();
+    const interrupted = () => end(mtError("failed", `Cannot run ${rest[0]}: interrupted`));
+    signal.addEventListener("abort", interrupted, { once: true });
+    if (signal.aborted) interrupted();
+    if (args.stdin === true)
+      void (async () => {
+        for await (const chunk of stdinChunks(signal)) {
+          if (!session.broadcast(chunk))
+            await new Promise<void>((go) => {
+              room = go;
+            });
+          if (waiting === 0) break;
+        }
+        session.end();
+      })().catch(reject);
+  })
+    .then(() => printer.end())
+    .catch((thrown: unknown) => {
+      if (!(thrown instanceof StdoutClosed)) throw thrown;
+      // A command may change things, and was ended before it was through.
+      code = EXIT.io;
+    });
+  client.close();
+  return code;
+}
+
+/** `K=V` words as an environment. */
+function variables(words: readonly string[]): Result<Record<string, string>, MtError> {
+  const env: Record<string, string> = {};
+  for (const word of words) {
+    const m = /^([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)$/s.exec(word);
+    if (!m)
+      return fail(
+        "usage",
+        `Cannot use --env ${JSON.stringify(word.slice(0, 60))}: it is no K=V`,
+        "--env LANG=C",
+      );
+    env[m[1]!] = m[2]!;
+  }
+  return ok(env);
+}
+
+function directory(word: unknown): Result<string | undefined, MtError> {
+  if (typeof word !== "string") return ok(undefined);
+  if (word.startsWith("/") && !word.includes("\0")) return ok(word);
+  return fail(
+    "usage",
+    `Cannot use --cwd ${JSON.stringify(word.slice(0, 60))}: it is no whole path`,
+    "hosts do not know the directory that you are in: --cwd /tmp",
+  );
+}
+
+/** Ends what runs: asks, then gives up on whoever does not answer. */
+export function endSession(session: HostSession, error: MtError): void {
+  session.kill("SIGTERM");
+  setTimeout(() => session.giveUp(error), END_GRACE_MS).unref();
+}

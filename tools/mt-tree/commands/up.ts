@@ -1,0 +1,410 @@
+/**
+ * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
+ * is left alone, what is missing or dead is made: the same command heals.
+ */
+import { join } from "node:path";
+import { ok, type Result } from "neverthrow";
+import { parseIp } from "../../../shared/addresses.ts";
+import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { numberArg } from "../../../shared/cli/parse.ts";
+import { complain } from "../../../shared/cli/start.ts";
+import { inform } from "../../../shared/cli/stderr.ts";
+import { EXIT, fail, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
+import { startTime } from "../../../shared/host/lock.ts";
+import { clusterNamespace, treeDir, treeSocket } from "../../../shared/host/names.ts";
+import { cleanEnv, waitFor } from "../../../shared/host/process.ts";
+import { namedHosts } from "../../../shared/nodeset/groups.ts";
+import { removeOwn } from "../../../shared/own-place.ts";
+import { LineWriter } from "../../../shared/stream/writer.ts";
+import { issue, issuePass, makeAuthority } from "../link/authority.ts";
+import type { HostStatus } from "../link/messages.ts";
+import type { Place } from "../link/wire.ts";
+import { endNode, isStuck, lastWords, nodeLog, nodePid, startNode } from "../node/node-here.ts";
+import {
+  ancestorsOf,
+  lockTree,
+  openTree,
+  type TreeFile,
+  type TreeHost,
+  writeTree,
+} from "../node/tree-file.ts";
+import { type Probed, TreeClient } from "../session/client.ts";
+import { RELEASE } from "../via/ssh/binary.ts";
+import { oldAgent } from "../via/ssh/bootstrap.ts";
+import type { AgentStart, Started, Way } from "../via/way.ts";
+import { wayOf } from "../via/ways.ts";
+import { PROBE_MS } from "./status.ts";
+
+/** No id of a host has parentheses: none gets a certificate in the head's name. */
+const HEAD = "(head)";
+
+export async function up(invocation: Invocation): Promise<number> {
+  const { args } = invocation;
+  const fanout = orThrow(numberArg(args, "fanout", { min: 1, max: 1024 }));
+  const port = orThrow(numberArg(args, "port", { min: 1, max: 65535 }));
+  const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
+  const silence_ms = orThrow(numberArg(args, "silence", { min: 1 })) * 1000;
+  const unlock = orThrow(await lockTree("mt-tree up"));
+  try {
+    const opened = openTree();
+    if (opened.isErr() && opened.error.code !== "data") orThrow(opened);
+    let earlier = opened.unwrapOr(undefined);
+    const via = earlier?.via ?? String(args.via);
+    const upgrade = args.upgrade === true;
+    const ssh = via === "ssh" ? String(args.ssh ?? earlier?.ssh ?? "ssh") : undefined;
+    const no_port = earlier ? earlier.no_port : via === "ssh" && args["no-port"] === true;
+    const way = await wayOf(via, {
+      ssh,
+      head: args.head === undefined ? undefined : String(args.head),
+      timeout_s,
+      no_port,
+      mtu: invocation.lists.mtu,
+      upgrade,
+      progress: args.progress === true,
+    });
+    // "local" is also what is meant where nothing is said: a tree that is here keeps its own way.
+    if (earlier && args.via !== "local" && args.via !== via)
+      return complain(
+        invocation.tool,
+        mtError(
+          "busy",
+          `Cannot bring up a tree --via ${args.via}: the one that is here is --via ${via}`,
+          "mt-tree down first; another MT_RUN has another tree",
+        ),
+      );
+    orThrow(onlyForSsh(args, via));
+    // A tree whose file is gone or damaged is made again from the hosts that it left: its agents are started anew.
+    const remains = earlier ? [] : orThrow((await way.remains?.()) ?? ok([]));
+    if (remains.length === 0) orThrow(opened);
+    else {
+      inform(
+        `the tree's file is ${opened.isOk() ? "gone" : "damaged"}: made again from ${remains.length} hosts that are here`,
+      );
+      earlier = await newTree(remains, "");
+    }
+    if (args.mtu !== undefined && via !== "local")
+      orThrow(
+        fail("usage", `Cannot use --mtu with --via ${via}: it is for the hosts that --via local makes`),
+      );
+    if (args.hosts === undefined && !earlier && !way.knowsHosts)
+      return complain(
+        invocation.tool,
+        mtError(
+          "usage",
+          "Cannot bring up the tree: no hosts are named, and none is here to mend",
+          "mt-tree up 'kn[1-4]' --via local",
+        ),
+      );
+    /** One that has nothing of an earlier one but its hosts. */
+    async function newTree(hosts: TreeHost[], head: string, listen?: string): Promise<TreeFile> {
+      return {
+        via,
+        fanout,
+        port,
+        silence_ms,
+        head: { name: HEAD, addr: head, listen },
+        ssh,
+        no_port,
+        authority: await makeAuthority(clusterNamespace()),
+        hosts,
+      };
+    }
+    const names = args.hosts === undefined ? [] : orThrow(namedHosts(String(args.hosts)));
+    const { hosts, head, listen, failed = new Map() } = orThrow(await way.hosts(names, earlier));
+    const tree: TreeFile =
+      earlier && remains.length === 0 ? { ...earlier, hosts, ssh } : await newTree(hosts, head, listen);
+    if (
+      earlier &&
+      args.hosts !== undefined &&
+      (earlier.fanout !== fanout || earlier.port !== port || earlier.silence_ms !== silence_ms)
+    )
+      inform(
+        `the tree that is here keeps fanout ${earlier.fanout}, port ${earlier.port}, silence ${earlier.silence_ms / 1000} s: mt-tree down first to change them`,
+      );
+    if (hosts.length === 0) return printHosts(tree, [], failed);
+    const unlockHosts = orThrow((await way.lock?.()) ?? ok(() => {}));
+    try {
+      // A tree file with another tree's hosts would make our `down` take them away.
+      orThrow(await way.may(tree, earlier));
+      // Before anything is made: down must find it, whatever happens now.
+      writeTree(tree);
+      orThrow(await way.make(tree));
+    } finally {
+      unlockHosts();
+    }
+    const head_pid = orThrow(await startHead(tree, way, upgrade, remains.length > 0));
+    const client = orThrow(await reachHead(tree, head_pid, timeout_s, invocation.signal));
+    const listed = orThrow(await client.list());
+    /** Agents that are to be replaced though the head has not missed them yet. */
+    const doomed = new Map(
+      listed.flatMap((h) => (h.present && way.stuck?.(h.host) ? [[h.host, h.epoch] as const] : [])),
+    );
+    const present = new Set(listed.flatMap((h) => (h.present && !doomed.has(h.host) ? [h.host] : [])));
+    const old = (h: TreeHost) => h.release !== undefined && h.release !== RELEASE;
+    const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) && !(upgrade && old(h)) ? [] : [k]));
+    for (const h of tree.hosts)
+      if (present.has(h.id) && old(h) && !upgrade) failed.set(h.id, oldAgent(h.id, h.release!));
+    if (earlier && missing.length > 0)
+      orThrow(
+        (await way.mend?.(
+          tree,
+          missing.map((k) => tree.hosts[k]!),
+        )) ?? ok(undefined),
+      );
+    const all = places(tree);
+    const starts = await Promise.all(missing.map((k) => agentStart(tree, all, k)));
+    const start = async (agents: AgentStart[], replace: boolean): Promise<Started> => {
+      const started = await way.start(tree, agents, invocation.signal, replace);
+      for (const { host } of agents) {
+        const error = started.failed.get(host.id);
+        if (error) failed.set(host.id, error);
+        else if (via === "ssh") host.release = RELEASE;
+      }
+      writeTree(tree);
+      // One that failed is still a host of the tree: it is missing, and status says so.
+      client.expect(
+        all,
+        tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
+      );
+      return started;
+    };
+    const wait = (seconds: number) => waitForHosts(client, way, doomed, failed, seconds, invocation.signal);
+    const until = Date.now() + timeout_s * 1000;
+    const { running } = await start(starts, remains.length > 0);
+    // Those that run may be on their way here, as after the head's end. Who does not come is frozen, or lost in another way.
+    let status = orThrow(await wait(running.size > 0 ? Math.min(timeout_s / 2, comeBackS(tree)) : timeout_s));
+    const stuck = starts.filter(
+      ({ host: { id } }) => running.has(id) && !status.some((h) => h.host === id && h.present),
+    );
+    if (stuck.length > 0 && !invocation.signal.aborted) await start(stuck, true);
+    if (running.size > 0) status = orThrow(await wait(Math.max(timeout_s / 2, (until - Date.now()) / 1000)));
+    await tellWhy(tree, way, status, failed, timeout_s);
+    const there = status.flatMap((h) => (h.present ? [h.host] : []));
+    const probed = await client.probe(there, PROBE_MS);
+    client.close();
+    return printHosts(tree, status, failed, probed);
+  } finally {
+    unlock();
+  }
+}
+
+/** Flags that another way would pass over: a tree of namespaces is not what `--no-port` asks for. */
+function onlyForSsh(args: Invocation["args"], via: string): Result<void, MtError> {
+  const given = ["head", "no-port", "upgrade"].find((f) => args[f] !== undefined && args[f] !== false);
+  if (via !== "ssh" && given !== undefined)
+    return fail("usage", `Cannot use --${given} with --via ${via}: it is for --via ssh`);
+  if (args.head !== undefined && parseIp(String(args.head)).isErr())
+    return fail("usage", `Cannot use --head ${JSON.stringify(args.head)}: expected an IPv4 address`);
+  return ok(undefined);
+}
+
+/** Seconds in which an agent that lives and has lost its head joins again: it finds out, dials, and is let in. */
+const comeBackS = (tree: TreeFile) => 3 + (2 * tree.silence_ms) / 1000;
+
+/** A host that is the head's machine too takes the port after the head's. */
+const places = (tree: TreeFile): Place[] =>
+  tree.hosts.map((h) => ({
+    name: h.id,
+    addr: h.addr,
+    port: h.addr === tree.head.addr ? tree.port + 1 : tree.port,
+  }));
+
+/** Whether the head says who is there. */
+async function answers(): Promise<boolean> {
+  // What is no socket is as good as none: the next head puts its own there.
+  const client = await TreeClient.connect().catch(() => undefined);
+  if (!client?.isOk()) return false;
+  const listed = await client.value.list();
+  client.value.close();
+  return listed.isOk();
+}
+
+/** @param anew whatever runs is of a tree that is no more. Gives its pid */
+async function startHead(
+  tree: TreeFile,
+  way: Way,
+  upgrade: boolean,
+  anew: boolean,
+): Promise<Result<number, MtError>> {
+  const config = join(treeDir(), "head.json");
+  const { name, addr, listen = addr, release } = tree.head;
+  const pid = nodePid(config);
+  // Frozen, in a namespace that is not the cluster's any more, its socket gone, of a tree that was made again: nobody
+  // can talk to it.
+  if (pid !== undefined && !anew && !isStuck(pid, way.headNamespace) && (await answers())) {
+    if (tree.via !== "ssh" || release === RELEASE) return ok(pid);
+    if (!upgrade)
+      return fail(
+        "data",
+        `Cannot use the tree: its head is of another release than this mt-tree (${release})`,
+        "mt-tree up --upgrade starts head and agents anew; what runs on them now is ended",
+      );
+  }
+  if (pid !== undefined && !(await endNode(config)))
+    return fail("busy", `Cannot bring up the tree: its head does not answer and does not end (pid ${pid})`);
+  // Of an earlier head; whatever stands there, nobody is to take it for the new one's.
+  removeOwn(treeSocket());
+  tree.head.release = RELEASE;
+  writeTree(tree);
+  const links = way.links?.(tree);
+  return startNode(
+    config,
+    {
+      self: { name, addr: listen, port: tree.port },
+      identity: links ? undefined : await issue(tree.authority, name),
+      links,
+      silence_ms: tree.silence_ms,
+      ancestors: [],
+      socket: treeSocket(),
+      hosts: places(tree),
+    },
+    way.headNamespace,
+    cleanEnv(),
+  );
+}
+
+/** What the k-th host's agent is told; `all` are the places of the hosts. */
+async function agentStart(tree: TreeFile, all: readonly Place[], k: number) {
+  const host = tree.hosts[k]!;
+  const above = ancestorsOf(k, tree.fanout).map((a) => all[a]!);
+  return {
+    host,
+    config: {
+      self: all[k]!,
+      silence_ms: tree.silence_ms,
+      identity: await issue(tree.authority, host.id),
+      pass: issuePass(
+        tree.authority,
+        host.id,
+        above.map((a) => a.name),
+      ),
+      ancestors: [...above, { name: tree.head.name, addr: tree.head.addr, port: tree.port }],
+    },
+  };
+}
+
+/** The head, once it answers, told of the hosts that it shall expect. */
+async function reachHead(
+  tree: TreeFile,
+  pid: number,
+  timeout_s: number,
+  signal: AbortSignal,
+): Promise<Result<TreeClient, MtError>> {
+  const config = join(treeDir(), "head.json");
+  const client = await waitFor(
+    async () => {
+      const connected = (await TreeClient.connect()).unwrapOr(undefined);
+      return connected ?? (startTime(pid) === undefined ? ("ended" as const) : undefined);
+    },
+    timeout_s,
+    30,
+    signal,
+  );
+  if (client instanceof TreeClient) {
+    client.expect(places(tree));
+    return ok(client);
+  }
+  const log = nodeLog(config);
+  const why = client === "ended" ? "ended at once" : `did not answer in ${timeout_s} s`;
+  const words = lastWords(log);
+  return fail(
+    client === "ended" ? "failed" : "timeout",
+    `Cannot bring up the tree: its head ${why}${words === undefined ? "" : `: ${words}`}`,
+    `what it said is in ${log}`,
+  );
+}
+
+/** Waits until every host has joined that can, or the time is up: what is then missing is in the answer. */
+async function waitForHosts(
+  client: TreeClient,
+  way: Way,
+  doomed: ReadonlyMap<string, string | undefined>,
+  failed: ReadonlyMap<string, MtError>,
+  timeout_s: number,
+  signal: AbortSignal,
+): Promise<Result<HostStatus[], MtError>> {
+  const list = async () =>
+    (await client.list()).map((hosts) =>
+      hosts.map((h) => (doomed.has(h.host) && doomed.get(h.host) === h.epoch ? { ...h, present: false } : h)),
+    );
+  let last = await list();
+  const whole = (hosts: HostStatus[]) =>
+    hosts.every((h) => h.present || failed.has(h.host) || way.ended?.(h.host));
+  await waitFor(
+    async () => {
+      if (last.isErr() || whole(last.value)) return true;
+      last = await list();
+      return undefined;
+    },
+    timeout_s,
+    30,
+    signal,
+  );
+  return last;
+}
+
+/** Of hosts that should be there and are not: in `failed` stands why, in the words of their agents. */
+async function tellWhy(
+  tree: TreeFile,
+  way: Way,
+  status: HostStatus[],
+  failed: Map<string, MtError>,
+  timeout_s: number,
+): Promise<void> {
+  const there = new Set(status.flatMap((s) => (s.present ? [s.host] : [])));
+  const absent = tree.hosts.flatMap((h) => (there.has(h.id) || failed.has(h.id) ? [] : [h.id]));
+  if (absent.length === 0) return;
+  const words = await way.lastWords(tree, absent);
+  for (const id of absent) {
+    const said = words.get(id);
+    const ended = way.ended?.(id);
+    failed.set(
+      id,
+      mtError(
+        ended ? "failed" : "timeout",
+        `Cannot join host ${id}: its agent ${ended ? "ended at once" : `did not come in ${timeout_s} s`}${said ? `: ${said}` : ""}`,
+        `what it said is in ${way.logOf(id)}`,
+      ),
+    );
+  }
+}
+
+function printHosts(
+  tree: TreeFile,
+  status: HostStatus[],
+  failed: ReadonlyMap<string, MtError>,
+  probed: ReadonlyMap<string, Probed> = new Map(),
+): number {
+  const writer = new LineWriter();
+  let code: number = EXIT.ok;
+  const present = new Set(status.flatMap((s) => (s.present ? [s.host] : [])));
+  const known = new Set(tree.hosts.map((h) => h.id));
+  for (const h of tree.hosts) {
+    const mtu = probed.get(h.id)?.vitals.mtu;
+    const record = { kind: "host", id: h.id, addr: h.addr, cores: h.cores, mem_mib: h.mem_mib, mtu };
+    if (present.has(h.id) && !failed.has(h.id)) writer.line(JSON.stringify({ ...record, state: "up" }));
+    else {
+      code = EXIT.failed;
+      const why =
+        failed.get(h.id) ?? mtError("lost", `Cannot join host ${h.id}: it is gone again`, "mt-tree up");
+      writer.line(JSON.stringify({ ...record, state: "failed", error: { by: "mt-tree", ...why } }));
+    }
+  }
+  // Those that could not even be found are in no tree, and still were asked for.
+  for (const [id, error] of failed) {
+    if (known.has(id)) continue;
+    code = EXIT.failed;
+    writer.line(
+      JSON.stringify({
+        kind: "host",
+        id,
+        cores: 0,
+        mem_mib: 0,
+        state: "failed",
+        error: { by: "mt-tree", ...error },
+      }),
+    );
+  }
+  writer.flush();
+  return code;
+}

@@ -1,0 +1,695 @@
+/**
+ * mt-tree map: lifts a filter over the cluster. Each host gets its records and the context it needs, in
+ * order; what comes back goes out at once; context goes out once, as it went in. Every record comes out:
+ * changed by its host, or failed with the host named. Where no tree is up the command runs here, for this host's
+ * records, and those of all others come out failed.
+ */
+
+import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { numberArg } from "../../../shared/cli/parse.ts";
+import { inform, warn } from "../../../shared/cli/stderr.ts";
+import { EXIT, exitCodeOf, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { collectAfter } from "../../../shared/host/garbage.ts";
+import { noTree } from "../../../shared/no-tree.ts";
+import { foldNodes } from "../../../shared/nodeset/fold.ts";
+import { fold } from "../../../shared/nodeset/ranges.ts";
+import { travelOf } from "../../../shared/records/index.ts";
+import type { Line } from "../../../shared/records/line.ts";
+import { isUnplaced, notPlaced } from "../../../shared/records/placed.ts";
+import {
+  type Block,
+  BlockSplitter,
+  isUtf8,
+  LineSplitter,
+  linesOf,
+  type RawLine,
+} from "../../../shared/stream/lines.ts";
+import { readRecord } from "../../../shared/stream/record.ts";
+import { rewriteFailed } from "../../../shared/stream/rewrite.ts";
+import { scanRecord } from "../../../shared/stream/scan.ts";
+import { nextUnlessAborted, stdinRefilled } from "../../../shared/stream/stdin.ts";
+import { LineWriter, StdoutClosed, writeAll } from "../../../shared/stream/writer.ts";
+import { endSession } from "../commands/exec.ts";
+import { CHUNK_BYTES } from "../link/frames.ts";
+import { type HostStatus, windowFor } from "../link/messages.ts";
+import { readTree } from "../node/tree-file.ts";
+import {
+  environmentForHosts,
+  type HostExit,
+  type HostSession,
+  type Session,
+  type SessionEvents,
+  TreeClient,
+} from "../session/client.ts";
+import { HereSession } from "./here.ts";
+import { TreeReduction } from "./reduce.ts";
+import { type As, Tally, type Verdict } from "./tally.ts";
+
+/** Lines for a host wait this long for more, so that hosts get few large frames: once input pauses, and at most. */
+const PAUSE_MS = 2;
+const WAIT_MS = 50;
+/** What waits for all hosts together. */
+const GATHERED_BYTES_MAX = 16 * 2 ** 20;
+/** As many slow hosts as this may have their buffers full while the stream goes on. */
+const BUFFERS_MAX = 3;
+
+/** Without a head every record fails. For what may still come, stdin has to say something once in this time. */
+const IDLE_AFTER_HEAD_MS = 10_000;
+
+export async function map(invocation: Invocation): Promise<number> {
+  const connected = await TreeClient.connect();
+  const listed = connected.isOk() ? await connected.value.list() : connected;
+  if (listed.isErr()) {
+    const { code } = listed.error;
+    if (code === "usage" || code === "data") throw new MtFailure(listed.error);
+    // A tree that should be here and is not, or is another's, is no reason to do a cluster's work on this machine.
+    const alone = connected.isErr() && code === "unavailable" && !readTree();
+    if (alone) return new MapRun(invocation, undefined, []).run();
+    return new MapRun(invocation, TreeClient.unreachable(listed.error), [], listed.error).run();
+  }
+  const client = orThrow(connected);
+  try {
+    return await new MapRun(invocation, client, listed.value).run();
+  } finally {
+    client.close();
+  }
+}
+
+/** One host's side of the run. */
+interface HostRun {
+  tally: Tally;
+  output: BlockSplitter;
+  errors: LineSplitter;
+  /** Lines for it that are not sent yet, from the beginning of a buffer of its own. */
+  gathered: Buffer;
+  gatheredBytes: number;
+  /** Once its command has ended: what records that come later fail with. */
+  ended?: MtError;
+}
+
+class MapRun {
+  readonly #invocation: Invocation;
+  /** Hosts of the tree when this began, for --all. */
+  readonly #all: string[];
+  readonly #session: HostSession;
+  /** Where a tree is up: its session; else the command here. */
+  readonly #tree: { client: TreeClient; session: Session } | undefined;
+  readonly #here: HereSession | undefined;
+  readonly #writer = new LineWriter();
+  readonly #hosts = new Map<string, HostRun>();
+  /** Context in order, for hosts that the stream names later; and by key, to drop the copies. */
+  readonly #context: { line: Line; text: string }[] = [];
+  readonly #contextKeys = new Set<string>();
+  readonly #buffer_bytes: number;
+  /** What is gathered for a host: less where there are many. */
+  readonly #frame_bytes: number;
+  readonly #gathering = new Set<string>();
+  #gatheredBytes = 0;
+  #gatheringSince = 0;
+  #pause: NodeJS.Timeout | undefined;
+  /** Hosts whose command ended well, where their output is reduced; and the reduction. */
+  readonly #held: string[] = [];
+  #reduction: TreeReduction | undefined;
+  #end: string | undefined;
+  /** Where no tree is up: the hosts that records were for, and how the command here ended. */
+  readonly #nobody = new Set<string>();
+  #hereCode = 0;
+  #lineNumber = 0;
+  #failed = false;
+  #badInput: MtError | undefined;
+  #broken: unknown;
+  /** Aborted when no more is to be read: interrupted, out of time, nobody takes what we write. */
+  readonly #reading = new AbortController();
+  #idle: NodeJS.Timeout | undefined;
+  #room: (() => void) | undefined;
+  #allDone: (() => void) | undefined;
+
+  /**
+   * @param client of the tree; without it the command runs here
+   * @param unreachable why there is no head, where there is none from the beginning
+   */
+  constructor(
+    invocation: Invocation,
+    client: TreeClient | undefined,
+    status: HostStatus[],
+    unreachable?: MtError,
+  ) {
+    this.#invocation = invocation;
+    this.#badInput = unreachable;
+    this.#all = status.map((h) => h.host);
+    this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
+    this.#frame_bytes = Math.min(CHUNK_BYTES, windowFor(status.length) / 2);
+    const { reduce } = invocation.args;
+    const events: SessionEvents = {
+      output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
+      exit: (host, how) => this.#guard(() => this.#exit(host, how)),
+      drain: () => this.#room?.(),
+      piece: (message, payload) => this.#reduction?.piece(message, payload),
+      moved: (host, gone) => this.#reduction?.moved(host, gone),
+      headLost: (why) => this.#headLost(why),
+    };
+    if (client) {
+      const command = {
+        argv: invocation.rest,
+        env: environmentForHosts(),
+        stdin: true,
+        hold: reduce !== undefined,
+      };
+      const session = client.session(command, events, status.length);
+      this.#tree = { client, session };
+      this.#session = session;
+    } else {
+      this.#here = new HereSession(invocation.rest, reduce as string | undefined, events);
+      this.#session = this.#here;
+    }
+  }
+
+  async run(): Promise<number> {
+    const { args, signal } = this.#invocation;
+    const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
+    const stop = (error: MtError) => {
+      this.#badInput ??= error;
+      this.#readNoMore();
+      endSession(this.#session, error);
+      this.#reduction?.stop();
+    };
+    const late = setTimeout(
+      () => stop(mtError("timeout", `Cannot finish: no end after ${timeout_s} s`)),
+      timeout_s * 1000,
+    );
+    const onAbort = () => stop(mtError("failed", "Cannot finish: interrupted"));
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    try {
+      if (this.#badInput) this.#boundIdle();
+      if (args.all === true) for (const host of this.#all) this.#host(host);
+      if (this.#here) this.#host(this.#here.host);
+      await this.#readAll();
+      this.#session.end();
+      await new Promise<void>((resolve) => {
+        this.#allDone = resolve;
+        if (this.#session.running.length === 0) resolve();
+      });
+      if (this.#broken !== undefined) throw this.#broken;
+      if (args.reduce !== undefined && this.#tree) await this.#reduce(String(args.reduce), this.#tree);
+      // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
+      if (this.#end !== undefined && !signal.aborted && args.reduce === undefined)
+        this.#writer.line(this.#end);
+      this.#writer.flush();
+    } catch (thrown) {
+      this.#session.kill("SIGTERM");
+      await this.#here?.ended();
+      if (thrown instanceof StdoutClosed) return EXIT.io;
+      throw thrown;
+    } finally {
+      clearTimeout(late);
+      clearTimeout(this.#idle);
+      signal.removeEventListener("abort", onAbort);
+    }
+    if (this.#end === undefined && !signal.aborted)
+      this.#badInput ??= mtError(
+        "data",
+        `Cannot finish: the stream ended after ${this.#lineNumber} lines without an end record`,
+        "a stage before this one was cut off; nothing that waits for the whole was done",
+      );
+    return this.#verdict();
+  }
+
+  #verdict(): number {
+    if (this.#badInput) warn(this.#badInput);
+    if (this.#nobody.size > 0) {
+      const hosts = foldNodes([...this.#nobody]);
+      const { message, hint } = noTree(this.#nobody.size === 1 ? `host ${hosts}` : `hosts ${hosts}`);
+      warn(mtError("lost", `${message}; what was for them came out failed`, hint));
+    }
+    if (this.#hereCode) return this.#hereCode;
+    if (this.#badInput?.code === "data") return EXIT.data;
+    if (this.#badInput) return exitCodeOf(this.#badInput.code);
+    return this.#failed || this.#nobody.size > 0 ? EXIT.failed : EXIT.ok;
+  }
+
+  /** Said at once, though stdin may be silent. */
+  #headLost(why: string): void {
+    this.#badInput ??= mtError("lost", `Cannot finish: ${why}`, "mt-tree up mends it; then run this again");
+    if (this.#end === undefined) inform(`${why}; what still comes for its hosts comes out failed`);
+    this.#boundIdle();
+  }
+
+  /** Nothing more can be done: what comes is failed at once, but whoever sends nothing is not waited for. */
+  #boundIdle(): void {
+    this.#idle = setTimeout(() => this.#readNoMore(), IDLE_AFTER_HEAD_MS);
+  }
+
+  #readNoMore(): void {
+    this.#reading.abort();
+    this.#room?.();
+  }
+
+  /** Runs what an event calls for; what it throws (stdout is gone) ends the run. */
+  #guard(work: () => void): void {
+    if (this.#broken === undefined) {
+      try {
+        work();
+        this.#writer.flush();
+      } catch (thrown) {
+        this.#broken = thrown;
+        this.#session.kill("SIGTERM");
+        this.#readNoMore();
+      }
+    }
+    if (this.#session.running.length === 0) this.#allDone?.();
+  }
+
+  async #readAll(): Promise<void> {
+    const splitter = new BlockSplitter();
+    const iterator = stdinRefilled();
+    try {
+      for (;;) {
+        const next = await nextUnlessAborted(iterator, this.#reading.signal);
+        if (this.#broken !== undefined) throw this.#broken;
+        if (next === undefined) return;
+        this.#idle?.refresh();
+        for (const block of next.done ? splitter.end() : splitter.push(next.value))
+          if (Buffer.isBuffer(block) && this.#here) this.#takeHere(block, this.#here.host);
+          else if (Buffer.isBuffer(block) && isUtf8(block)) this.#takeBlock(block);
+          else for (const raw of linesOf(block)) this.#take(raw);
+        this.#writer.flush();
+        if (this.#broken !== undefined) throw this.#broken;
+        if (next.done) return;
+        this.#sendSoon();
+        while (this.#isFull() && this.#broken === undefined && !this.#reading.signal.aborted)
+          await new Promise<void>((resolve) => {
+            this.#room = resolve;
+          });
+      }
+    } finally {
+      this.#sendGathered();
+    }
+  }
+
+  /** Whether one host is so far behind, or all together, that the stream has to wait. */
+  #isFull(): boolean {
+    const { most, all } = this.#session.backlog;
+    return most > this.#buffer_bytes || all > BUFFERS_MAX * this.#buffer_bytes;
+  }
+
+  /** The lines of a block where no tree is up: to the command here in their order, but for records of other hosts. */
+  #takeHere(block: Buffer, here: string): void {
+    // A copy: what it came in is filled again.
+    const bytes = block.at(-1) === NEWLINE ? Buffer.from(block) : Buffer.concat([block, Buffer.of(NEWLINE)]);
+    const utf8 = isUtf8(bytes);
+    let from = 0;
+    let run: As = "own";
+    const send = (to: number) => {
+      if (to > from) this.#sendHere(here, bytes.subarray(from, to), run);
+      from = to;
+    };
+    for (let at = 0; at < bytes.length; ) {
+      this.#lineNumber++;
+      const scanned = this.#end === undefined && utf8 ? scanRecord(bytes, at) : undefined;
+      const end = scanned ? scanned.end + 1 : bytes.indexOf(NEWLINE, at) + 1;
+      let line: { kind: string; id: string; host?: unknown } | undefined = scanned;
+      if (!line) {
+        const raw: RawLine = { text: bytes.toString("utf8", at, end - 1) };
+        if (!utf8 && !isUtf8(bytes.subarray(at, end))) raw.bad = "it is no UTF-8";
+        // What is refused takes its place among those that were sent.
+        send(at);
+        line = this.#read(raw);
+        if (!line) from = end;
+      }
+      if (!line) {
+        at = end;
+        continue;
+      }
+      const isEnd = line.kind === "end";
+      const owner = ownerOf(line);
+      const as: As = isEnd ? "context" : owner === here ? "own" : "passing";
+      if (isEnd) this.#end = bytes.toString("utf8", at, end - 1);
+      if (as !== run) send(at);
+      run = as;
+      if (owner !== undefined && owner !== here) {
+        send(at);
+        this.#insteadOf(owner, here, bytes.subarray(at, end));
+        from = end;
+      }
+      at = end;
+    }
+    send(bytes.length);
+  }
+
+  /** A record of a host that is not here: it comes out failed, in its place. */
+  #insteadOf(name: string, here: string, bytes: Buffer): void {
+    this.#inPlace(here, this.#failedLine(textOf(bytes), this.#host(name).ended!));
+  }
+
+  /** Puts a line out among those that the command here has been sent. */
+  #inPlace(here: string, line: string): void {
+    const { tally, ended } = this.#hosts.get(here)!;
+    if (ended || this.#invocation.args.reduce !== undefined) return this.#writer.line(line);
+    tally.instead(Buffer.from(`${line}\n`), (run) => this.#writer.lines(run));
+  }
+
+  #sendHere(here: string, bytes: Buffer, as: As): void {
+    const host = this.#hosts.get(here)!;
+    if (!host.ended) {
+      host.tally.sent(bytes, as);
+      this.#session.write(here, bytes);
+    } else if (as === "own") for (const { text } of linesOf(bytes)) this.#fail(text, host.ended);
+    else if (as === "passing" && this.#invocation.args.reduce === undefined) this.#writer.lines(bytes);
+  }
+
+  /** The lines of a block: those that plainly are a host's go there as they are. */
+  #takeBlock(block: Buffer): void {
+    const bytes = block.at(-1) === NEWLINE ? block : Buffer.concat([block, Buffer.of(NEWLINE)]);
+    for (let at = 0; at < bytes.length; ) {
+      const scanned = this.#end === undefined ? scanRecord(bytes, at) : undefined;
+      const owner = scanned && ownerOf(scanned);
+      if (owner !== undefined) {
+        this.#lineNumber++;
+        const end = scanned!.end + 1;
+        this.#toHost(owner, bytes, at, end);
+        at = end;
+      } else {
+        const end = bytes.indexOf(NEWLINE, at);
+        this.#take({ text: bytes.toString("utf8", at, end) });
+        at = end + 1;
+      }
+    }
+  }
+
+  /** The record that a line is; undefined where it is blank, or was refused. */
+  #read(raw: RawLine): Line | undefined {
+    const read = readRecord(raw);
+    if (read === undefined) return undefined;
+    if ("line" in read && this.#end === undefined) return read.line;
+    this.#refuse(raw.text, "why" in read ? read.why : "it stands after the end record");
+    return undefined;
+  }
+
+  #take(raw: RawLine): void {
+    this.#lineNumber++;
+    const line = this.#read(raw);
+    if (line === undefined) return;
+    const owner = ownerOf(line);
+    if (owner !== undefined) return this.#lineToHost(owner, raw.text);
+    // Every host would get it, and none would know whose it is.
+    if (line.kind !== "segment" && isUnplaced(line)) {
+      this.#badInput ??= notPlaced(line);
+      return this.#fail(raw.text, notPlaced(line));
+    }
+    switch (travelOf(line)) {
+      case "report":
+        this.#put(raw.text);
+        return;
+      case "end":
+        this.#end = raw.text;
+        for (const host of this.#hosts.keys()) this.#sendContext(host, [raw.text]);
+        return;
+      case "context":
+        this.#contextKeys.add(keyOf(line));
+        this.#context.push({ line, text: raw.text });
+        this.#put(raw.text);
+        for (const host of this.#hosts.keys()) if (concerns(line, host)) this.#sendContext(host, [raw.text]);
+        return;
+    }
+  }
+
+  /** What goes on past the hosts; a reducer's output stands alone. */
+  #put(text: string): void {
+    if (this.#invocation.args.reduce === undefined) this.#writer.line(text);
+  }
+
+  #lineToHost(name: string, text: string): void {
+    const bytes = Buffer.from(`${text}\n`);
+    this.#toHost(name, bytes, 0, bytes.length);
+  }
+
+  /** A line for a host: those bytes, the newline the last of them. */
+  #toHost(name: string, bytes: Buffer, from: number, to: number): void {
+    const host = this.#host(name);
+    if (host.ended) return this.#fail(textOf(bytes.subarray(from, to)), host.ended);
+    const length = to - from;
+    if (host.gatheredBytes + length > host.gathered.length) {
+      this.#sendTo(name, host);
+      host.gathered = Buffer.allocUnsafeSlow(Math.max(this.#frame_bytes, length));
+    }
+    if (host.gatheredBytes === 0) this.#gathering.add(name);
+    bytes.copy(host.gathered, host.gatheredBytes, from, to);
+    host.gatheredBytes += length;
+    this.#gatheredBytes += length;
+  }
+
+  #sendTo(name: string, host: HostRun): void {
+    if (host.gatheredBytes === 0) return;
+    const bytes = host.gathered.subarray(0, host.gatheredBytes);
+    // The rest of the buffer is for what comes next: the bytes that are sent do not change.
+    host.gathered = host.gathered.subarray(host.gatheredBytes);
+    this.#gatheredBytes -= host.gatheredBytes;
+    host.gatheredBytes = 0;
+    this.#gathering.delete(name);
+    host.tally.sent(bytes, "own");
+    this.#session.write(name, bytes);
+    collectAfter(bytes.length);
+  }
+
+  #sendContext(name: string, texts: readonly string[]): void {
+    const host = this.#hosts.get(name)!;
+    this.#sendTo(name, host);
+    const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(""));
+    host.tally.sent(bytes, "context");
+    this.#session.write(name, bytes);
+  }
+
+  #sendGathered(): void {
+    clearTimeout(this.#pause);
+    for (const name of [...this.#gathering]) this.#sendTo(name, this.#hosts.get(name)!);
+    this.#gatheringSince = 0;
+  }
+
+  /** At once where enough waits, or long enough; else when input pauses. */
+  #sendSoon(): void {
+    if (this.#gathering.size === 0) return;
+    const now = Date.now();
+    if (this.#gatheringSince === 0) this.#gatheringSince = now;
+    if (this.#gatheredBytes >= GATHERED_BYTES_MAX || now - this.#gatheringSince >= WAIT_MS)
+      return this.#sendGathered();
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => this.#sendGathered(), PAUSE_MS);
+  }
+
+  #refuse(text: string, why: string): void {
+    const error = mtError("data", `Cannot read line ${this.#lineNumber}: ${why}`);
+    this.#badInput ??= { ...error, hint: "the line stands in the stream as an error record" };
+    const line = JSON.stringify({
+      kind: "error",
+      id: `mt-tree.line-${this.#lineNumber}`,
+      line: this.#lineNumber,
+      raw: text.slice(0, 4096),
+      error: { by: "mt-tree", ...error },
+    });
+    if (this.#here) this.#inPlace(this.#here.host, line);
+    else this.#writer.line(line);
+  }
+
+  /**
+   * The run on a host, begun where it is the first record for it: the one place where it shows that nobody will take
+   * a record. On a host that is not there it has ended when this returns.
+   */
+  #host(name: string): HostRun {
+    const known = this.#hosts.get(name);
+    if (known) return known;
+    const host: HostRun = {
+      tally: new Tally(),
+      output: new BlockSplitter(),
+      errors: new LineSplitter(),
+      gathered: EMPTY,
+      gatheredBytes: 0,
+    };
+    this.#hosts.set(name, host);
+    this.#session.start([name]);
+    if (host.ended) return host;
+    const context = this.#context.flatMap((c) => (concerns(c.line, name) ? [c.text] : []));
+    if (context.length > 0) this.#sendContext(name, context);
+    return host;
+  }
+
+  #output(name: string, fd: 1 | 2, bytes: Buffer): void {
+    const host = this.#hosts.get(name)!;
+    if (fd === 2) {
+      for (const { text } of host.errors.push(bytes)) if (text !== "") inform(`${name}: ${text}`);
+      return;
+    }
+    // A reducer here has made of it what it is.
+    if (this.#here && this.#invocation.args.reduce !== undefined) return this.#writer.lines(bytes);
+    for (const block of host.output.push(bytes)) this.#came(name, host, block);
+  }
+
+  #came(name: string, host: HostRun, block: Block): void {
+    if (Buffer.isBuffer(block))
+      host.tally.came(
+        block,
+        (run) => this.#writer.lines(run),
+        (line) => this.#changed(name, host, line),
+      );
+    else for (const raw of linesOf(block)) this.#changed(name, host, Buffer.from(raw.text));
+  }
+
+  /** A line that a host put out, other than it was sent; it is put out here where it has to be cut or told apart. */
+  #changed(name: string, host: HostRun, bytes: Buffer): Verdict {
+    const whole = bytes.at(-1) === NEWLINE;
+    const scanned = isUtf8(bytes) ? scanRecord(bytes, 0) : undefined;
+    const line = scanned ?? recordIn(bytes);
+    if (this.#here && (line === "blank" || line === undefined)) {
+      // Whatever it puts out here, it is as though we were not between.
+      if (whole) return "emit";
+      this.#writer.lines(bytes);
+      return "drop";
+    }
+    if (line === "blank") return "drop";
+    if (line === undefined) {
+      this.#failed = true;
+      const error = {
+        by: "mt-tree",
+        ...mtError(
+          "data",
+          `Cannot read what ${this.#invocation.rest[0]} put out on ${name}: it is no record`,
+        ),
+      };
+      this.#writer.line(
+        JSON.stringify({
+          kind: "error",
+          id: `mt-tree.${name}`,
+          host: name,
+          line: 0,
+          raw: bytes.toString().trimEnd().slice(0, 4096),
+          error,
+        }),
+      );
+      return "drop";
+    }
+    if (line.kind === "end" && (this.#end !== undefined || !this.#here)) return "drop";
+    const travel = travelOf(line);
+    if (travel === "context" && this.#contextKeys.has(keyOf(line))) return "drop";
+    if (line.kind === "error") this.#refusedThere(host, bytes);
+    else if (travel !== "report" && (ownerOf(line) !== undefined || !this.#here)) host.tally.settle(line);
+    if (whole) return "emit";
+    this.#writer.line(bytes.toString());
+    return "drop";
+  }
+
+  /** A record that the filter could not read: its error record stands for it. */
+  #refusedThere(host: HostRun, bytes: Buffer): void {
+    const error = recordIn(bytes);
+    if (error === "blank") return;
+    const refused = readRecord({ text: String(error?.raw) });
+    // Cut or no JSON: then it comes out failed as well.
+    if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
+  }
+
+  #exit(name: string, how: HostExit): void {
+    const host = this.#hosts.get(name)!;
+    for (const block of host.output.end()) {
+      if (!Buffer.isBuffer(block)) this.#came(name, host, block);
+      // The last line may lack its newline. One that was cut in two with its host is as though it had not come.
+      else if (!how.error || recordIn(block) !== undefined)
+        this.#came(name, host, Buffer.concat([block, Buffer.of(NEWLINE)]));
+    }
+    for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
+    if (how.error || how.code !== 0) this.#failed = true;
+    const error = how.error ?? ended(this.#invocation.rest[0]!, name, how);
+    // Lines that were still gathered for it are of those that it did not give back.
+    this.#sendTo(name, host);
+    host.ended = error;
+    if (this.#here && this.#invocation.args.reduce === undefined)
+      for (const run of host.tally.takeRest(diedThere(how))) this.#writer.lines(run);
+    if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
+    else for (const text of host.tally.missing()) this.#fail(text, error);
+    if (this.#here) {
+      if (name !== this.#here.host) this.#nobody.add(name);
+      else this.#hereCode = how.code || (how.error ? exitCodeOf(how.error.code) : 0);
+    }
+    // Once is enough where it is the same for all.
+    else if (how.error && this.#tree?.client.headLost === undefined)
+      inform(how.error.message.includes(name) ? how.error.message : `${name}: ${how.error.message}`);
+  }
+
+  /** Reduces what the hosts hold; the records of those that are lost meanwhile come out failed. */
+  async #reduce(
+    command: string,
+    { client, session }: { client: TreeClient; session: Session },
+  ): Promise<void> {
+    this.#reduction = new TreeReduction(
+      client,
+      session,
+      { argv: ["/bin/sh", "-c", command], env: environmentForHosts() },
+      this.#held,
+      (bytes) => writeAll(1, bytes),
+    );
+    this.#writer.flush();
+    const reduced = await this.#reduction.run();
+    session.close(this.#held);
+    const lost = reduced.isErr() ? this.#held : reduced.value;
+    for (const name of lost) {
+      const error = reduced.isErr()
+        ? reduced.error
+        : mtError("lost", `Cannot reduce what ${name} put out: it is gone`, "run it again");
+      for (const text of this.#hosts.get(name)!.tally.missing()) this.#fail(text, error);
+    }
+    if (lost.length > 0)
+      this.#badInput ??= reduced.isErr()
+        ? reduced.error
+        : mtError(
+            "lost",
+            `Cannot reduce what ${fold(lost).join(",")} put out: gone meanwhile`,
+            "run it again",
+          );
+  }
+
+  #fail(text: string, error: MtError): void {
+    this.#writer.line(this.#failedLine(text, error));
+  }
+
+  /** A record as failed; one that failed before keeps its first error. */
+  #failedLine(text: string, error: MtError): string {
+    this.#failed = true;
+    return rewriteFailed(text, { by: "mt-tree", ...error });
+  }
+}
+
+function ended(command: string, host: string, how: HostExit): MtError {
+  const way = how.signal ? `was ended by ${how.signal}` : `ended with exit code ${how.code}`;
+  return mtError(
+    "failed",
+    `Cannot tell what became of this on ${host}: ${command} ${way} before it said so`,
+    "run it again",
+  );
+}
+
+/** Whether a command was ended, or never was: then what only passed through it did not. What it dropped itself it meant to. */
+const diedThere = ({ code, error }: HostExit) => error !== undefined || code === undefined || code >= 126;
+
+const NEWLINE = 10;
+const EMPTY = Buffer.alloc(0);
+
+/** The host whose a record is: it goes there and comes back; undefined for all that is nobody's. */
+function ownerOf(line: { kind: string; id: string; host?: unknown }): string | undefined {
+  const travel = travelOf(line);
+  return travel === "self" ? line.id : travel === "host" ? String(line.host) : undefined;
+}
+
+const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
+
+/** A line without its newline. */
+const textOf = (bytes: Buffer) =>
+  bytes.toString("utf8", 0, bytes.length - (bytes.at(-1) === NEWLINE ? 1 : 0));
+
+/** The record that a line is, where the scanner could not tell. */
+function recordIn(bytes: Buffer): Line | "blank" | undefined {
+  if (!isUtf8(bytes)) return undefined;
+  const read = readRecord({ text: textOf(bytes) });
+  if (read === undefined) return "blank";
+  return "line" in read ? read.line : undefined;
+}
+
+/** Whether context goes to a host: its `hosts` name it, or it has none. */
+const concerns = (line: Line, host: string) => !Array.isArray(line.hosts) || line.hosts.includes(host);

@@ -1,0 +1,102 @@
+/** The hidden command `mt-tree agent`: a node of the tree as a process, from its configuration until it is ended. */
+import { rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { dirname, join } from "node:path";
+import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { complain } from "../../../shared/cli/start.ts";
+import { EXIT, type MtError, mtError } from "../../../shared/errors.ts";
+import { collectWhenQuiet } from "../../../shared/host/garbage.ts";
+import { listenOwn, readOwn, writeOwn } from "../../../shared/own-place.ts";
+import { readStdin } from "../../../shared/stream/stdin.ts";
+import { setSilence } from "../link/link.ts";
+import { tlsTransport } from "../link/tls.ts";
+import { socketWire, type Transport } from "../link/wire.ts";
+import { sshTransport, stdioTransport } from "../via/ssh/transport.ts";
+import { endAsked, endLeftGroups, launcher, STOP_S } from "./command.ts";
+import type { NodeConfig } from "./config.ts";
+import { TreeNode } from "./node.ts";
+
+/**
+ * The configuration's file tells who watches the agent, too: beside it stand its pid, and `.ready` once it takes
+ * others. `-` is stdin, and leaves nothing on the disk.
+ */
+export async function agent({ tool, args, signal }: Invocation): Promise<number> {
+  const path = String(args.config);
+  const file = path === "-" ? undefined : path;
+  const config = JSON.parse(file ? readOwn(file) : String(await readStdin(signal))) as NodeConfig;
+  const beside = (ending: string) => file?.replace(/\.json$/, ending);
+  const note = (ending: string, text: string) => file && writeOwn(beside(ending)!, text);
+  note(".pid", String(process.pid));
+  const groups = file && join(dirname(file), "groups");
+  let end: () => void = () => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  signal.addEventListener("abort", end, { once: true });
+  const transport = transportOf(config, args.stdio === true, end);
+  try {
+    await runNode(config, transport, groups, ended, () => note(".ready", ""));
+  } catch (thrown) {
+    return complain(tool, cannotListen(config, thrown as NodeJS.ErrnoException));
+  }
+  for (const ending of file ? [".pid", ".ready"] : []) rmSync(beside(ending)!, { force: true });
+  return EXIT.ok;
+}
+
+/**
+ * A node, until it is ended or has found nobody to join for long; nothing that it ran is left then. Throws where it
+ * cannot listen.
+ * @param groups where the process groups of its commands are written down; those of an agent before it are ended
+ * @param listening called once it takes others
+ */
+export async function runNode(
+  config: NodeConfig,
+  transport: Transport,
+  groups: string | undefined,
+  ended: Promise<void>,
+  listening: () => void,
+): Promise<void> {
+  if (config.silence_ms !== undefined) setSilence(config.silence_ms);
+  if (groups) endLeftGroups(groups);
+  const told: Transport = {
+    ...transport,
+    listen: async (self, accept) => {
+      await transport.listen(self, accept);
+      // Whoever reaches the head finds one that can be joined.
+      if (config.socket) await listenForClients(node, config.socket);
+      listening();
+    },
+  };
+  const node: TreeNode = new TreeNode(config, told, launcher(groups));
+  // What starting took is not needed any more.
+  collectWhenQuiet(true);
+  await Promise.race([node.run(), ended]);
+  node.stop();
+  await endAsked(STOP_S);
+}
+
+/** Why a node could not be started: somebody has its port, its address is not here. Throws what is something else. */
+export function cannotListen({ self }: Pick<NodeConfig, "self">, e: NodeJS.ErrnoException): MtError {
+  if (!e.code?.startsWith("E")) throw e;
+  const where = e.path === undefined ? `${self.addr} port ${self.port}` : e.path;
+  if (e.code === "EADDRINUSE")
+    return mtError(
+      "busy",
+      `Cannot join host ${self.name}: somebody listens on ${where} already`,
+      "another tree is on this host: give this one another --port",
+    );
+  return mtError("failed", `Cannot join host ${self.name}: it cannot listen on ${where}: ${e.message}`);
+}
+
+/** @param end called when the only wire that there will be is over */
+function transportOf(config: NodeConfig, stdio: boolean, end: () => void): Transport {
+  if (stdio) return stdioTransport(end);
+  if (config.links) return sshTransport(config.links, config.self);
+  if (!config.identity) throw new Error("a configuration without an identity");
+  return tlsTransport(config.identity);
+}
+
+async function listenForClients(node: TreeNode, path: string): Promise<void> {
+  const server = createServer((socket) => node.client(socketWire(socket)));
+  await listenOwn(server, path);
+}

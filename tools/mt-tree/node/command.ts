@@ -1,0 +1,234 @@
+/**
+ * A command as a session runs it: a process in a group of its own. What is left of one whose agent was
+ * killed is ended by the next agent, which finds its group in a file.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, readdirSync, rmSync, statSync } from "node:fs";
+import { uptime } from "node:os";
+import { join } from "node:path";
+import { inform } from "../../../shared/cli/stderr.ts";
+import { type MtError, mtError } from "../../../shared/errors.ts";
+import { startTime } from "../../../shared/host/lock.ts";
+import { cleanEnv, toolCommand, waitFor } from "../../../shared/host/process.ts";
+import { openOwn, ownDir } from "../../../shared/own-place.ts";
+import type { Command } from "../link/messages.ts";
+
+export interface CommandEnd {
+  code?: number;
+  signal?: string;
+  error?: MtError;
+}
+
+export interface CommandEvents {
+  output(fd: 1 | 2, bytes: Buffer): void;
+  /** Whether what it puts out still has to wait: then its end waits too. */
+  heldBack(): boolean;
+  end(how: CommandEnd): void;
+}
+
+export interface Running {
+  /** `taken` is called when the command has the bytes, or will never have them. */
+  write(bytes: Buffer, taken: () => void): void;
+  endInput(): void;
+  pause(): void;
+  resume(): void;
+  /** To its whole process group; after SIGTERM whoever of it is left gets SIGKILL. */
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** Starts a command; an error is told to `end`, never thrown. */
+export type Launch = (command: Command, events: CommandEvents) => Running | undefined;
+
+/** After a command has ended, how long what it left behind may still hold its output open. */
+const OUTPUT_GRACE_MS = 500;
+/** How long what was asked to end may take. */
+export const KILL_GRACE_MS = 5_000;
+
+/** Seconds that what still runs has, once its agent was asked to end: less than that has itself. */
+export const STOP_S = 2;
+
+/** Of the times in /proc, on every Linux. */
+const TICKS_PER_S = 100;
+/** How far the times of the process table and of files may be apart. */
+const CLOCK_SLACK_MS = 1_000;
+
+/** @param groupsDir where the groups of running commands are written down: an empty file a group, its pid the name */
+export function launcher(groupsDir?: string): Launch {
+  if (groupsDir) ownDir(groupsDir);
+  // Once: copying the environment for every command is most of what starting one costs here.
+  const base = cleanEnv();
+  return (command, events) => {
+    const { argv, env, cwd, stdin } = command;
+    const [first = ""] = argv;
+    const words = commandWords(argv);
+    let over = false;
+    const end = (how: CommandEnd) => {
+      if (over) return;
+      over = true;
+      if (mark) rmSync(mark, { force: true });
+      events.end(how);
+    };
+    let mark: string | undefined;
+    let child: ReturnType<typeof spawn>;
+    try {
+      child = spawn(words[0]!, words.slice(1), {
+        cwd: cwd ?? "/",
+        env: { ...base, ...env },
+        stdio: [stdin ? "pipe" : "ignore", "pipe", "pipe"],
+        detached: true,
+      });
+    } catch (thrown) {
+      end({ error: cannotRun(first, cwd, thrown as NodeJS.ErrnoException) });
+      return undefined;
+    }
+    const { pid } = child;
+    if (pid !== undefined && groupsDir) {
+      mark = join(groupsDir, String(pid));
+      note(mark);
+    }
+    child.on("error", (e: NodeJS.ErrnoException) => {
+      if (pid === undefined) end({ error: cannotRun(first, cwd, e) });
+    });
+    child.stdin?.on("error", () => {
+      // It closed its stdin: what still comes for it is taken and thrown away.
+    });
+    for (const [stream, fd] of [
+      [child.stdout, 1],
+      [child.stderr, 2],
+    ] as const)
+      stream?.on("data", (bytes: Buffer) => {
+        if (!over) events.output(fd, bytes);
+      });
+    child.on("exit", (code, signal) => {
+      const done = () => {
+        clearInterval(grace);
+        end({ code: code ?? undefined, signal: signal ?? undefined });
+      };
+      const grace = setInterval(() => {
+        // Held back is not held open: the client has to take what is there first.
+        if (!events.heldBack()) done();
+      }, OUTPUT_GRACE_MS);
+      child.on("close", done);
+    });
+    return {
+      write(bytes, taken) {
+        const input = child.stdin;
+        if (!input || input.destroyed || !input.writable) taken();
+        else input.write(bytes, () => taken());
+      },
+      endInput: () => child.stdin?.end(),
+      pause() {
+        child.stdout?.pause();
+        child.stderr?.pause();
+      },
+      resume() {
+        child.stdout?.resume();
+        child.stderr?.resume();
+      },
+      kill(signal) {
+        if (pid === undefined) return;
+        signalGroup(pid, signal);
+        if (signal === "SIGTERM") killLater(pid);
+      },
+    };
+  };
+}
+
+/** Writes down a group. Where that cannot be, on a full disk as well, the command runs all the same. */
+function note(mark: string): void {
+  try {
+    closeSync(openOwn(mark, "append"));
+  } catch (thrown) {
+    inform(`Cannot write down a command: ${(thrown as Error).message}`);
+  }
+}
+
+/** What is run for these words: our own tools are those of this release, wherever PATH points. */
+export function commandWords(argv: readonly string[]): readonly string[] {
+  const [first = "", ...rest] = argv;
+  return /^mt-[a-z]+$/.test(first) ? [...toolCommand(first), ...rest] : argv;
+}
+
+/** Groups that were asked to end and of which somebody may be left. */
+const ending = new Set<number>();
+
+/**
+ * This process group was asked to end: whoever of it is there after the grace is killed. Not only its leader:
+ * that may heed SIGTERM and leave children that do not.
+ */
+function killLater(leader: number): void {
+  if (ending.has(leader)) return;
+  ending.add(leader);
+  const end = Date.now() + KILL_GRACE_MS;
+  const look = setInterval(() => {
+    if (ending.has(leader) && signalGroup(leader, Date.now() >= end ? "SIGKILL" : 0) && Date.now() < end)
+      return;
+    ending.delete(leader);
+    clearInterval(look);
+  }, 100);
+}
+
+/** Before the agent ends: what was asked to end has this long, and is then killed. Nobody else would do it. */
+export async function endAsked(grace_s: number): Promise<void> {
+  await waitFor(() => ([...ending].some((leader) => signalGroup(leader, 0)) ? undefined : true), grace_s, 20);
+  for (const leader of ending) signalGroup(leader, "SIGKILL");
+  ending.clear();
+}
+
+/** Signals a process group; whether anybody is in it. */
+function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-leader, signal);
+  } catch {
+    return false;
+  }
+}
+
+/** Ends the groups that an agent before this one left running: nobody hears from them any more. */
+export function endLeftGroups(groupsDir: string): void {
+  let files: string[];
+  try {
+    files = readdirSync(groupsDir);
+  } catch {
+    return;
+  }
+  const booted_ms = Date.now() - uptime() * 1000;
+  for (const file of files) {
+    const path = join(groupsDir, file);
+    const pid = Number(file);
+    const written_ms = statSync(path).mtimeMs;
+    rmSync(path, { force: true });
+    // A number comes again only once the whole group has ended: a leader that began later is somebody else.
+    const ticks = startTime(pid);
+    const began_ms = ticks === undefined ? written_ms : booted_ms + (Number(ticks) * 1000) / TICKS_PER_S;
+    if (!(pid > 1) || written_ms < booted_ms || began_ms > written_ms + CLOCK_SLACK_MS) continue;
+    signalGroup(pid, "SIGKILL");
+  }
+}
+
+/** Why a program could not be started here. */
+export function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoException): MtError {
+  // The kernel says the same of a directory that is not there as of a program.
+  if (cwd !== undefined && !isDirectory(cwd))
+    return mtError(
+      "data",
+      `Cannot run ${file} in ${cwd}: it is no directory on this host`,
+      "make it there first",
+    );
+  if (e.code === "ENOENT")
+    return mtError(
+      "unavailable",
+      `Cannot run ${file}: it is not on this host`,
+      "install it there, or give its whole path",
+    );
+  if (e.code === "EACCES") return mtError("permission", `Cannot run ${file}: it may not be executed`);
+  return mtError("failed", `Cannot run ${file}: ${e.message}`);
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}

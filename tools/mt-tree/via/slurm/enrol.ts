@@ -1,0 +1,126 @@
+/**
+ * The hidden command of `--via slurm`: an agent that makes its key itself, says its public half on stdout, and is
+ * told the rest on stdin, where everybody's lines pass. Nothing secret travels: certificates are public, and a
+ * private key never leaves its host.
+ */
+import { existsSync, rmdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Invocation } from "../../../../shared/cli/invocation.ts";
+import { EXIT, type MtError, mtError } from "../../../../shared/errors.ts";
+import { runDir } from "../../../../shared/host/names.ts";
+import { endProcess, isAlive } from "../../../../shared/host/process.ts";
+import { readOwn, writeOwn } from "../../../../shared/own-place.ts";
+import { writeAll } from "../../../../shared/stream/writer.ts";
+import { makeKey } from "../../link/authority.ts";
+import { tlsTransport } from "../../link/tls.ts";
+import { cannotListen, runNode } from "../../node/agent.ts";
+import type { NodeConfig } from "../../node/config.ts";
+import { markedLine } from "../marker.ts";
+
+/** What an agent says of itself, a line each: its key, then that it listens, or why not. */
+export type EnrolAnswer =
+  | { host: string; public_key: string; step: string }
+  | { host: string; listening: true }
+  /** The agent that is there already was left alone. */
+  | { host: string; running: true }
+  | { host: string; error: MtError };
+
+/** What it is told: `identity.key` is its own, and not in here. */
+type EnrolConfig = Omit<NodeConfig, "identity"> & {
+  identity: { ca: string; cert: string };
+  /** One of this tree that runs is ended before; else it is left alone. */
+  replace: boolean;
+};
+
+/** How long it waits to be told. */
+const TOLD_S = 60;
+
+export async function enrol({ signal }: Invocation): Promise<number> {
+  const host = process.env.SLURMD_NODENAME ?? "";
+  const say = (answer: EnrolAnswer) => writeAll(1, markedLine(JSON.stringify(answer)));
+  const { publicKey, key } = await makeKey();
+  const { SLURM_JOB_ID, SLURM_STEP_ID } = process.env;
+  say({ host, public_key: publicKey, step: `${SLURM_JOB_ID}.${SLURM_STEP_ID}` });
+  const told = await configFor(host);
+  if (!told) {
+    say({ host, error: mtError("timeout", `Cannot join host ${host}: mt-tree up did not tell it how`) });
+    return EXIT.failed;
+  }
+  settle(host);
+  const identity = { ...told.identity, key };
+  // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job. Nodes
+  // may share the directory (a /tmp on the network): each has names of its own in it.
+  const groups = join(runDir(), `job-${SLURM_JOB_ID}-${host}`);
+  const pidFile = `${groups}.port-${told.self.port}`;
+  const noted = () => (existsSync(pidFile) ? Number(readOwn(pidFile)) : 0);
+  const before = noted();
+  if (before !== process.pid && isAlive(before, "enrol")) {
+    if (!told.replace) {
+      say({ host, running: true });
+      return EXIT.ok;
+    }
+    await endProcess(before, "enrol");
+  }
+  writeOwn(pidFile, String(process.pid));
+  const ended = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+  try {
+    await runNode({ ...told, identity }, tlsTransport(identity), groups, ended, () =>
+      say({ host, listening: true }),
+    );
+  } catch (thrown) {
+    rmSync(pidFile, { force: true });
+    say({ host, error: cannotListen(told, thrown as NodeJS.ErrnoException) });
+    return EXIT.failed;
+  }
+  // One that took its place has written down its own.
+  if (noted() === process.pid) {
+    rmSync(pidFile, { force: true });
+    rmSync(groups, { recursive: true, force: true });
+  }
+  try {
+    rmdirSync(runDir());
+  } catch {
+    // Somebody else has something there.
+  }
+  return EXIT.ok;
+}
+
+/** The first line for this host; what else comes is not kept. Nothing, where stdin ends or stays silent. */
+function configFor(host: string): Promise<EnrolConfig | undefined> {
+  return new Promise((resolve) => {
+    let tail = "";
+    let found = false;
+    const late = setTimeout(() => resolve(undefined), TOLD_S * 1000);
+    process.stdin.setEncoding("utf8");
+    process.stdin.on("data", (text: string) => {
+      if (found) return;
+      const lines = (tail + text).split("\n");
+      tail = lines.pop() ?? "";
+      for (const line of lines) {
+        const config = configOf(line);
+        if (config?.self?.name !== host) continue;
+        found = true;
+        clearTimeout(late);
+        resolve(config);
+      }
+    });
+    process.stdin.on("end", () => resolve(undefined));
+    process.stdin.on("error", () => resolve(undefined));
+  });
+}
+
+/** Whatever else somebody writes there is not for us. */
+function configOf(line: string): EnrolConfig | undefined {
+  try {
+    return JSON.parse(line) as EnrolConfig;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What commands on this host find: its name, and no directory that is only where the job was asked for. */
+function settle(host: string): void {
+  process.env.MT_HOST = host;
+  if (process.env.XDG_RUNTIME_DIR && !existsSync(process.env.XDG_RUNTIME_DIR))
+    delete process.env.XDG_RUNTIME_DIR;
+}

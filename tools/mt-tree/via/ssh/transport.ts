@@ -1,0 +1,93 @@
+/**
+ * Wires that stay inside ssh: the head runs an ssh for every host, whose agent speaks over its stdin and stdout.
+ * Nobody listens anywhere; ssh authenticates and encrypts. The agent ends when its wire does.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Readable } from "node:stream";
+import { err, ok } from "neverthrow";
+import { inform } from "../../../../shared/cli/stderr.ts";
+import { cleanEnv, findProgram } from "../../../../shared/host/process.ts";
+import { stdoutStream } from "../../../../shared/stream/writer.ts";
+import { silence } from "../../link/link.ts";
+import { type Place, streamWire, type Transport, type Wire } from "../../link/wire.ts";
+import type { NodeConfig, SshLinks } from "../../node/config.ts";
+import { MARK } from "../marker.ts";
+import { LINK } from "./bootstrap.ts";
+import { sshWords, stdinOf, withVariables } from "./run.ts";
+
+/** Seconds, after the connection, in which the agent must be there. */
+const START_S = 20;
+const LINKED = Buffer.from(`${MARK}link\n`);
+
+/** The head's end: an ssh for each host that it is told to dial and that has none. */
+export function sshTransport(links: SshLinks, head: Place): Transport {
+  const running = new Map<string, ChildProcess>();
+  let accept: (wire: Wire, name: string) => void = () => {};
+  return {
+    async listen(_self, take) {
+      accept = take;
+    },
+    dial: async () => err("nobody is above the head"),
+    // One level deep: a host speaks for itself and for nobody else.
+    passHolds: () => false,
+    reach(hosts) {
+      for (const host of hosts) if (!running.has(host.name)) open(host);
+    },
+  };
+
+  function open(host: Place): void {
+    const program = findProgram(links.command[0] ?? "ssh");
+    if (program.isErr()) return inform(program.error.message);
+    const script = withVariables({ host: host.name, ...links.variables }, LINK);
+    const words = sshWords({ ...links, host: host.name }, script);
+    const child = spawn(program.value, words, { stdio: ["pipe", "pipe", "inherit"], env: cleanEnv() });
+    running.set(host.name, child);
+    const config: NodeConfig = {
+      self: { ...host, port: 0 },
+      ancestors: [{ ...head, port: 0 }],
+      silence_ms: silence(),
+    };
+    child.stdin.on("error", () => {});
+    child.stdin.write(stdinOf(script));
+    child.stdin.write(`${JSON.stringify(config)}\n`);
+    const late = setTimeout(() => child.kill(), (links.connect_s + START_S) * 1000);
+    const over = () => {
+      clearTimeout(late);
+      if (running.get(host.name) === child) running.delete(host.name);
+    };
+    child.on("error", over);
+    child.on("close", over);
+    // Before the mark its shell's profile may say what it likes.
+    let said: Buffer = Buffer.alloc(0);
+    child.stdout.on("data", function look(this: Readable, chunk: Buffer) {
+      said = Buffer.concat([said, chunk]);
+      const at = said.indexOf(LINKED);
+      if (at < 0) {
+        const failed = /@mt failed (.*)\n/.exec(String(said));
+        if (failed) inform(`${host.name}: ${failed[1]}`);
+        said = said.subarray(-4096);
+        return;
+      }
+      clearTimeout(late);
+      child.stdout.removeListener("data", look);
+      // At once, whatever state ssh is in: the next one waits for its end.
+      const wire = streamWire(child.stdout, child.stdin, () => child.kill("SIGKILL"));
+      accept(wire, host.name);
+      const rest = said.subarray(at + LINKED.length);
+      if (rest.length > 0) child.stdout.emit("data", rest);
+    });
+  }
+}
+
+/** The agent's end: its own stdin and stdout, once; `over` is called when they have ended. */
+export function stdioTransport(over: () => void): Transport {
+  let wire: Wire | undefined = streamWire(process.stdin, stdoutStream(), over);
+  return {
+    listen: async () => {},
+    async dial() {
+      const only = wire;
+      wire = undefined;
+      return only ? ok(only) : err("its ssh has ended");
+    },
+  };
+}
