@@ -56,7 +56,7 @@ async function claim(host: string, to: string, more: Partial<Presence> = {}): Pr
   const dialled = await tree.net.transport(host).dial({ name: to, addr: "", port: 0 }, 1_000);
   const link = new Link(dialled._unsafeUnwrap(), { message: () => {}, close: () => {} }, "watches");
   const presences = [presence(host, { parent: to, ...more })];
-  link.send({ t: "hello", protocol: PROTOCOL, release: "0", presences });
+  link.send({ type: "hello", protocol: PROTOCOL, release: "0", presences });
   return () => link.close();
 }
 const statusOf = async (host: string) =>

@@ -56,13 +56,13 @@ interface Outcome {
   done: Promise<void>;
 }
 
-function run(t: Tree, argv: string[], hosts: string[], hold = false): Outcome {
+function run(t: Tree, argv: string[], hosts: string[], keep_output = false): Outcome {
   const output = new Map<string, string>();
   const exits = new Map<string, HostExit>();
   let resolve: () => void = () => {};
   const done = new Promise<void>((r) => (resolve = r));
   const session = t.client.session(
-    { argv, env: {}, stdin: true, hold },
+    { argv, env: {}, stdin: true, keep_output },
     {
       output: (h, _fd, bytes) => output.set(h, (output.get(h) ?? "") + bytes),
       exit(h, how) {
@@ -200,7 +200,7 @@ async function reduced(
   let allEnded: () => void = () => {};
   const all = new Promise<void>((r) => (allEnded = r));
   const session: Session = tree.client.session(
-    { argv: ["cat"], env: {}, stdin: true, hold: true },
+    { argv: ["cat"], env: {}, stdin: true, keep_output: true },
     {
       output() {},
       exit(_h, how) {

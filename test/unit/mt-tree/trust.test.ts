@@ -107,7 +107,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       const heard: Talk["heard"] = [];
       const reader = new FrameReader((header) => {
         heard.push(header);
-        if (header.t === "ping") socket.write(encodeFrame({ ...header, t: "pong" }));
+        if (header.type === "ping") socket.write(encodeFrame({ ...header, type: "pong" }));
       });
       socket.on("data", (bytes) => reader.push(bytes));
       socket.on("error", () => {});
@@ -127,10 +127,10 @@ describe.skipIf(process.getuid?.() !== 0)(
       ...more,
     });
     const hello = (...presences: unknown[]) =>
-      encodeFrame({ t: "hello", protocol: PROTOCOL, release: "0", presences } as never);
+      encodeFrame({ type: "hello", protocol: PROTOCOL, release: "0", presences } as never);
     const within = <T>(promise: Promise<T>, ms: number) =>
       Promise.race([promise, new Promise<"late">((r) => setTimeout(() => r("late"), ms))]);
-    const heardOf = (t: Talk, type: string) => t.heard.filter((m) => m.t === type);
+    const heardOf = (t: Talk, type: string) => t.heard.filter((m) => m.type === type);
     const welcomed = async (t: Talk) =>
       (await waitFor(() => (heardOf(t, "welcome").length > 0 ? true : undefined), 15)) === true;
 
@@ -214,7 +214,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         };
         const frame = hello(presence("mtt-x"));
         const half = frame.subarray(0, frame.length / 2);
-        const list = encodeFrame({ t: "list" });
+        const list = encodeFrame({ type: "list" });
         expect(await Promise.all([undefined, half, list].map(begin))).not.toContain("late");
       });
 
@@ -222,7 +222,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         const way = await wayTo("head");
         for (const bytes of [
           "GET / HTTP/1.1\r\n\r\n",
-          encodeFrame({ t: "hello" }),
+          encodeFrame({ type: "hello" }),
           Buffer.alloc(20_000, 0x16),
         ]) {
           const socket = connectPlain(way).on("error", () => {});
@@ -238,13 +238,13 @@ describe.skipIf(process.getuid?.() !== 0)(
       const junk: Record<string, Buffer> = {
         "a frame of 1 GiB": head(1024 * MIB, 20, "{"),
         "a frame of no bytes": head(0, 0, ""),
-        "a header longer than its frame": head(23, 900, '{"t":"pong","at":1}'),
+        "a header longer than its frame": head(26, 900, '{"type":"pong","at":1}'),
         "a header that is no JSON": head(14, 10, "{{{{{{{{{{"),
         "a header that is no object": head(8, 4, "null"),
         "a header without a type": head(6, 2, "[]"),
         "brackets, a hundred thousand deep": head(100_004, 100_000, "[".repeat(100_000)),
         "a message whose parts are not what they should be": encodeFrame({
-          t: "routes",
+          type: "routes",
           add: 7,
           gone: {},
         } as never),
@@ -284,10 +284,10 @@ describe.skipIf(process.getuid?.() !== 0)(
         const deep = `${"[".repeat(100_000)}${"]".repeat(100_000)}`;
         for (const key of ["more", "epoch", "release", "pass"]) {
           const told = JSON.stringify(presence("mtt-x", { join: 2, [key]: "DEEP" })).replace('"DEEP"', deep);
-          const text = `{"t":"routes","add":[${told}],"gone":[${told}],"ended":[]}`;
+          const text = `{"type":"routes","add":[${told}],"gone":[${told}],"ended":[]}`;
           t.socket.write(head(4 + text.length, text.length, text));
         }
-        t.socket.write(encodeFrame({ t: "ping", at: 1 } as never));
+        t.socket.write(encodeFrame({ type: "ping", at: 1 } as never));
         expect(await waitFor(() => (heardOf(t, "pong").length > 0 ? true : undefined), 15)).toBe(true);
         t.socket.destroy();
         const pid = pidOf(ONE);
@@ -302,21 +302,21 @@ describe.skipIf(process.getuid?.() !== 0)(
         t.socket.write(hello(presence("mtt-x")));
         expect(await welcomed(t)).toBe(true);
         const order = {
-          t: "start",
-          s: "1",
-          hs: [ONE, TWO, "mtt-x"],
+          type: "run",
+          session: "1",
+          hosts: [ONE, TWO, "mtt-x"],
           argv: ["touch", file],
           env: {},
           stdin: false,
         };
         t.socket.write(encodeFrame(order));
         for (const type of ["list", "expect", "probe", "alive"])
-          t.socket.write(encodeFrame({ t: type, s: "1", hs: [ONE], hosts: [], sessions: [] } as never));
+          t.socket.write(encodeFrame({ type, session: "1", hosts: [ONE], reach: [], sessions: [] } as never));
         // Behind them on the same link, and answered by nobody: what comes after shows that they were taken.
-        t.socket.write(encodeFrame({ t: "ping", at: 1 } as never));
+        t.socket.write(encodeFrame({ type: "ping", at: 1 } as never));
         expect(await waitFor(() => (heardOf(t, "pong").length > 0 ? true : undefined), 15)).toBe(true);
         expect((await mtTree("exec", "mtt-r[1-3]", "--", "test", "!", "-e", file)).code).toBe(0);
-        expect(t.heard.map((m) => m.t).filter((type) => type !== "ping")).toEqual(["welcome", "pong"]);
+        expect(t.heard.map((m) => m.type).filter((type) => type !== "ping")).toEqual(["welcome", "pong"]);
         expect(await present()).toEqual([ONE, TWO, THREE]);
         t.socket.destroy();
       });
@@ -338,11 +338,11 @@ describe.skipIf(process.getuid?.() !== 0)(
         await t.secure;
         t.socket.write(hello(presence("mtt-x"), ...claims));
         expect(await welcomed(t)).toBe(true);
-        t.socket.write(encodeFrame({ t: "routes", add: claims, gone: [], ended: [] } as never));
-        t.socket.write(encodeFrame({ t: "routes", add: [], gone: claims, ended: [TWO, THREE] } as never));
+        t.socket.write(encodeFrame({ type: "routes", add: claims, gone: [], ended: [] } as never));
+        t.socket.write(encodeFrame({ type: "routes", add: [], gone: claims, ended: [TWO, THREE] } as never));
         const { code, records } = await mtTree("exec", `${TWO},${THREE}`, "--", "sh", "-c", "echo $MT_HOST");
         expect([code, records.map((r) => r.stdout).sort()]).toEqual([0, [`${TWO}\n`, `${THREE}\n`]]);
-        expect(heardOf(t, "start")).toEqual([]);
+        expect(heardOf(t, "run")).toEqual([]);
         // An ancestor may: it relays what is theirs, and the authority has said so.
         const above = await talk("head", await issue(tree.authority, ONE));
         await above.secure;
@@ -351,7 +351,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         );
         expect(await welcomed(above)).toBe(true);
         const run = mtTree("exec", THREE, "--", "true");
-        expect(await waitFor(() => heardOf(above, "start")[0], 3)).toMatchObject({ hs: [THREE] });
+        expect(await waitFor(() => heardOf(above, "run")[0], 3)).toMatchObject({ hosts: [THREE] });
         above.socket.destroy();
         t.socket.destroy();
         expect((await run).records[0]).toMatchObject({ id: THREE, state: "failed" });
@@ -378,10 +378,12 @@ describe.skipIf(process.getuid?.() !== 0)(
         t.socket.write(hello(presence(THREE, { epoch: "d".repeat(16) })));
         expect(await welcomed(t)).toBe(true);
         const run = mtTree("exec", `${TWO},${THREE}`, "--", "sh", "-c", "sleep 0.5; echo true");
-        const { s } = (await waitFor(() => heardOf(t, "start")[0], 3)) as { s: string };
-        for (const h of [TWO, THREE]) {
-          t.socket.write(encodeFrame({ t: "out", s, h, o: 0, fd: 1 } as never, Buffer.from("lies\n")));
-          t.socket.write(encodeFrame({ t: "exit", s, h, o: 5, code: 0 } as never));
+        const { session } = (await waitFor(() => heardOf(t, "run")[0], 3)) as { session: string };
+        for (const host of [TWO, THREE]) {
+          t.socket.write(
+            encodeFrame({ type: "output", session, host, offset: 0, fd: 1 } as never, Buffer.from("lies\n")),
+          );
+          t.socket.write(encodeFrame({ type: "exit", session, host, offset: 5, code: 0 } as never));
         }
         const told = (await run).records.map((r) => `${r.id} ${r.stdout}`).sort();
         expect(told).toEqual([`${TWO} true\n`, `${THREE} lies\n`]);

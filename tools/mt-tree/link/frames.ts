@@ -8,9 +8,9 @@ const FRAME_BYTES_MAX = 2 * 1024 * 1024;
 /** Payload of one frame, so that no host's bytes hold up another's for long. */
 export const CHUNK_BYTES = 128 * 1024;
 
-/** A frame's header; `t` says what it is (see messages.ts). */
+/** A frame's header; its other fields depend on `type` (messages.ts). */
 export interface Header {
-  t: string;
+  type: string;
 }
 
 export function encodeFrame(header: Header, payload?: Uint8Array): Buffer {
@@ -63,7 +63,7 @@ export class FrameReader {
       if (headLength > frame.length - 8)
         throw new RangeError(`a header of ${headLength} bytes in a frame of ${frame.length - 4}`);
       const header = JSON.parse(frame.toString("utf8", 8, 8 + headLength));
-      if (typeof header !== "object" || header === null || typeof header.t !== "string")
+      if (typeof header !== "object" || header === null || typeof header.type !== "string")
         throw new RangeError("a header without a type");
       this.#handle(header, frame.subarray(8 + headLength), frame);
     }

@@ -64,8 +64,8 @@ export class Link {
     const handle: FrameHandler = (header, payload, frame) => {
       if (this.#closed) return;
       const message = header as unknown as Message;
-      if (message.t === "ping") this.send({ t: "pong", at: message.at });
-      else if (message.t === "pong") this.rtt_ms = performance.now() - message.at;
+      if (message.type === "ping") this.send({ type: "pong", at: message.at });
+      else if (message.type === "pong") this.rtt_ms = performance.now() - message.at;
       else events.message(message, payload, frame);
     };
     const reader = new FrameReader(handle);
@@ -95,7 +95,7 @@ export class Link {
   tick(now: number, slept: boolean): void {
     const left = this.#check(now, slept);
     if (left <= 0) return;
-    this.send({ t: "ping", at: performance.now() });
+    this.send({ type: "ping", at: performance.now() });
     // Given up when its time is over, not at the tick after that.
     if (left < tickMs() && !this.#deadline) this.#watch(left);
   }

@@ -153,7 +153,7 @@ class MapRun {
         argv: invocation.rest,
         env: environmentForHosts(),
         stdin: true,
-        hold: reduce !== undefined,
+        keep_output: reduce !== undefined,
       };
       const session = client.session(command, events, status.length);
       this.#tree = { client, session };

@@ -6,7 +6,7 @@
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { CHUNK_BYTES } from "../link/frames.ts";
-import type { HostStatus, ReducePlan, UpMessage } from "../link/messages.ts";
+import type { HostStatus, ReduceTree, UpMessage } from "../link/messages.ts";
 import { launcher } from "../node/command.ts";
 import type { Session, TreeClient } from "../session/client.ts";
 import { type Reducer, Reduction } from "../session/reduction.ts";
@@ -55,7 +55,10 @@ export class TreeReduction {
     this.#again?.();
   }
 
-  piece({ g, h, o, last, error }: Extract<UpMessage, { t: "piece" }>, payload: Buffer): void {
+  piece(
+    { generation: g, host: h, offset: o, last, error }: Extract<UpMessage, { type: "reduced" }>,
+    payload: Buffer,
+  ): void {
     if (g === this.#g) this.#current?.piece(h, o, last, error && at(error, h), payload);
   }
 
@@ -99,12 +102,20 @@ export class TreeReduction {
   }
 
   /** One try over one tree: an error of the reducer's is final, anything else may be tried again. */
-  #generation(plans: ReducePlan[]): Promise<MtError | "again" | undefined> {
+  #generation(plans: ReduceTree[]): Promise<MtError | "again" | undefined> {
     const { s } = this.#session;
     const g = this.#g;
     this.#current?.close();
-    for (const plan of plans)
-      this.#session.send({ t: "reduce", s, g, hs: [plan.h], ...this.#reducer, plan, to: "" });
+    for (const tree of plans)
+      this.#session.send({
+        type: "reduce",
+        session: s,
+        generation: g,
+        hosts: [tree.host],
+        ...this.#reducer,
+        tree,
+        to: "",
+      });
     return new Promise((resolve) => {
       let silent: NodeJS.Timeout;
       const end = (outcome: MtError | "again" | undefined) => {
@@ -122,11 +133,18 @@ export class TreeReduction {
         launcher(),
         this.#reducer,
         undefined,
-        plans.map((p) => p.h),
+        plans.map((p) => p.host),
         {
           pull: (kid, o) => {
             heard();
-            this.#session.send({ t: "pull", s, g, hs: [kid], o, to: "" });
+            this.#session.send({
+              type: "pull_reduced",
+              session: s,
+              generation: g,
+              hosts: [kid],
+              offset: o,
+              to: "",
+            });
           },
           progress: () => {
             const { done } = this.#current ?? {};
@@ -145,16 +163,16 @@ const at = (error: MtError, host: string): MtError =>
     : mtError(error.code, error.message.replace(/^Cannot reduce/, `Cannot reduce at ${host}`), error.hint);
 
 /** The tree as it stands, without branches that hold nothing. */
-function plansOf(present: ReadonlyMap<string, HostStatus>, holding: ReadonlySet<string>): ReducePlan[] {
-  const plans = new Map<string, ReducePlan>();
-  const tops: ReducePlan[] = [];
-  const planOf = (host: string): ReducePlan => {
+function plansOf(present: ReadonlyMap<string, HostStatus>, holding: ReadonlySet<string>): ReduceTree[] {
+  const plans = new Map<string, ReduceTree>();
+  const tops: ReduceTree[] = [];
+  const planOf = (host: string): ReduceTree => {
     const known = plans.get(host);
     if (known) return known;
-    const plan: ReducePlan = { h: host, own: holding.has(host), kids: [] };
+    const plan: ReduceTree = { host, own: holding.has(host), children: [] };
     plans.set(host, plan);
     const parent = present.get(host)?.parent;
-    if (parent !== undefined && present.has(parent)) planOf(parent).kids.push(plan);
+    if (parent !== undefined && present.has(parent)) planOf(parent).children.push(plan);
     else tops.push(plan);
     return plan;
   };

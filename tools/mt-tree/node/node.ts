@@ -120,17 +120,17 @@ export class TreeNode {
           if (!joined) {
             const refused = this.#refuses(message, name);
             if (refused === "stranger") return link.close();
-            if (refused) return link.send({ t: "refused", error: refused });
+            if (refused) return link.send({ type: "refused", error: refused });
             joined = true;
             this.#children.set(link, name);
-            link.send({ t: "welcome", name: this.#config.self.name });
-            if (message.t === "hello") this.#addRoutes(message.presences, link, name);
+            link.send({ type: "welcome", name: this.#config.self.name });
+            if (message.type === "hello") this.#addRoutes(message.presences, link, name);
             return;
           }
-          if (message.t === "routes") {
+          if (message.type === "routes") {
             this.#dropRoutes(message.gone, new Set(message.ended), link);
             this.#addRoutes(message.add, link, name);
-          } else if (isUp(message) && this.#maySpeak(name, message.h)) this.#up(message, payload, frame);
+          } else if (isUp(message) && this.#maySpeak(name, message.host)) this.#up(message, payload, frame);
         },
         close: () => {
           this.#children.delete(link);
@@ -145,7 +145,7 @@ export class TreeNode {
 
   /** Why what a new child says first is not good enough. */
   #refuses(message: Message, name: string): MtError | "stranger" | undefined {
-    if (message.t !== "hello" || !Array.isArray(message.presences)) return "stranger";
+    if (message.type !== "hello" || !Array.isArray(message.presences)) return "stranger";
     if (message.protocol !== PROTOCOL)
       return {
         code: "data",
@@ -183,7 +183,7 @@ export class TreeNode {
       if (this.#isHead) this.#joined(p, other);
       if (displaced && other) this.#tellPlace(displaced, true);
     }
-    if (add.length > 0) this.#parent?.send({ t: "routes", add, gone: [], ended: [] });
+    if (add.length > 0) this.#parent?.send({ type: "routes", add, gone: [], ended: [] });
   }
 
   #dropRoutes(presences: Presence[], ended: ReadonlySet<string>, link: Link): void {
@@ -204,7 +204,7 @@ export class TreeNode {
     }
     if (gone.length + add.length > 0)
       this.#parent?.send({
-        t: "routes",
+        type: "routes",
         add,
         gone,
         ended: gone.flatMap((p) => (ended.has(p.host) ? [p.host] : [])),
@@ -213,7 +213,7 @@ export class TreeNode {
 
   /** Tells an agent that is our child that another has its place, or none any more. */
   #tellPlace({ presence, link }: Route<Link>, taken: boolean): void {
-    if (this.#children.get(link) === presence.host) link.send({ t: "place", taken });
+    if (this.#children.get(link) === presence.host) link.send({ type: "place", taken });
   }
 
   // ---- the link to the parent ----
@@ -241,7 +241,7 @@ export class TreeNode {
       if (Date.now() - orphanedAt > ORPHAN_KILL_MS) {
         this.#sessions.endAll();
         // Those below have a parent, and cannot know that it has none.
-        this.#down({ t: "alive", hs: [...this.#routes.hosts()], sessions: [] }, EMPTY);
+        this.#down({ type: "alive", hosts: [...this.#routes.hosts()], sessions: [] }, EMPTY);
       }
       if (Date.now() - orphanedAt > ORPHAN_END_MS) return;
       await pause(250);
@@ -304,7 +304,7 @@ export class TreeNode {
         wire,
         {
           message: (message, payload, frame) => {
-            if (message.t === "welcome") {
+            if (message.type === "welcome") {
               clearTimeout(late);
               this.#parent = link;
               settled = true;
@@ -312,10 +312,10 @@ export class TreeNode {
               resolve({ link, at, lost });
               const below = [...this.#routes.all()].map((r) => r.presence);
               for (let i = 0; i < below.length; i += ROUTES_MAX)
-                link.send({ t: "routes", add: below.slice(i, i + ROUTES_MAX), gone: [], ended: [] });
-            } else if (message.t === "refused") {
+                link.send({ type: "routes", add: below.slice(i, i + ROUTES_MAX), gone: [], ended: [] });
+            } else if (message.type === "refused") {
               give(message.error.message);
-            } else if (message.t === "place") this.#placeTaken(ancestor, message.taken);
+            } else if (message.type === "place") this.#placeTaken(ancestor, message.taken);
             else if (isDown(message)) this.#down(message, payload, frame);
           },
           close: (why) => {
@@ -349,7 +349,7 @@ export class TreeNode {
         pass: this.#config.pass,
       };
       link.send({
-        t: "hello",
+        type: "hello",
         protocol: PROTOCOL,
         release: VERSION,
         presences: [self],
@@ -374,7 +374,7 @@ export class TreeNode {
     const { name } = this.#config.self;
     const byLink = new Map<Link, string[]>();
     let here = false;
-    for (const h of message.hs) {
+    for (const h of message.hosts) {
       if (h === name) {
         here = true;
         continue;
@@ -386,21 +386,21 @@ export class TreeNode {
       else byLink.set(link, [h]);
     }
     for (const [link, hs] of byLink)
-      if (frame && hs.length === message.hs.length) link.forward(frame);
-      else link.send({ ...message, hs }, payload);
+      if (frame && hs.length === message.hosts.length) link.forward(frame);
+      else link.send({ ...message, hosts: hs }, payload);
     if (!here) return;
-    if (message.t === "probe")
+    if (message.type === "probe")
       void this.#vitals().then((vitals) =>
-        this.#up({ t: "vitals", s: message.s, h: name, vitals, links: this.#roundTrips() }),
+        this.#up({ type: "vitals", session: message.session, host: name, vitals, links: this.#roundTrips() }),
       );
     else this.#sessions.handle(message, payload);
   }
 
   /** Towards the client. Without a way up it is dropped: it is numbered, and asked for again by `sync`. */
   #up(message: UpMessage, payload?: Buffer, frame?: Buffer): void {
-    if (message.t === "piece" && message.to === this.#config.self.name)
+    if (message.type === "reduced" && message.to === this.#config.self.name)
       return this.#sessions.piece(message, payload ?? EMPTY);
-    const link = this.#isHead ? this.#clients.get(message.s)?.link : this.#parent;
+    const link = this.#isHead ? this.#clients.get(message.session)?.link : this.#parent;
     if (frame) link?.forward(frame);
     else link?.send(message, payload);
   }
@@ -432,9 +432,9 @@ export class TreeNode {
       wire,
       {
         message: (message, payload, frame) => {
-          if (message.t === "list") link.send({ t: "listed", hosts: this.#list() });
-          else if (message.t === "done") this.#done(message.s, message.hs);
-          else if (message.t === "expect") {
+          if (message.type === "list") link.send({ type: "listed", hosts: this.#list() });
+          else if (message.type === "done") this.#done(message.session, message.hosts);
+          else if (message.type === "expect") {
             this.#expect(message.hosts);
             const reach = new Set(message.reach);
             if (reach.size > 0)
@@ -448,7 +448,7 @@ export class TreeNode {
           for (const [s, client] of this.#clients) {
             if (client.link !== link) continue;
             // Ctrl-C, kill -9, a closed terminal: whatever ended the client ends its commands.
-            this.#down({ t: "close", s, hs: [...client.hosts] }, EMPTY);
+            this.#down({ type: "close", session: s, hosts: [...client.hosts] }, EMPTY);
             this.#clients.delete(s);
           }
         },
@@ -459,12 +459,12 @@ export class TreeNode {
   }
 
   #fromClient(link: Link, message: DownMessage, payload: Buffer, frame: Buffer): void {
-    if (message.t === "alive" || message.t === "forget") return;
-    let client = this.#clients.get(message.s);
-    if (!client) this.#clients.set(message.s, (client = { link, hosts: new Set() }));
-    if (message.t === "start") for (const h of message.hs) client.hosts.add(h);
+    if (message.type === "alive" || message.type === "forget") return;
+    let client = this.#clients.get(message.session);
+    if (!client) this.#clients.set(message.session, (client = { link, hosts: new Set() }));
+    if (message.type === "run") for (const h of message.hosts) client.hosts.add(h);
     this.#down(message, payload, frame);
-    if (message.t === "close") for (const h of message.hs) client.hosts.delete(h);
+    if (message.type === "close") for (const h of message.hosts) client.hosts.delete(h);
   }
 
   /** Agents are told later, and of many sessions at once: a command costs them one waking less. */
@@ -478,7 +478,7 @@ export class TreeNode {
     this.#over.timer ??= setTimeout(() => {
       const { hosts, sessions } = this.#over;
       this.#over = { hosts: new Set(), sessions: new Set(), timer: undefined };
-      this.#down({ t: "forget", hs: [...hosts], sessions: [...sessions] }, EMPTY);
+      this.#down({ type: "forget", hosts: [...hosts], sessions: [...sessions] }, EMPTY);
     }, FORGET_MS);
   }
 
@@ -494,10 +494,10 @@ export class TreeNode {
     // Its clients may have given it up meanwhile: nothing runs on that nobody waits for.
     if (p.join > 1 || instead) {
       const sessions = [...this.#clients].flatMap(([s, c]) => (c.hosts.has(p.host) ? [s] : []));
-      this.#down({ t: "alive", hs: [p.host], sessions }, EMPTY);
+      this.#down({ type: "alive", hosts: [p.host], sessions }, EMPTY);
     }
     for (const link of this.#clientLinks)
-      link.send({ t: "joined", h: p.host, epoch: p.epoch, parent: p.parent });
+      link.send({ type: "joined", host: p.host, epoch: p.epoch, parent: p.parent });
   }
 
   #gone(p: Presence, grace_ms: number): void {
@@ -509,7 +509,7 @@ export class TreeNode {
       setTimeout(() => {
         this.#lostTimers.delete(p.host);
         this.#lost.add(p.host);
-        for (const link of this.#clientLinks) link.send({ t: "lost", h: p.host, since });
+        for (const link of this.#clientLinks) link.send({ type: "lost", host: p.host, since });
       }, grace_ms),
     );
   }

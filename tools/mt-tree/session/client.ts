@@ -33,7 +33,7 @@ export interface SessionEvents {
   /** There is room for more stdin. */
   drain?(): void;
   /** A part of what a reduction at a host put out. */
-  piece?(message: Extract<UpMessage, { t: "piece" }>, payload: Buffer): void;
+  piece?(message: Extract<UpMessage, { type: "reduced" }>, payload: Buffer): void;
   /** A host came by another way, or is gone: also one whose command has ended. */
   moved?(host: string, gone: boolean): void;
   /** The head is gone: every host that has not ended, and every host started later, ends at once. */
@@ -194,7 +194,7 @@ export class TreeClient {
         clearTimeout(late);
         resolve(ok(hosts));
       });
-      this.#link.send({ t: "list" });
+      this.#link.send({ type: "list" });
     });
   }
 
@@ -214,14 +214,14 @@ export class TreeClient {
         if (probed.size === hosts.length) done();
       });
       if (hosts.length === 0) return done();
-      this.#link.send({ t: "probe", s, hs: hosts });
+      this.#link.send({ type: "probe", session: s, hosts });
     });
   }
   readonly #probes = new Map<string, (host: string, probed: Probed) => void>();
 
   /** Tells the head of the hosts that it shall expect, and which of them to reach where that is its part. */
   expect(hosts: Place[], reach: string[] = []): void {
-    this.#link.send({ t: "expect", hosts, reach });
+    this.#link.send({ type: "expect", hosts, reach });
   }
 
   /** @param hosts how many hosts it will be for: what may be under way to all together is bounded */
@@ -236,16 +236,16 @@ export class TreeClient {
   }
 
   #message(message: Message, payload: Buffer): void {
-    if (message.t === "listed") {
+    if (message.type === "listed") {
       this.#known.list(message.hosts);
       for (const listed of this.#listed.splice(0)) listed(message.hosts);
-    } else if (message.t === "joined" || message.t === "lost") {
+    } else if (message.type === "joined" || message.type === "lost") {
       this.#known.change(message);
       for (const session of this.#sessions.values()) session.route(message);
-    } else if (message.t === "vitals") {
-      const { h, vitals, links } = message;
-      this.#probes.get(message.s)?.(h, { vitals, links });
-    } else if ("s" in message) this.#sessions.get(message.s)?.take(message, payload);
+    } else if (message.type === "vitals") {
+      const { host, vitals, links } = message;
+      this.#probes.get(message.session)?.(host, { vitals, links });
+    } else if ("session" in message) this.#sessions.get(message.session)?.take(message, payload);
   }
 }
 
@@ -261,10 +261,11 @@ class KnownHosts {
       this.#hosts.set(host, { state: present ? "there" : moving ? "moving" : "gone", since, epoch });
   }
 
-  change(message: Extract<Message, { t: "joined" | "lost" }>): void {
-    const epoch = message.t === "joined" ? message.epoch : this.#hosts.get(message.h)?.epoch;
-    if (message.t === "lost") this.#hosts.set(message.h, { state: "gone", since: message.since, epoch });
-    else this.#hosts.set(message.h, { state: "there", since: new Date().toISOString(), epoch });
+  change(message: Extract<Message, { type: "joined" | "lost" }>): void {
+    const epoch = message.type === "joined" ? message.epoch : this.#hosts.get(message.host)?.epoch;
+    if (message.type === "lost")
+      this.#hosts.set(message.host, { state: "gone", since: message.since, epoch });
+    else this.#hosts.set(message.host, { state: "there", since: new Date().toISOString(), epoch });
   }
 
   epochOf(host: string): string | undefined {
@@ -371,7 +372,7 @@ export class Session implements HostSession {
   }
 
   #sendStart(hs: string[]): void {
-    this.#send({ t: "start", s: this.s, hs, window: this.#window, ...this.#command });
+    this.#send({ type: "run", session: this.s, hosts: hs, window: this.#window, ...this.#command });
   }
 
   write(host: string, bytes: Buffer): void {
@@ -400,7 +401,8 @@ export class Session implements HostSession {
       this.#castSent += piece.bytes.length;
       this.#cast.push(piece);
       const hs = this.running;
-      if (hs.length > 0) this.#send({ t: "in", s: this.s, hs, o: piece.o }, piece.bytes);
+      if (hs.length > 0)
+        this.#send({ type: "stdin", session: this.s, hosts: hs, offset: piece.o }, piece.bytes);
     }
     for (const c of this.#channels.values()) c.sent = this.#castSent;
     return this.#castRoom();
@@ -438,7 +440,7 @@ export class Session implements HostSession {
   kill(signal: NodeJS.Signals): void {
     this.#signal = signal;
     const hs = this.running;
-    if (hs.length > 0) this.#send({ t: "kill", s: this.s, hs, signal });
+    if (hs.length > 0) this.#send({ type: "kill", session: this.s, hosts: hs, signal });
   }
 
   giveUp(error: MtError): void {
@@ -469,11 +471,14 @@ export class Session implements HostSession {
   }
 
   /** A host came by another way, or is gone for good. */
-  route(message: Extract<Message, { t: "joined" | "lost" }>): void {
-    const c = this.#channels.get(message.h);
-    this.#events.moved?.(message.h, message.t === "lost" || (c !== undefined && c.epoch !== message.epoch));
+  route(message: Extract<Message, { type: "joined" | "lost" }>): void {
+    const c = this.#channels.get(message.host);
+    this.#events.moved?.(
+      message.host,
+      message.type === "lost" || (c !== undefined && c.epoch !== message.epoch),
+    );
     if (!c || c.done) return;
-    if (message.t === "lost")
+    if (message.type === "lost")
       return this.#finish(c, {
         error: mtError(
           "lost",
@@ -485,25 +490,28 @@ export class Session implements HostSession {
       return this.#finish(c, {
         error: mtError("lost", `Cannot hear from ${c.host}: its agent was started anew`, "run it again"),
       });
-    this.#send({ t: "sync", s: this.s, hs: [c.host], o: c.heard });
+    this.#send({ type: "sync", session: this.s, hosts: [c.host], offset: c.heard });
   }
 
   take(message: Message, payload: Buffer): void {
-    if (message.t === "piece") return this.#events.piece?.(message, payload);
-    const c = "h" in message ? this.#channels.get(message.h) : undefined;
+    if (message.type === "reduced") return this.#events.piece?.(message, payload);
+    const c = "host" in message ? this.#channels.get(message.host) : undefined;
     if (!c || c.done) return;
-    switch (message.t) {
-      case "credit":
-        this.#credit(c, message.o);
+    switch (message.type) {
+      case "stdin_ack":
+        this.#credit(c, message.offset);
         return;
-      case "out":
-        this.#heard(c, message.o, message.fd, payload);
+      case "output":
+        this.#heard(c, message.offset, message.fd, payload);
         break;
       case "exit":
-        c.exit = { o: message.o, how: { code: message.code, signal: message.signal, error: message.error } };
+        c.exit = {
+          o: message.offset,
+          how: { code: message.code, signal: message.signal, error: message.error },
+        };
         break;
       case "synced":
-        this.#synced(c, message.known, message.o);
+        this.#synced(c, message.known, message.offset);
         return;
       default:
         return;
@@ -520,7 +528,7 @@ export class Session implements HostSession {
     this.#events.output(c.host, fd, bytes);
     if (c.heard - c.heardAcked >= this.#window / 2) {
       c.heardAcked = c.heard;
-      this.#send({ t: "ack", s: this.s, hs: [c.host], o: c.heard });
+      this.#send({ type: "output_ack", session: this.s, hosts: [c.host], offset: c.heard });
     }
   }
 
@@ -542,21 +550,21 @@ export class Session implements HostSession {
     else this.#credit(c, o);
     for (const piece of this.#broadcasting ? this.#cast : c.unacked)
       if (piece.o + piece.bytes.length > o)
-        this.#send({ t: "in", s: this.s, hs: [c.host], o: piece.o }, piece.bytes);
-    if (c.eof === "sent") this.#send({ t: "eof", s: this.s, hs: [c.host], o: c.sent });
-    if (this.#signal) this.#send({ t: "kill", s: this.s, hs: [c.host], signal: this.#signal });
+        this.#send({ type: "stdin", session: this.s, hosts: [c.host], offset: piece.o }, piece.bytes);
+    if (c.eof === "sent") this.#send({ type: "stdin_end", session: this.s, hosts: [c.host], offset: c.sent });
+    if (this.#signal) this.#send({ type: "kill", session: this.s, hosts: [c.host], signal: this.#signal });
   }
 
   #pump(c: Channel): void {
     while (c.queue.length > 0 && c.sent - c.acked < this.#window) {
       const bytes = this.#nextChunk(c);
       c.unacked.push({ o: c.sent, bytes });
-      this.#send({ t: "in", s: this.s, hs: [c.host], o: c.sent }, bytes);
+      this.#send({ type: "stdin", session: this.s, hosts: [c.host], offset: c.sent }, bytes);
       c.sent += bytes.length;
     }
     if (c.eof === "wanted" && c.queue.length === 0) {
       c.eof = "sent";
-      this.#send({ t: "eof", s: this.s, hs: [c.host], o: c.sent });
+      this.#send({ type: "stdin_end", session: this.s, hosts: [c.host], offset: c.sent });
     }
   }
 
@@ -593,19 +601,20 @@ export class Session implements HostSession {
     // What it holds for a reduction is still wanted.
     if (!started) {
       // There is nothing to close.
-    } else if (how.error && !c.exit) this.#send({ t: "close", s: this.s, hs: [c.host] });
-    else if (!this.#command.hold || how.code !== 0) this.#link.send({ t: "done", s: this.s, hs: [c.host] });
+    } else if (how.error && !c.exit) this.#send({ type: "close", session: this.s, hosts: [c.host] });
+    else if (!this.#command.keep_output || how.code !== 0)
+      this.#link.send({ type: "done", session: this.s, hosts: [c.host] });
     this.#events.exit(c.host, how);
     this.#events.drain?.();
   }
 
   /** Nothing of it is wanted any more, on these hosts. */
   close(hosts: string[]): void {
-    this.#send({ t: "close", s: this.s, hs: hosts });
+    this.#send({ type: "close", session: this.s, hosts });
   }
 
   /** Sends what a reduction needs; see reduce.ts. */
-  send(message: Extract<DownMessage, { t: "reduce" | "pull" }>): void {
+  send(message: Extract<DownMessage, { type: "reduce" | "pull_reduced" }>): void {
     this.#send(message);
   }
 

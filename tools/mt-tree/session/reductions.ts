@@ -38,36 +38,64 @@ export class Reductions {
     this.#sendDown = sendDown;
   }
 
-  begin(message: Extract<DownMessage, { t: "reduce" }>, own: Spool | undefined): void {
-    const { s, g, argv, env, plan } = message;
+  begin(message: Extract<DownMessage, { type: "reduce" }>, own: Spool | undefined): void {
+    const { session: s, generation: g, argv, env, tree } = message;
     const earlier = this.#entries.get(s);
     if (earlier && earlier.g >= g) return;
     earlier?.reduction.close();
     this.#entries.delete(s);
-    if (plan.own && !own) {
+    if (tree.own && !own) {
       const error = mtError(
         "lost",
         `Cannot reduce what ${this.#host} put out: it is no longer there`,
         "run it again",
       );
-      return this.#send({ t: "piece", s, h: this.#host, g, o: 0, to: message.to, last: true, error }, EMPTY);
+      return this.#send(
+        {
+          type: "reduced",
+          session: s,
+          host: this.#host,
+          generation: g,
+          offset: 0,
+          to: message.to,
+          last: true,
+          error,
+        },
+        EMPTY,
+      );
     }
-    for (const kid of plan.kids)
-      this.#sendDown({ t: "reduce", s, g, hs: [kid.h], argv, env, plan: kid, to: this.#host }, EMPTY);
+    for (const kid of tree.children)
+      this.#sendDown(
+        {
+          type: "reduce",
+          session: s,
+          generation: g,
+          hosts: [kid.host],
+          argv,
+          env,
+          tree: kid,
+          to: this.#host,
+        },
+        EMPTY,
+      );
     const reduction = new Reduction(
       this.#launch,
       { argv, env },
-      plan.own ? own : undefined,
-      plan.kids.map((k) => k.h),
+      tree.own ? own : undefined,
+      tree.children.map((k) => k.host),
       {
-        pull: (kid, o) => this.#sendDown({ t: "pull", s, g, hs: [kid], o, to: this.#host }, EMPTY),
+        pull: (kid, o) =>
+          this.#sendDown(
+            { type: "pull_reduced", session: s, generation: g, hosts: [kid], offset: o, to: this.#host },
+            EMPTY,
+          ),
         progress: () => this.#answer(s, g),
       },
     );
     this.#entries.set(s, { g, reduction, asked: undefined });
   }
 
-  pull({ s, g, o, to }: Extract<DownMessage, { t: "pull" }>): void {
+  pull({ session: s, generation: g, offset: o, to }: Extract<DownMessage, { type: "pull_reduced" }>): void {
     const entry = this.#entries.get(s);
     if (entry?.g !== g) return;
     entry.asked = { o, to };
@@ -83,10 +111,25 @@ export class Reductions {
     entry.asked = undefined;
     const bytes = out.read(o, CHUNK_BYTES);
     const last = done !== undefined && o + bytes.length >= out.size;
-    this.#send({ t: "piece", s, h: this.#host, g, o, to, last, error: done?.error }, bytes);
+    this.#send(
+      {
+        type: "reduced",
+        session: s,
+        host: this.#host,
+        generation: g,
+        offset: o,
+        to,
+        last,
+        error: done?.error,
+      },
+      bytes,
+    );
   }
 
-  piece({ s, g, h, o, last, error }: Extract<UpMessage, { t: "piece" }>, payload: Buffer): void {
+  piece(
+    { session: s, generation: g, host: h, offset: o, last, error }: Extract<UpMessage, { type: "reduced" }>,
+    payload: Buffer,
+  ): void {
     const entry = this.#entries.get(s);
     if (entry?.g === g) entry.reduction.piece(h, o, last, error, payload);
   }

@@ -40,7 +40,7 @@ interface Session {
   /** How far the client may be behind. */
   window: number;
   held: boolean;
-  exit: Extract<UpMessage, { t: "exit" }> | undefined;
+  exit: Extract<UpMessage, { type: "exit" }> | undefined;
   /** Its stdout, where that is to be reduced. */
   spool: Spool | undefined;
 }
@@ -60,37 +60,37 @@ export class Sessions {
   }
 
   handle(message: DownMessage, payload: Buffer): void {
-    if (message.t === "alive") return this.#endAllBut(message.sessions);
-    if (message.t === "forget") {
+    if (message.type === "alive") return this.#endAllBut(message.sessions);
+    if (message.type === "forget") {
       for (const s of message.sessions) {
         const over = this.#sessions.get(s);
         if (over?.exit) this.#close(over);
       }
       return;
     }
-    if (message.t === "start") return this.#start(message);
-    const session = this.#sessions.get(message.s);
-    switch (message.t) {
+    if (message.type === "run") return this.#start(message);
+    const session = this.#sessions.get(message.session);
+    switch (message.type) {
       case "sync":
         return this.#sync(message, session);
       case "reduce":
         return this.#reductions.begin(message, session?.spool);
-      case "pull":
+      case "pull_reduced":
         return this.#reductions.pull(message);
       case "close":
-        this.#reductions.close(message.s);
+        this.#reductions.close(message.session);
         if (session) this.#close(session);
         return;
     }
     if (!session) return;
-    if (message.t === "in") this.#input(session, message.o, payload);
-    else if (message.t === "eof") this.#endInput(session, message.o);
-    else if (message.t === "ack") this.#ack(session, message.o);
-    else if (message.t === "kill" && !session.exit) session.running?.kill(message.signal);
+    if (message.type === "stdin") this.#input(session, message.offset, payload);
+    else if (message.type === "stdin_end") this.#endInput(session, message.offset);
+    else if (message.type === "output_ack") this.#ack(session, message.offset);
+    else if (message.type === "kill" && !session.exit) session.running?.kill(message.signal);
   }
 
   /** A part of what a host below has reduced. */
-  piece(message: Extract<UpMessage, { t: "piece" }>, payload: Buffer): void {
+  piece(message: Extract<UpMessage, { type: "reduced" }>, payload: Buffer): void {
     this.#reductions.piece(message, payload);
   }
 
@@ -105,11 +105,11 @@ export class Sessions {
     for (const session of this.#sessions.values()) if (!known.has(session.s)) this.#close(session);
   }
 
-  #start(message: Extract<DownMessage, { t: "start" }>): void {
+  #start(message: Extract<DownMessage, { type: "run" }>): void {
     // A command is never started twice, whatever way the message came again.
-    if (this.#sessions.has(message.s)) return;
+    if (this.#sessions.has(message.session)) return;
     const session: Session = {
-      s: message.s,
+      s: message.session,
       running: undefined,
       received: 0,
       taken: 0,
@@ -124,9 +124,9 @@ export class Sessions {
       window: message.window,
       held: false,
       exit: undefined,
-      spool: message.hold ? new Spool() : undefined,
+      spool: message.keep_output ? new Spool() : undefined,
     };
-    this.#sessions.set(message.s, session);
+    this.#sessions.set(message.session, session);
     session.running = this.#launch(message, {
       output: (fd, bytes) => this.#output(session, fd, bytes),
       heldBack: () => session.held,
@@ -160,13 +160,16 @@ export class Sessions {
     session.sent = session.produced;
     for (const piece of session.pieces)
       if (piece.o >= sent)
-        this.#send({ t: "out", s: session.s, h: this.#host, o: piece.o, fd: piece.fd }, piece.bytes);
+        this.#send(
+          { type: "output", session: session.s, host: this.#host, offset: piece.o, fd: piece.fd },
+          piece.bytes,
+        );
   }
 
   #ended(session: Session, how: CommandEnd): void {
     if (session.exit) return;
     this.#sendOutput(session);
-    session.exit = { t: "exit", s: session.s, h: this.#host, o: session.produced, ...how };
+    session.exit = { type: "exit", session: session.s, host: this.#host, offset: session.produced, ...how };
     if (this.#sessions.has(session.s)) this.#send(session.exit);
   }
 
@@ -191,7 +194,7 @@ export class Sessions {
     session.crediting = undefined;
     if (session.credited === session.taken || !this.#sessions.has(session.s)) return;
     session.credited = session.taken;
-    this.#send({ t: "credit", s: session.s, h: this.#host, o: session.taken });
+    this.#send({ type: "stdin_ack", session: session.s, host: this.#host, offset: session.taken });
   }
 
   #endInput(session: Session, o: number): void {
@@ -213,16 +216,16 @@ export class Sessions {
   }
 
   /** A new way up: the client says how far it has heard, and hears the rest again. */
-  #sync(message: Extract<DownMessage, { t: "sync" }>, session: Session | undefined): void {
+  #sync(message: Extract<DownMessage, { type: "sync" }>, session: Session | undefined): void {
     this.#send({
-      t: "synced",
-      s: message.s,
-      h: this.#host,
+      type: "synced",
+      session: message.session,
+      host: this.#host,
       known: session !== undefined,
-      o: session?.received ?? 0,
+      offset: session?.received ?? 0,
     });
     if (!session) return;
-    this.#ack(session, message.o);
+    this.#ack(session, message.offset);
     session.sent = session.acked;
     this.#sendOutput(session);
     if (session.exit) this.#send(session.exit);
