@@ -234,7 +234,8 @@ const ELSEWHERE: Record<string, string> = {
   "tools/mt-image/packages/packages.ts": "mkdir: the cache that the user names, or below it",
   "tools/mt-image/packages/programs.ts": "mkdtemp, writeFile: in the cache",
   "tools/mt-image/packages/repository.ts": "mkdir, symlink, writeFile: in the directory of one build",
-  "tools/mt-image/debian/rootfs.ts": "mkdirSync, writeFileSync, chmodSync: in a root file system that is built",
+  "tools/mt-image/debian/rootfs.ts":
+    "mkdirSync, writeFileSync, chmodSync: in a root file system that is built",
   "tools/mt-ksm/protection/cgroup.ts": "mkdirSync, writeFileSync: cgroups",
   "tools/mt-ksm/commands/protect.ts": "writeFileSync: /proc",
   "tools/mt-ksm/merging/settings.ts": "writeFile: settings of the kernel",
@@ -267,7 +268,11 @@ test("nothing else makes, opens to write or connects in our places", () => {
       const all = [...makes, ...late, ...opens, ...sockets];
       if (all.length > 0) found[file] = all;
     }
-  const opens = ["tools/mt-boot/guest/copy.ts", "tools/mt-tree/session/spool.ts", "tools/mt-tree/via/ssh/bootstrap.ts"];
+  const opens = [
+    "tools/mt-boot/guest/copy.ts",
+    "tools/mt-tree/session/spool.ts",
+    "tools/mt-tree/via/ssh/bootstrap.ts",
+  ];
   for (const [file, names] of Object.entries(found)) {
     const allowed = ELSEWHERE[file];
     for (const name of names)
