@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import { netnsPath } from "./process.ts";
+import { netnsOf } from "./processes.ts";
 
 /** The inode of a namespace; undefined where nothing is mounted there (a crash between file and mount). */
 export function namespaceInode(name: string): number | undefined {
@@ -12,4 +13,10 @@ export function namespaceInode(name: string): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Whether a process is in the namespace that has this name now: one that was made anew is another. */
+export function isInNamespace(pid: number, name: string): boolean {
+  const inode = namespaceInode(name);
+  return inode !== undefined && netnsOf(pid) === inode;
 }

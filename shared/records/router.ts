@@ -1,4 +1,5 @@
 /** `router`: a virtual router in a namespace of its host. */
+import { createHash } from "node:crypto";
 import { type Static, Type } from "@sinclair/typebox";
 import { cidr, count, failure, host, id, measure, open, positive, state, text } from "./fields.ts";
 
@@ -43,6 +44,13 @@ export const routerSchema = Type.Object(
   { ...open, description: "a virtual router: engine, protocol, interfaces, AS number" },
 );
 export type Router = Static<typeof routerSchema>;
+
+/** The digest in `reaches`: mt-topo writes it from the plan, mt-route compares it with the table. */
+export function prefixesDigest(prefixes: Iterable<string>): string {
+  const text = [...prefixes].sort().join("\n");
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
+}
+
 export const routerExamples: Router[] = [
   {
     kind: "router",

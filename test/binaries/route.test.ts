@@ -7,11 +7,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startTime } from "../../shared/host/lock.ts";
 import { routerNamespace } from "../../shared/host/names.ts";
 import type { Router } from "../../shared/records/index.ts";
-import { neighbourStates } from "../../tools/mt-route/converge/diagnose.ts";
+import { prefixesDigest } from "../../shared/records/router.ts";
 import { isConverged, notConverged, progressOf } from "../../tools/mt-route/converge/goal.ts";
-import { parseTable, tableDigest } from "../../tools/mt-route/converge/table.ts";
-import { reasonIn } from "../../tools/mt-route/engines/bird.ts";
-import { birdConfig, costOfDelay } from "../../tools/mt-route/engines/config.ts";
+import { parseTable } from "../../tools/mt-route/converge/table.ts";
+import { neighbourStates, reasonIn } from "../../tools/mt-route/engines/bird/bird.ts";
+import { birdConfig, costOfDelay } from "../../tools/mt-route/engines/bird/config.ts";
 import { expectRecords } from "../support/records.ts";
 
 const MT_ROUTE = resolve("dist/mt-route");
@@ -23,7 +23,7 @@ const NAMES = ["a", "b", "c", "d"];
 function ringPlan(): { segments: object[]; routers: Router[]; prefixes: string[] } {
   const link = (n: number) => `10.255.0.${2 * n}/31`;
   const prefixes = NAMES.flatMap((_, n) => [link(n), `10.${n + 1}.0.0/16`]);
-  const reaches = { prefixes: prefixes.length, digest: tableDigest(prefixes) };
+  const reaches = { prefixes: prefixes.length, digest: prefixesDigest(prefixes) };
   const segments = NAMES.flatMap((name, n) => [
     { kind: "segment", id: `l${n}`, vni: n + 1, prefix: link(n), delay_ms: 2.5 },
     { kind: "segment", id: `lan-${name}`, vni: n + 10, prefix: `10.${n + 1}.0.0/16` },

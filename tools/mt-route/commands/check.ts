@@ -1,8 +1,9 @@
-/** `mt-route check`: what is true of each router now, by its process and its kernel table. Changes nothing. */
+/** `mt-route check`: the state of each router now, from its daemon and its kernel table. Changes nothing. */
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { mtError } from "../../../shared/errors.ts";
 import { routerNamespace, tunnelPort } from "../../../shared/host/names.ts";
+import { isInNamespace } from "../../../shared/host/netns.ts";
 import { limiter } from "../../../shared/limiter.ts";
 import type { Router } from "../../../shared/records/index.ts";
 import { failedEarlier, withoutFailure } from "../../../shared/stages.ts";
@@ -12,8 +13,9 @@ import { isConverged, progressOf } from "../converge/goal.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "../converge/host-view.ts";
 import { converged, emitSample, emptyTally } from "../converge/report.ts";
 import { readTable } from "../converge/table.ts";
-import { remembered } from "../converge/watch.ts";
-import { birdFiles, findBirds, isInNamespace, routersDir } from "../engines/bird.ts";
+import { keptTime } from "../converge/watch.ts";
+import { engineOf } from "../engines/engines.ts";
+import { type Daemon, dirOf, runningRouters } from "../engines/routers-here.ts";
 
 const DIAGNOSES_AT_ONCE = 4;
 
@@ -22,33 +24,25 @@ export const check: Run = async (invocation) => {
   const view = emptyView();
   const tally = emptyTally();
   const turn = limiter(DIAGNOSES_AT_ONCE);
-  let birds = new Map<string, number>();
+  let daemons = new Map<string, Daemon>();
 
   const look = async (record: Router, context: FilterContext): Promise<Router> => {
     if (view.experiment === undefined) return context.failed(record, noExperiment(record));
-    const files = birdFiles(view.experiment, record.id);
-    const pid = birds.get(files.config);
-    const table = pid === undefined ? undefined : readTable(pid);
-    if (pid === undefined || table === undefined)
-      return context.failed(
-        record,
-        mtError("failed", `Cannot confirm router ${record.id}: BIRD does not run`, "mt-route up"),
-      );
-    if (!isInNamespace(pid, routerNamespace(context.host, view.experiment, record.id)))
-      return context.failed(
-        record,
-        mtError(
-          "failed",
-          `Cannot confirm router ${record.id}: BIRD runs in a namespace that was replaced`,
-          "mt-route up",
-        ),
-      );
-    tally.pids.push(pid);
-    if (isConverged(record, table, view.prefixes)) return converged(tally, record, remembered(files));
-    const { count, rest } = progressOf(record, table, view.prefixes, view.origins);
+    const dir = dirOf(view.experiment, record.id);
     const netns = routerNamespace(context.host, view.experiment, record.id);
+    const engine = await engineOf(record);
+    const daemon = daemons.get(dir);
+    const table = daemon && readTable(daemon.pid);
+    const cannot = (why: string) =>
+      context.failed(record, mtError("failed", `Cannot confirm router ${record.id}: ${why}`, "mt-route up"));
+    if (!daemon || !table || daemon.engine !== engine) return cannot(`${engine.title} does not run`);
+    if (!isInNamespace(daemon.pid, netns))
+      return cannot(`${engine.title} runs in a namespace that was replaced`);
+    tally.pids.push(daemon.pid);
+    if (isConverged(record, table, view.prefixes)) return converged(tally, record, keptTime(dir));
+    const { count, rest } = progressOf(record, table, view.prefixes, view.origins);
     const port = tunnelPort(view.experiment);
-    const { says, hint } = await turn(() => diagnose(record, files, netns, port));
+    const { says, hint } = await turn(() => diagnose(record, daemon, netns, port));
     const why = says.map((clause) => `; ${clause}`).join("");
     context.note(mtError("failed", `Cannot confirm router ${record.id}: ${count}${rest}${why}`, hint));
     return { ...record, state: "running" };
@@ -66,8 +60,8 @@ export const check: Run = async (invocation) => {
         return context.atEnd(() => look(record, context));
       },
     },
-    onEnd: () => {
-      if (view.experiment !== undefined) birds = findBirds(routersDir(view.experiment));
+    onEnd: async () => {
+      if (view.experiment !== undefined) daemons = await runningRouters(view.experiment);
     },
     afterEnd: (context) => emitSample(tally, view.experiment, context),
   });

@@ -1,21 +1,21 @@
 /**
- * `mt-route down`: ends the BIRDs that the plan names, when its `end` has come, or all of an experiment's
- * on this host. What has gone already is no failure: it works twice, and after a crash.
+ * `mt-route down`: ends the daemons of the routers that the plan names, when its `end` has come, or all of an
+ * experiment's on this host. It is no failure when they have ended before, so it works twice, and after a crash.
  */
-
-import { dirname } from "node:path";
-import { err, ok, type Result } from "neverthrow";
+import { err, type Result } from "neverthrow";
 import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
-import { EXIT, fail, type MtError } from "../../../shared/errors.ts";
+import { EXIT, type MtError } from "../../../shared/errors.ts";
 import { limiter } from "../../../shared/limiter.ts";
+import { removeOwn } from "../../../shared/own-place.ts";
 import type { Router } from "../../../shared/records/index.ts";
 import { withoutFailure } from "../../../shared/stages.ts";
 import { noRecords } from "../../../shared/stream/stdin.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "../converge/host-view.ts";
-import { birdFiles, endBird, findBirds, removeEmptyDirs, routerDirs, routersDir } from "../engines/bird.ts";
+import { engineOf } from "../engines/engines.ts";
+import { type Daemon, dirOf, removeEmptyDirs, routerDirs, runningRouters } from "../engines/routers-here.ts";
 
 const ENDS_AT_ONCE = 16;
 
@@ -32,12 +32,12 @@ export const down: Run = async (invocation) => {
   if (none) return complain(invocation.tool, none);
   const view = emptyView();
   const turn = limiter(ENDS_AT_ONCE);
-  let birds = new Map<string, number>();
+  let daemons = new Map<string, Daemon>();
   const end = async (router: Router): Promise<Result<void, MtError>> => {
     if (view.experiment === undefined) return err(noExperiment(router));
-    const { dir, config } = birdFiles(view.experiment, router.id);
-    const pid = birds.get(config);
-    return (await endBird(dir, pid)) ? ok(undefined) : notEnded(router.id, pid);
+    const dir = dirOf(view.experiment, router.id);
+    const daemon = daemons.get(dir);
+    return (daemon?.engine ?? (await engineOf(router))).end(dir, daemon?.pid);
   };
   return runFilterCommand(invocation, {
     changes: true,
@@ -52,8 +52,8 @@ export const down: Run = async (invocation) => {
         });
       },
     },
-    onEnd: () => {
-      if (view.experiment !== undefined) birds = findBirds(routersDir(view.experiment));
+    onEnd: async () => {
+      if (view.experiment !== undefined) daemons = await runningRouters(view.experiment);
     },
     afterEnd: () => {
       if (view.experiment !== undefined) removeEmptyDirs(view.experiment);
@@ -62,26 +62,13 @@ export const down: Run = async (invocation) => {
 };
 
 async function downAll(tool: string, experiment: string): Promise<number> {
-  const birds = findBirds(routersDir(experiment));
-  const dirs = new Set([...routerDirs(experiment), ...[...birds.keys()].map(dirname)]);
-  const byDir = new Map([...birds].map(([config, pid]) => [dirname(config), pid]));
+  const daemons = await runningRouters(experiment);
   const turn = limiter(ENDS_AT_ONCE);
-  const ended = await Promise.all(
-    [...dirs].map((dir) =>
-      turn(async () => {
-        const pid = byDir.get(dir);
-        return (await endBird(dir, pid)) ? undefined : notEnded(dir, pid);
-      }),
-    ),
-  );
+  const ends = [...daemons.values()].map(({ engine, dir, pid }) => turn(() => engine.end(dir, pid)));
+  const ended = await Promise.all(ends);
+  // What is left belongs to no daemon that runs.
+  for (const dir of routerDirs(experiment)) if (!daemons.has(dir)) removeOwn(dir);
   removeEmptyDirs(experiment);
-  const first = ended.find((e) => e !== undefined);
+  const first = ended.find((e) => e.isErr());
   return first?.isErr() ? complain(tool, first.error) : EXIT.ok;
 }
-
-const notEnded = (what: string, pid: number | undefined) =>
-  fail(
-    "failed",
-    `Cannot end BIRD of ${what}: process ${pid} does not end`,
-    `ps -p ${pid} says what it waits for`,
-  );

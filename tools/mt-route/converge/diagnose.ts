@@ -1,18 +1,16 @@
 /**
- * Why a router's table is not whole: the state of its OSPF neighbours as BIRD tells it over its control socket,
- * and of its links as its namespace's kernel does. A few words, whatever the number of neighbours.
+ * Why a router has not converged: the state of its OSPF neighbours, as its daemon says, and of its links, as the
+ * kernel says. Names a few, whatever the number of neighbours.
  */
-
 import { run } from "../../../shared/host/process.ts";
-import { socketName } from "../../../shared/own-place.ts";
 import type { Router } from "../../../shared/records/index.ts";
-import type { BirdFiles } from "../engines/bird.ts";
+import type { Daemon } from "../engines/routers-here.ts";
 
 const ASK_TIMEOUT_S = 10;
 const NAMED_MAX = 3;
 
 export interface Diagnosis {
-  /** Clauses for a message; none where all its neighbours are well. */
+  /** Clauses for a message; none where all its neighbours are in state Full. */
   says: string[];
   hint: string;
 }
@@ -26,26 +24,22 @@ const HINTS: Record<Trouble, (udp_port: number) => string> = {
   stuck: () =>
     "small packets get through and large ones do not: the MTU of both ends must be the same (ip link), and the network between the hosts must carry it; mt-launch check HOSTS tries it",
 };
-const WELL =
-  "its neighbours have not heard of them either: look at the routers named, mt-route check on their hosts";
+const NO_TROUBLE =
+  "its neighbours do not have them either: look at the routers named, by mt-route check on their hosts";
 
 /** @param udp_port of the experiment's tunnels */
 export async function diagnose(
   router: Router,
-  files: BirdFiles,
+  { engine, dir }: Pick<Daemon, "engine" | "dir">,
   netns: string,
   udp_port: number,
 ): Promise<Diagnosis> {
-  const [told, links] = await Promise.all([
-    run("birdc", ["-s", socketName(files.control), "show", "ospf", "neighbors"], {
-      timeout_s: ASK_TIMEOUT_S,
-      cwd: files.dir,
-    }),
+  const [neighbours, links] = await Promise.all([
+    engine.neighbours(dir),
     run("ip", ["-j", "link", "show"], { netns, timeout_s: ASK_TIMEOUT_S }),
   ]);
-  if (told.isErr() || told.value.code !== 0)
-    return { says: ["BIRD does not answer on its control socket"], hint: `see ${files.log}` };
-  const states = neighbourStates(told.value.stdout);
+  if (neighbours.isErr()) return { says: [neighbours.error.message], hint: `see ${engine.log(dir)}` };
+  const states = neighbours.value;
   const flags = links.isOk() ? linkFlags(links.value.stdout) : undefined;
   const troubles: { is: Trouble; says: string }[] = [];
   for (const [n, { peer }] of router.interfaces.entries()) {
@@ -55,7 +49,7 @@ export async function diagnose(
   const says = troubles.slice(0, NAMED_MAX).map((t) => t.says);
   if (troubles.length > NAMED_MAX) says.push(`and ${troubles.length - NAMED_MAX} more neighbours`);
   const worst = (["link", "stuck", "silent"] as const).find((is) => troubles.some((t) => t.is === is));
-  return { says, hint: worst === undefined ? WELL : HINTS[worst](udp_port) };
+  return { says, hint: worst === undefined ? NO_TROUBLE : HINTS[worst](udp_port) };
 }
 
 function troubleOf(
@@ -76,16 +70,6 @@ function troubleOf(
   if (stuck) return { is: "stuck", says: `neighbour ${peer} on ${device} is in ${state}` };
   const oneWay = state === "Init" ? " (it is heard, and does not hear this router)" : "";
   return { is: "silent", says: `neighbour ${peer} on ${device} is in ${state}${oneWay}` };
-}
-
-/** By interface, from `birdc show ospf neighbors`: `10.9.0.2  1  ExStart/PtP  9.001  eth0  10.9.0.1`. */
-export function neighbourStates(text: string): Map<string, string> {
-  const states = new Map<string, string>();
-  for (const line of text.split("\n")) {
-    const [id, , state, , device] = line.trim().split(/\s+/);
-    if (device !== undefined && /^\d+\.\d+\.\d+\.\d+$/.test(id!)) states.set(device, state!.split("/")[0]!);
-  }
-  return states;
 }
 
 function linkFlags(json: string): Map<string, readonly string[]> | undefined {

@@ -1,11 +1,11 @@
 /**
- * What converged means for a router: its table has the prefixes that its record promises, or, in a plan
- * written by hand, those of every segment that was seen.
+ * What converged means for a router: its table has the prefixes that `reaches` of its record says, or, where a plan
+ * was written by hand and has none, those of every segment that was seen.
  */
 import { type MtError, mtError } from "../../../shared/errors.ts";
 import type { Router } from "../../../shared/records/index.ts";
+import { prefixesDigest } from "../../../shared/records/router.ts";
 import type { Diagnosis } from "./diagnose.ts";
-import { tableDigest } from "./table.ts";
 
 const MISSING_NAMED_MAX = 3;
 
@@ -14,7 +14,7 @@ export type Seen = ReadonlySet<string>;
 
 export function isConverged(router: Router, table: ReadonlySet<string>, seen: Seen): boolean {
   const { reaches } = router;
-  if (reaches) return table.size === reaches.prefixes && tableDigest(table) === reaches.digest;
+  if (reaches) return table.size === reaches.prefixes && prefixesDigest(table) === reaches.digest;
   for (const prefix of seen) if (!table.has(prefix)) return false;
   return true;
 }
@@ -31,19 +31,19 @@ export function progressOf(
 ): { count: string; rest: string } {
   const missing = [...seen].filter((prefix) => !table.has(prefix)).sort();
   const wanted = router.reaches?.prefixes ?? seen.size;
-  // Where only a part of the plan came here, by how many there are.
+  // Where this host has only some of the segments, the table's size is all there is to compare.
   const held = seen.size < wanted ? table.size : seen.size - missing.length;
   const of = (prefix: string) => {
     const others = (origins.get(prefix) ?? []).filter((id) => id !== router.id);
     return others.length === 0 ? prefix : `${prefix} of ${others.slice(0, 2).join(" and ")}`;
   };
   const named = missing.slice(0, MISSING_NAMED_MAX).map(of).join(", ");
-  // Those of segments that are on other hosts have no name here.
+  // Prefixes of segments on other hosts are counted, but their names are not known here.
   const lacking = Math.max(missing.length, wanted - held);
   const more =
     lacking > MISSING_NAMED_MAX ? ` and ${lacking - Math.min(missing.length, MISSING_NAMED_MAX)} more` : "";
   let rest = missing.length > 0 ? `; missing: ${named}${more}` : "";
-  // Enough of them, but others: something stands there that the plan does not have.
+  // As many as wanted, but not the same ones: the table has routes that the plan does not.
   if (missing.length === 0 && held >= wanted) rest = "; they are not those of the plan";
   return { count: `${held} of ${wanted} prefixes`, rest };
 }

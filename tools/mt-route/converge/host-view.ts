@@ -1,6 +1,6 @@
 /**
- * What mt-route has seen of a plan on this host: the experiment, prefixes and delays of segments; and what
- * stops every router: no right, no BIRD.
+ * What mt-route has seen of a plan on this host: the experiment, prefixes and delays of segments; and what keeps
+ * all routers from being worked on: not root, a program is missing.
  */
 import { formatCidr, networkOf, parseCidr } from "../../../shared/addresses.ts";
 import { type MtError, mtError } from "../../../shared/errors.ts";
@@ -20,7 +20,7 @@ export function emptyView(): HostView {
   return { experiment: undefined, prefixes: new Set(), origins: new Map(), delays: new Map() };
 }
 
-/** The handlers that fill it. */
+/** The record handlers that fill a view. */
 export function readInto(view: HostView) {
   return {
     experiment: (record: Experiment) => {
@@ -40,7 +40,7 @@ export function readInto(view: HostView) {
   };
 }
 
-/** Why no router of this host can be worked on, if anything. */
+/** Why no router of this host can be worked on; undefined where they can. */
 export function obstacle(programs: readonly string[]): MtError | undefined {
   if (process.getuid?.() !== 0)
     return mtError("permission", "Cannot work on routers: namespaces need root", "run it as root");
@@ -51,7 +51,7 @@ export function obstacle(programs: readonly string[]): MtError | undefined {
   return undefined;
 }
 
-/** The record as failed by what stops every router, which is the exit code too. */
+/** The record as failed by an obstacle, which decides the exit code too. */
 export function failAll(router: Router, error: MtError, context: FilterContext): Router {
   context.note(error);
   return context.failed(router, error);
@@ -60,7 +60,7 @@ export function failAll(router: Router, error: MtError, context: FilterContext):
 export function noExperiment(router: Router): MtError {
   return mtError(
     "data",
-    `Cannot find what experiment router ${router.id} is of: no experiment record came before it`,
+    `Cannot work on router ${router.id}: no experiment record came before it`,
     "a plan begins with its experiment record",
   );
 }

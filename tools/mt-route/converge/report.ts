@@ -1,7 +1,7 @@
-/** The `sample` that mt-route ends with: how many routers of this host, how many converged, at what cost. */
+/** The `sample` that mt-route ends with: how many routers this host has, how many converged, and their memory. */
+import { residentKib } from "../../../shared/host/processes.ts";
 import type { Router } from "../../../shared/records/index.ts";
 import type { FilterContext } from "../../../shared/stream/filter.ts";
-import { residentKib } from "../engines/bird.ts";
 
 export interface Tally {
   /** Every router of this host that came, failed ones too. */
@@ -30,6 +30,6 @@ export function emitSample(tally: Tally, experiment: string | undefined, context
     time: new Date().toISOString(),
     experiment,
     ...counts,
-    rss_mib: Math.round(pids.reduce((sum, pid) => sum + residentKib(pid), 0) / 102.4) / 10,
+    rss_mib: Math.round(pids.reduce((sum, pid) => sum + (residentKib(pid) ?? 0), 0) / 102.4) / 10,
   });
 }

@@ -1,8 +1,7 @@
 /**
- * A router's kernel table, read from /proc/<pid>/net/route of its BIRD, which is of the router's
- * namespace: no process, no namespace change. Compared as a digest of the set of prefixes.
+ * A router's kernel table, read from /proc/<pid>/net/route of its daemon: that shows the router's namespace, so no
+ * process has to be started in it.
  */
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { formatCidr } from "../../../shared/addresses.ts";
 
@@ -37,11 +36,4 @@ export function readTable(pid: number): Set<string> | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** As `mt-topo place` writes it into `reaches`. */
-export function tableDigest(prefixes: Iterable<string>): string {
-  return `sha256:${createHash("sha256")
-    .update([...prefixes].sort().join("\n"))
-    .digest("hex")}`;
 }

@@ -1,17 +1,18 @@
 /**
- * Watches the kernel tables of routers until each is whole: one loop for all of them, which reads
- * /proc and starts no process. Times are told from the start of each router's BIRD.
+ * Watches the kernel tables of routers until each has converged: one loop for all of them, which reads
+ * /proc and starts no process. Times count from the start of each router's daemon.
  */
-
-import { isAlive } from "../../../shared/host/process.ts";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { ageOf } from "../../../shared/host/processes.ts";
 import { writeOwn } from "../../../shared/own-place.ts";
 import type { Router } from "../../../shared/records/index.ts";
-import { ageOf, type BirdFiles, readFirstLine, reasonIn } from "../engines/bird.ts";
+import type { Daemon } from "../engines/routers-here.ts";
 import { isConverged, type Seen } from "./goal.ts";
 import { readTable } from "./table.ts";
 
 const POLL_MS = 100;
-/** A pass over many tables costs something: leave the cores to the routers. */
+/** Reading many tables takes CPU time that the routers need. */
 const POLL_MS_PER_ROUTER = 2;
 
 export type Watched =
@@ -21,30 +22,30 @@ export type Watched =
 
 interface Entry {
   router: Router;
-  pid: number;
-  files: BirdFiles;
-  /** Whether it was started or changed now, so that its age says how long it took. */
+  daemon: Daemon;
+  /** Whether it was started by this run, so that its age says how long convergence took. */
   fresh: boolean;
   /** Milliseconds since the epoch; unknown until the end record has come. */
   until: number;
   done: (watched: Watched) => void;
 }
 
-/** @param seen prefixes of the segments that were seen; read anew at every look */
+/** @param seen prefixes of the segments that were seen; may grow while this watches */
 export function watchTables(seen: Seen, signal: AbortSignal) {
   const entries = new Set<Entry>();
   let ended = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   const look = (entry: Entry): Watched | undefined => {
-    const table = readTable(entry.pid);
-    // Without `reaches` the plan must have been seen whole to know what is wanted.
+    const { engine, dir, pid } = entry.daemon;
+    const table = readTable(pid);
+    // Without `reaches`, what is wanted is known only once all segments have come.
     if (table && (entry.router.reaches || ended) && isConverged(entry.router, table, seen)) {
-      const seconds = entry.fresh ? round(ageOf(entry.pid)) : undefined;
-      if (seconds !== undefined) remember(entry.files, seconds);
-      return { is: "converged", seconds: seconds ?? remembered(entry.files) };
+      const seconds = entry.fresh ? round(ageOf(pid)) : undefined;
+      if (seconds !== undefined) keepTime(dir, seconds);
+      return { is: "converged", seconds: seconds ?? keptTime(dir) };
     }
-    if (!isAlive(entry.pid, entry.files.config)) return { is: "ended", why: reasonIn(entry.files.log) };
+    if (!engine.isRunning(dir, pid)) return { is: "ended", why: engine.lastError(dir) };
     if (Date.now() >= entry.until || signal.aborted) return { is: "late", table };
     return undefined;
   };
@@ -60,21 +61,21 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
   };
 
   return {
-    /** Watches from now on; the promise is kept once it has converged or ended, or is late. */
-    add(router: Router, pid: number, files: BirdFiles, fresh: boolean): Promise<Watched> {
+    /** Watches from now on; resolves once the router has converged, its daemon has ended, or it is late. */
+    add(router: Router, daemon: Daemon, fresh: boolean): Promise<Watched> {
       return new Promise((done) => {
-        entries.add({ router, pid, files, fresh, until: Number.POSITIVE_INFINITY, done });
+        entries.add({ router, daemon, fresh, until: Number.POSITIVE_INFINITY, done });
         timer ??= setTimeout(pass, POLL_MS);
       });
     },
-    /** The plan is whole: from now on there is a limit. */
+    /** All records have come: from now on there is a time limit. */
     end(timeout_s: number): void {
       ended = true;
       for (const entry of entries) entry.until = Date.now() + timeout_s * 1000;
       if (timer) clearTimeout(timer);
       pass();
     },
-    /** Looks no more. */
+    /** Stops watching. */
     stop(): void {
       if (timer) clearTimeout(timer);
       entries.clear();
@@ -82,18 +83,27 @@ export function watchTables(seen: Seen, signal: AbortSignal) {
   };
 }
 
-/** For whoever asks later; where it cannot be written (no room, taken down meanwhile) they are not told how long. */
-function remember({ converged }: BirdFiles, seconds: number): void {
+const timeFile = (dir: string) => join(dir, "converged_s");
+
+/** For later runs. Where it cannot be written (disk full, taken down meanwhile), they do not say how long it took. */
+function keepTime(dir: string, seconds: number): void {
   try {
-    writeOwn(converged, `${seconds}\n`);
+    writeOwn(timeFile(dir), `${seconds}\n`);
   } catch {}
 }
 
-/** What an earlier run measured. */
-export function remembered(files: BirdFiles): number | undefined {
-  const seconds = Number(readFirstLine(files.converged) || Number.NaN);
-  return Number.isNaN(seconds) ? undefined : seconds;
+/** How long a router took to converge, as an earlier run measured it. */
+export function keptTime(dir: string): number | undefined {
+  try {
+    const seconds = Number(readFileSync(timeFile(dir), "utf8").trim() || Number.NaN);
+    return Number.isNaN(seconds) ? undefined : seconds;
+  } catch {
+    return undefined;
+  }
 }
+
+/** It is started again, or configured anew: what was measured no longer holds. */
+export const forgetTime = (dir: string): void => rmSync(timeFile(dir), { force: true });
 
 const round = (seconds: number | undefined) =>
   seconds === undefined ? undefined : Math.round(seconds * 100) / 100;

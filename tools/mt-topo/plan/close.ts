@@ -2,9 +2,9 @@
  * Closes a placed plan: every record gets what its host needs to know and would otherwise look up.
  * images and segments: their hosts; segments: who is where; routers: what converged means for them.
  */
-import { createHash } from "node:crypto";
 import { partsOf } from "../../../shared/parts.ts";
 import type { Host, Router, Segment } from "../../../shared/records/index.ts";
+import { prefixesDigest } from "../../../shared/records/router.ts";
 import { memberSchema } from "../../../shared/records/segment.ts";
 import { guestCount, type Plan, unknownFields } from "./plan.ts";
 import { networkText } from "./prefixes.ts";
@@ -83,9 +83,8 @@ function membersOf(plan: Plan, underlay: ReadonlyMap<string, string | undefined>
 function setReaches(plan: Plan): void {
   const prefixOf = new Map(plan.segments.map(({ record }) => [record.id, networkText(record.prefix!)]));
   for (const part of partsOf(plan.routers.map(({ record }) => record))) {
-    const prefixes = [...new Set([...part.segments].map((segment) => prefixOf.get(segment)!))].sort();
-    const digest = createHash("sha256").update(prefixes.join("\n")).digest("hex");
-    const reaches: Router["reaches"] = { prefixes: prefixes.length, digest: `sha256:${digest}` };
+    const prefixes = new Set([...part.segments].map((segment) => prefixOf.get(segment)!));
+    const reaches: Router["reaches"] = { prefixes: prefixes.size, digest: prefixesDigest(prefixes) };
     for (const r of part.routers) {
       const entry = plan.routers[r]!;
       entry.record = { ...entry.record, reaches: { ...entry.record.reaches, ...reaches } };

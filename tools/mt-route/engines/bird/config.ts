@@ -2,7 +2,7 @@
  * A router's BIRD configuration, from its record alone (and the delays of its segments).
  * Only checked ids, addresses and numbers stand in it.
  */
-import type { Router } from "../../../shared/records/index.ts";
+import type { Router } from "../../../../shared/records/index.ts";
 
 /**
  * Hello and dead interval of a link, in seconds. Measured with 11 routers: 7.2 s to converge with a hello
