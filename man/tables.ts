@@ -15,7 +15,7 @@ export const PARTS: Readonly<Record<string, (tool: ToolSpec) => string>> = {
         );
         const words = flags.map(([f, a]) => {
           const text = flagText(f, a).replace(/^(\S+)/, "`$1`");
-          return "required" in a && a.required ? text : `[${text}]`;
+          return a.required ? text : `[${text}]`;
         });
         const rest = usageLine(tool, name, c, "").slice(`${tool.name} ${name}`.length);
         const called =

@@ -24,7 +24,7 @@ function flagsOf(spec: CommandSpec): Flag[] {
     .filter(([, a]) => a.type !== "positional")
     .map(([name, a]) => ({
       name,
-      ...("alias" in a && typeof a.alias === "string" ? { alias: a.alias } : {}),
+      ...("alias" in a ? { alias: a.alias } : {}),
       means: a.description ?? "",
       ...(a.type === "boolean" ? {} : { value: choices(a), file: /^(FILE|DIR)$/.test(a.valueHint ?? "") }),
     }));

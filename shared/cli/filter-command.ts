@@ -4,32 +4,36 @@ import { exitCodeOf, type MtError } from "../errors.ts";
 import { KINDS } from "../records/index.ts";
 import { type Filter, type FilterContext, runFilter } from "../stream/filter.ts";
 import { stdinChunks } from "../stream/stdin.ts";
-import type { Invocation } from "./invocation.ts";
+import type { Call } from "./invocation.ts";
 import type { CommandSpec } from "./spec.ts";
 import { warn } from "./stderr.ts";
 
-/** This host's name: --host, MT_HOST, else the host name. */
-export function hostOf(invocation: Pick<Invocation, "args">): string {
-  const given = invocation.args.host;
-  return (typeof given === "string" && given) || process.env.MT_HOST || hostname();
+/** Of the flags that filters have, those that a command has. */
+interface FilterArgs {
+  host?: string;
+  only?: boolean;
 }
+
+/** This host's name: --host, MT_HOST, else the host name. */
+export const hostOf = ({ args }: { args: FilterArgs }): string =>
+  args.host || process.env.MT_HOST || hostname();
 
 /** Runs the filter over stdin and gives the exit code, having told what no record says. */
 export async function runFilterCommand(
-  invocation: Invocation,
+  { tool, args, signal }: Pick<Call, "tool" | "signal"> & { args: FilterArgs },
   filter: Omit<Filter, "by" | "host" | "only">,
 ): Promise<number> {
   const result = await runFilter(
-    { by: invocation.tool, host: hostOf(invocation), only: invocation.args.only === true, ...filter },
-    { input: stdinChunks(), signal: invocation.signal },
+    { by: tool, host: hostOf({ args }), only: args.only, ...filter },
+    { input: stdinChunks(), signal },
   );
-  if (result.error && !invocation.signal.aborted) warn(result.error);
+  if (result.error && !signal.aborted) warn(result.error);
   return result.code;
 }
 
 /** Passes a stream on, this host's own records of a command as failed, where nothing can be done: its exit code. */
 export async function failOwn(
-  { tool, args }: Pick<Invocation, "tool" | "args">,
+  { tool, args }: Pick<Call, "tool"> & { args: FilterArgs },
   { writes }: CommandSpec,
   error: MtError,
 ): Promise<number> {
@@ -39,7 +43,7 @@ export async function failOwn(
     {
       by: tool,
       host: hostOf({ args }),
-      only: args.only === true,
+      only: args.only,
       changes: false,
       open: true,
       owns: Object.fromEntries(kinds.map((kind) => [kind, fail])),

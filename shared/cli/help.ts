@@ -1,7 +1,16 @@
 /** The help of a tool and of a command, from its spec: plain text for stdout, examples before details. */
-import type { ArgDef } from "citty";
 import type { Kind } from "../records/index.ts";
-import { argsOf, type CommandSpec, commandsOf, EXIT_MEANINGS, type Example, type ToolSpec } from "./spec.ts";
+import {
+  type ArgDef,
+  argsOf,
+  type CommandSpec,
+  choices,
+  commandsOf,
+  EXIT_MEANINGS,
+  type Example,
+  isNeeded,
+  type ToolSpec,
+} from "./spec.ts";
 
 /** Examples that the help of a tool shows; the man page has them all. */
 const EXAMPLES_SHOWN = 2;
@@ -10,8 +19,8 @@ const EXAMPLES_SHOWN = 2;
 export function usageLine(tool: ToolSpec, name: string, spec: CommandSpec, flags = "[FLAGS]"): string {
   const places = Object.entries(argsOf(spec)).filter(([, a]) => a.type === "positional");
   const words = places.map(([n, a]) => {
-    const word = a.valueHint?.includes("|") ? a.valueHint : n.toUpperCase();
-    return a.required === false || a.default !== undefined ? `[${word}]` : word;
+    const word = choices(a).join("|") || n.toUpperCase();
+    return isNeeded(a) ? word : `[${word}]`;
   });
   if (spec.words) words.push(spec.words.name);
   const rest = spec.rest ? [spec.rest.required ? `-- ${spec.rest.name}` : `[-- ${spec.rest.name}]`] : [];
@@ -42,12 +51,11 @@ export function flagRows(commands: readonly (readonly [string, CommandSpec])[]):
   for (const [command, spec] of commands)
     for (const [name, a] of Object.entries(argsOf(spec))) {
       if (a.type === "positional") continue;
-      const standard =
-        "required" in a && a.required
-          ? "required"
-          : a.default === undefined || a.default === false || a.default === ""
-            ? undefined
-            : `default: ${a.default}`;
+      const standard = a.required
+        ? "required"
+        : a.default === undefined || a.default === false || a.default === ""
+          ? undefined
+          : `default: ${a.default}`;
       const row = { name, text: flagText(name, a), means: a.description ?? "", standard, commands: [] };
       const key = JSON.stringify(row);
       if (!rows.has(key)) rows.set(key, row);
@@ -58,8 +66,8 @@ export function flagRows(commands: readonly (readonly [string, CommandSpec])[]):
     .sort((a, b) => Number(a.commands.length === 0) - Number(b.commands.length === 0));
 }
 export function flagText(name: string, a: ArgDef): string {
-  const alias = "alias" in a && typeof a.alias === "string" ? `-${a.alias}, ` : "";
-  const value = a.type === "enum" ? (a.options ?? []).join("|") : (a.valueHint ?? "VALUE");
+  const alias = "alias" in a && a.alias !== undefined ? `-${a.alias}, ` : "";
+  const value = choices(a).join("|") || (a.valueHint ?? "VALUE");
   return `${alias}--${name}${a.type === "boolean" ? "" : ` ${value}`}`;
 }
 const flagCells = (r: FlagRow) =>

@@ -1,13 +1,33 @@
 /** A command that was called, and what does its work. */
 import type { Parsed } from "./parse.ts";
+import type { commonArgs, ToolSpec, Values } from "./spec.ts";
 
-export interface Invocation extends Parsed {
+/** Names of a tool's commands. */
+export type CommandOf<Spec extends ToolSpec> = keyof Spec["commands"] & string;
+/** What `args` of a command has: `ArgsOf<typeof spec, "up">`. Of a tool that is not known: anything. */
+export type ArgsOf<Spec extends ToolSpec, Command extends CommandOf<Spec>> =
+  string extends CommandOf<Spec>
+    ? Parsed["args"]
+    : Values<Spec["commands"][Command]["args"] & typeof commonArgs>;
+
+/** What every command gets, whatever its flags are. */
+export interface Call extends Pick<Parsed, "command" | "spec" | "words" | "rest"> {
   tool: string;
   /** Aborted by SIGINT, SIGTERM and SIGHUP. */
   signal: AbortSignal;
 }
+export interface Invocation<
+  Spec extends ToolSpec = ToolSpec,
+  Command extends CommandOf<Spec> = CommandOf<Spec>,
+> extends Call {
+  args: ArgsOf<Spec, Command>;
+}
 
 /** Does the work of one command; gives its exit code. A thrown MtError is told on stderr and mapped. */
-export type Run = (invocation: Invocation) => Promise<number>;
-/** Commands by name, loaded only when called: what a tool does not use does not slow its start. */
-export type Commands = Record<string, () => Promise<Run>>;
+export type Run<Spec extends ToolSpec = ToolSpec, Command extends CommandOf<Spec> = CommandOf<Spec>> = (
+  invocation: Invocation<Spec, Command>,
+) => Promise<number>;
+/** All commands of a tool, loaded only when called: what a tool does not use does not slow its start. */
+export type Commands<Spec extends ToolSpec> = {
+  readonly [Command in CommandOf<Spec>]: () => Promise<Run<Spec, Command>>;
+};

@@ -1,30 +1,35 @@
 /**
- * Words of the command line → a command with its arguments, or a usage error with a hint.
+ * Words of the command line → a command with its arguments, typed as its spec says, or a usage error with a hint.
  * citty reads the definitions; this makes it strict: unknown flags, missing values and extra words are
- * errors, `--no-x` only for booleans, and every flag has a twin `MT_X` in the environment.
+ * errors, `--no-x` only for booleans, every flag has a twin `MT_X` in the environment, and every value is checked.
  */
 import { parseArgs as parseWords } from "node:util";
-import { type ArgDef, parseArgs } from "citty";
+import { type ArgDef as CittyArg, parseArgs } from "citty";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
+import { NAME, NAME_LENGTH_MAX } from "../nodeset/ranges.ts";
 import {
+  type ArgDef,
+  type ArgsDef,
   argsOf,
   type CommandSpec,
   choices,
   commandsOf,
+  isNeeded,
+  type NumberRange,
   SHELLS,
   type Shell,
   type ToolSpec,
   twinOf,
 } from "./spec.ts";
 
+export type ArgValue = string | number | boolean | string[] | undefined;
+
 export interface Parsed {
   command: string;
   spec: CommandSpec;
-  /** By flag name, as citty gives them. */
-  args: Record<string, string | boolean | undefined>;
-  /** The values of flags that may be given several times, in order; `args` has the last. */
-  lists: Record<string, string[]>;
+  /** By name, checked; a command has them with the types that its spec says (`Values`). */
+  args: Record<string, ArgValue>;
   /** What stood after the positionals, where the command takes words. */
   words: string[];
   /** What stood after `--`. */
@@ -109,26 +114,19 @@ function parseCommand(
   const behind = dashes < 0 ? [] : words.slice(dashes + 1);
   if (own.includes("--help") || own.includes("-h")) return ok({ ask: "help", command });
   if (own.includes("--schema")) return ok({ ask: "schema", command });
+  const called = `${tool.name} ${command}`;
   const args = argsOf(spec);
   const flags = Object.entries(args).filter(([, a]) => a.type !== "positional");
   // For parseArgs and citty `--no-x` is always about x: a flag that is itself called so is not for them.
   const negatives = flags.flatMap(([f, a]) => (f.startsWith("no-") && a.type === "boolean" ? [f] : []));
-  const negated = negatives.filter(
-    (f) => own.includes(`--${f}`) || /^(1|true|yes)$/i.test(env[twinOf(f)!] ?? ""),
-  );
-  const repeatable = spec.repeatable ?? [];
+  const negated = negatives.filter((f) => own.includes(`--${f}`) || isYes(env[twinOf(f)!]));
   const options: Record<string, { type: "string" | "boolean"; short?: string; multiple?: boolean }> = {};
   for (const [flag, a] of flags) {
-    options[flag] = {
-      type: a.type === "boolean" ? "boolean" : "string",
-      multiple: repeatable.includes(flag),
-    };
-    const alias = "alias" in a && typeof a.alias === "string" ? a.alias : undefined;
-    if (alias?.length === 1) options[flag]!.short = alias;
+    options[flag] = { type: a.type === "boolean" ? "boolean" : "string", multiple: a.type === "list" };
+    if ("alias" in a && a.alias !== undefined) options[flag].short = a.alias;
   }
   let positionals: string[];
-  let given: Record<string, unknown>;
-  const lists: Parsed["lists"] = {};
+  let given: Record<string, string | boolean | (string | boolean)[] | undefined>;
   try {
     const parsed = parseWords({
       args: own.filter((word) => !negatives.includes(word.slice(2))),
@@ -139,11 +137,6 @@ function parseCommand(
     });
     positionals = parsed.positionals;
     given = parsed.values;
-    for (const flag of repeatable) {
-      const twin = env[twinOf(flag) ?? ""];
-      lists[flag] = (given[flag] as string[] | undefined) ?? (twin ? [twin] : []);
-      if (given[flag]) given[flag] = lists[flag].at(-1);
-    }
   } catch (thrown) {
     return usage(
       ...explain(
@@ -166,63 +159,118 @@ function parseCommand(
   const extra = positionals[places.length];
   if (extra !== undefined)
     return usage(
-      `Cannot use ${JSON.stringify(extra)}: ${tool.name} ${command} takes ${places.length === 0 ? "no argument" : `${places.length} argument${places.length > 1 ? "s" : ""}`}`,
-      spec.rest ? `a command stands after --` : `${tool.name} ${command} --help`,
+      `Cannot use ${JSON.stringify(extra)}: ${called} takes ${places.length === 0 ? "no argument" : `${places.length} argument${places.length > 1 ? "s" : ""}`}`,
+      spec.rest ? `a command stands after --` : `${called} --help`,
     );
-  for (const [i, [place, a]] of places.entries()) {
-    const word = positionals[i];
-    if (isNeeded(a) && word === undefined)
-      return usage(
-        `Cannot run ${tool.name} ${command}: ${place.toUpperCase()} is missing`,
-        `${tool.name} ${command} --help`,
-      );
-    if (word !== undefined && choices(a).length > 0 && !choices(a).includes(word))
-      return usage(...wrongChoice(`${place.toUpperCase()} `, word, choices(a)));
-  }
+  const lacking = places.find(([, a], i) => isNeeded(a) && positionals[i] === undefined);
+  if (lacking)
+    return usage(`Cannot run ${called}: ${lacking[0].toUpperCase()} is missing`, `${called} --help`);
   if (spec.rest?.required && rest.length === 0)
-    return usage(
-      `Cannot run ${tool.name} ${command}: ${spec.rest.name} is missing`,
-      `${tool.name} ${command} … -- ${spec.rest.name}`,
-    );
+    return usage(`Cannot run ${called}: ${spec.rest.name} is missing`, `${called} … -- ${spec.rest.name}`);
   if (rest[0] === "")
     return usage(
-      `Cannot run ${tool.name} ${command}: the command after -- is empty`,
-      `${tool.name} ${command} … -- ${spec.rest?.name ?? ""}`,
+      `Cannot run ${called}: the command after -- is empty`,
+      `${called} … -- ${spec.rest?.name ?? ""}`,
     );
-  const twins = flags.filter(([f]) => given[f] === undefined && env[twinOf(f) ?? ""]);
-  const fromEnv = twins.flatMap(([f, a]) => {
-    if (negatives.includes(f)) return [];
-    const value = env[twinOf(f)!]!;
-    if (a.type !== "boolean") return [`--${f}=${value}`];
-    return /^(1|true|yes)$/i.test(value) ? [`--${f}`] : [`--no-${f}`];
-  });
-  for (const [f, a] of flags) {
-    const twin = twins.some(([t]) => t === f) ? twinOf(f) : undefined;
-    const value = twin ? env[twin] : given[f];
-    if (typeof value !== "string") {
-      if (value === undefined && "required" in a && a.required && a.default === undefined)
-        return usage(
-          `Cannot run ${tool.name} ${command}: --${f} is missing`,
-          `--${f} ${a.valueHint ?? "VALUE"}: ${a.description}`,
-        );
-    } else if (choices(a).length > 0 && !choices(a).includes(value))
-      return usage(...wrongChoice(twin ? `${twin}=` : `--${f} `, value, choices(a)));
-    else if (a.type === "boolean" && !/^(1|true|yes|0|false|no)$/i.test(value))
-      return usage(`Cannot use ${twin}=${value}: expected 1 or 0`);
-  }
-  // After the checks above nothing is left for citty to guess: canonical words in, values with defaults out.
-  const canonical = Object.entries(given).flatMap(([f, v]) =>
-    v === true ? [`--${f}`] : v === false ? [`--no-${f}`] : [`--${f}=${v}`],
+  const twins = new Map(
+    flags.flatMap(([f]) => {
+      const twin = twinOf(f) ?? "";
+      return given[f] === undefined && env[twin] ? [[f, { twin, value: env[twin] }]] : [];
+    }),
   );
-  const values = parseArgs([...fromEnv, ...canonical, "--", ...positionals], args) as Parsed["args"];
+  const fromEnv: string[] = [];
+  for (const [f, { twin, value }] of twins) {
+    if (args[f]!.type !== "boolean") fromEnv.push(`--${f}=${value}`);
+    else if (!/^(1|true|yes|0|false|no)$/i.test(value))
+      return usage(`Cannot use ${twin}=${value}: expected 1 or 0`);
+    else if (!negatives.includes(f)) fromEnv.push(isYes(value) ? `--${f}` : `--no-${f}`);
+  }
+  const canonical = Object.entries(given).flatMap(([f, v]) =>
+    v === true ? [`--${f}`] : v === false ? [`--no-${f}`] : [`--${f}=${Array.isArray(v) ? v.at(-1) : v}`],
+  );
+  // citty has nothing left to guess: canonical words in, texts with defaults out.
+  const definitions = Object.fromEntries(Object.entries(args).map(([name, a]) => [name, forCitty(a)]));
+  const texts = parseArgs([...fromEnv, ...canonical, "--", ...positionals], definitions);
   const out: Parsed["args"] = {};
-  for (const key of Object.keys(args))
-    out[key] = negatives.includes(key) ? negated.includes(key) || undefined : values[key];
-  return ok({ ask: "run", parsed: { command, spec, args: out, lists, words: words_given, rest } });
+  for (const [name, a] of Object.entries(args)) {
+    const text = texts[name];
+    if (a.type === "boolean") out[name] = negatives.includes(name) ? negated.includes(name) : text === true;
+    else if (a.type === "list") {
+      const all = given[name] ?? (twins.has(name) ? [twins.get(name)!.value] : []);
+      out[name] = all as string[];
+    } else if (typeof text !== "string") {
+      out[name] = undefined;
+      if (isNeeded(a))
+        return usage(
+          `Cannot run ${called}: --${name} is missing`,
+          `--${name} ${a.valueHint ?? "VALUE"}: ${a.description}`,
+        );
+    } else {
+      const twin = twins.get(name)?.twin;
+      const said = a.type === "positional" ? `${name.toUpperCase()} ` : twin ? `${twin}=` : `--${name} `;
+      const value = checkedValue(a, text, said);
+      if (value.isErr()) return usage(value.error.message, value.error.hint);
+      out[name] = value.value;
+    }
+  }
+  const wasGiven = (name: string) =>
+    args[name]?.type === "positional"
+      ? out[name] !== undefined
+      : given[name] !== undefined || twins.has(name);
+  const clash = clashOf(args, out, wasGiven);
+  if (clash) return usage(clash.message, clash.hint ?? `${called} --help`);
+  return ok({ ask: "run", parsed: { command, spec, args: out, words: words_given, rest } });
 }
 
-/** Whether an argument has to be there. */
-const isNeeded = (a: ArgDef) => a.required !== false && a.default === undefined;
+const isYes = (text = "") => /^(1|true|yes)$/i.test(text);
+
+/** citty's definition: a text, or a switch. What kind of text is checked here. */
+function forCitty(a: ArgDef): CittyArg {
+  if (a.type === "boolean") return { type: "boolean", default: a.default };
+  const standard = a.default === undefined ? undefined : String(a.default);
+  return a.type === "positional"
+    ? { type: "positional", required: false }
+    : { type: "string", default: standard };
+}
+
+/** A value as its definition says, or what was expected. `said` names it in the message: `--fanout `, `MT_FANOUT=`. */
+function checkedValue(a: ArgDef, text: string, said: string): Result<string | number, MtError> {
+  const known = choices(a);
+  if (known.length > 0 && !known.includes(text)) return fail("usage", ...wrongChoice(said, text, known));
+  const type = a.type === "positional" ? a.value : a.type;
+  if (type === "number") return numberOf(text, said, a as NumberRange);
+  if (type === "id" && !(NAME.test(text) && text.length <= NAME_LENGTH_MAX))
+    return fail(
+      "usage",
+      `Cannot use ${said}${JSON.stringify(text.slice(0, 60))}: it is no id`,
+      `letters, digits, . _ -, ${NAME_LENGTH_MAX} at most`,
+    );
+  return ok(text);
+}
+
+/** The first flag that stands beside one that it excludes, or without one that it needs. */
+function clashOf(
+  args: ArgsDef,
+  values: Parsed["args"],
+  wasGiven: (name: string) => boolean,
+): { message: string; hint?: string } | undefined {
+  const isSet = (name: string) => {
+    const value = values[name];
+    return value === true || (wasGiven(name) && value !== false && value !== "");
+  };
+  const said = (name: string) => (args[name]?.type === "positional" ? name.toUpperCase() : `--${name}`);
+  for (const [name, a] of Object.entries(args)) {
+    if (a.type === "positional" || !isSet(name)) continue;
+    const other = a.excludes?.find(isSet);
+    if (other !== undefined)
+      return { message: `Cannot use ${said(name)} with ${said(other)}: take one of them` };
+    if (a.needs && !isSet(a.needs.arg))
+      return {
+        message: `Cannot use ${said(name)} without ${said(a.needs.arg)}: ${a.needs.because}`,
+        hint: a.needs.example,
+      };
+  }
+}
 
 function explain(thrown: NodeJS.ErrnoException, flags: string[]): [string, string | undefined] {
   const quoted = /'(?:-\w, )?(-{1,2}[^' =]*)/.exec(thrown.message)?.[1] ?? "";
@@ -270,19 +318,24 @@ function distance(a: string, b: string): number {
   return row[b.length]!;
 }
 
-/** A flag's value as a number in its unit, or a usage error that says what was expected. */
-export function numberArg(
-  args: Parsed["args"],
-  flag: string,
-  range: { min?: number; max?: number; integer?: boolean } = {},
-): Result<number, MtError> {
-  const value = args[flag];
+/** A number in its unit, or a usage error that says what was expected. */
+function numberOf(text: string, said: string, range: NumberRange): Result<number, MtError> {
   const { min = 0, max = Number.MAX_SAFE_INTEGER, integer = true } = range;
-  const n = typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : Number.NaN;
+  const n = /^-?\d+(\.\d+)?$/.test(text.trim()) ? Number(text) : Number.NaN;
   if (Number.isNaN(n) || n < min || n > max || (integer && !Number.isInteger(n)))
     return fail(
       "usage",
-      `Cannot use --${flag} ${JSON.stringify(value)}: expected a ${integer ? "whole " : ""}number ${max === Number.MAX_SAFE_INTEGER ? `from ${min}` : `from ${min} to ${max}`}`,
+      `Cannot use ${said}${JSON.stringify(text)}: expected a ${integer ? "whole " : ""}number ${max === Number.MAX_SAFE_INTEGER ? `from ${min}` : `from ${min} to ${max}`}`,
     );
   return ok(n);
+}
+
+/** TEMPORARY, until every command has its numbers parsed: see `type: "number"` in spec.ts. */
+export function numberArg(
+  args: Parsed["args"],
+  flag: string,
+  range: NumberRange = {},
+): Result<number, MtError> {
+  const value = args[flag];
+  return numberOf(value === undefined ? "" : String(value), `--${flag} `, range);
 }

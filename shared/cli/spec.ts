@@ -1,8 +1,7 @@
 /**
- * What a tool is, as data: from it come the parser, the help, the man page's tables and completions.
- * Flags and arguments are citty's definitions; what citty lacks (kinds, examples, exit codes) is beside.
+ * What a tool is, as data: from it come the parser, the type of a command's arguments, the help, the man page's
+ * tables and the completions. Written as `{ … } as const satisfies ToolSpec`.
  */
-import type { ArgDef, ArgsDef } from "citty";
 import type { EXIT } from "../errors.ts";
 import type { Kind } from "../records/index.ts";
 
@@ -11,15 +10,98 @@ export interface Example {
   does: string;
 }
 
+interface AnyArg {
+  description: string;
+  /** What its value is, for people: a unit, or what it names. */
+  valueHint?: string;
+}
+interface AnyFlag extends AnyArg {
+  /** One letter. */
+  alias?: string;
+  required?: boolean;
+  /** Flags that cannot stand beside it. */
+  excludes?: readonly string[];
+  /** The flag or positional that it is of no use without, why, and a command line that does it right. */
+  needs?: { arg: string; because: string; example: string };
+}
+/** What a number may be; 0 and more, and whole, where nothing else is said. */
+export interface NumberRange {
+  min?: number;
+  max?: number;
+  /** False: 0.5 is fine. */
+  integer?: boolean;
+}
+/** `args` has it as true or false, never undefined. */
+interface BooleanArg extends AnyFlag {
+  type: "boolean";
+  default?: boolean;
+}
+interface StringArg extends AnyFlag {
+  type: "string";
+  default?: string;
+}
+interface EnumArg extends AnyFlag {
+  type: "enum";
+  options: readonly string[];
+  default?: string;
+}
+/** In the unit that `valueHint` names. */
+interface NumberArg extends AnyFlag, NumberRange {
+  type: "number";
+  default?: number;
+}
+/** One id as records have it: it may become a path and part of names. */
+interface IdArg extends AnyFlag {
+  type: "id";
+  default?: string;
+}
+/** May be given several times; `args` has all its values in order. Its twin in the environment is one of them. */
+interface ListArg extends AnyFlag {
+  type: "list";
+  default?: undefined;
+}
+/** A word that is told by its place. It has to be there unless `required` is false. */
+interface PositionalArg extends AnyArg, NumberRange {
+  type: "positional";
+  /** It is one of these. */
+  options?: readonly string[];
+  /** Absent: any text. */
+  value?: "number" | "id";
+  required?: boolean;
+  default?: undefined;
+}
+export type ArgDef = BooleanArg | StringArg | EnumArg | NumberArg | IdArg | ListArg | PositionalArg;
+export type ArgsDef = Readonly<Record<string, ArgDef>>;
+
+type TextOrNumber<A> = A extends { type: "number" } | { value: "number" }
+  ? number
+  : A extends { options: readonly (infer Option)[] }
+    ? Option
+    : string;
+type Value<A> = A extends { type: "boolean" }
+  ? boolean
+  : A extends { type: "list" }
+    ? string[]
+    : TextOrNumber<A>;
+/** Whether a command finds it undefined where it was not given. */
+type MayBeAbsent<A> = A extends
+  | { type: "boolean" | "list" }
+  | { default: string | number }
+  | { required: true }
+  ? false
+  : A extends { type: "positional"; required: false }
+    ? true
+    : A extends { type: "positional" }
+      ? false
+      : true;
+/** What a command finds in `args`, by the definitions of its flags and positionals. */
+export type Values<D> = {
+  -readonly [K in keyof D as MayBeAbsent<D[K]> extends true ? never : K]: Value<D[K]>;
+} & { -readonly [K in keyof D as MayBeAbsent<D[K]> extends true ? K : never]?: Value<D[K]> };
+
 export interface CommandSpec {
   summary: string;
-  /**
-   * citty's: `positional`, `string`, `boolean`, `enum`; `default` in the flag's unit, `valueHint` names it.
-   * On a positional, `valueHint` is the choice of words that it may be, as `ring|grid`.
-   */
   args: ArgsDef;
-  /** Flags with a value that may be given several times: `lists` of the invocation has them all. */
-  repeatable?: readonly string[];
   /** What stands after the positionals, as many words as one likes. */
   words?: { name: string; description: string };
   /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may. */
@@ -36,7 +118,7 @@ export interface ToolSpec {
   name: string;
   summary: string;
   description: string;
-  commands: Record<string, CommandSpec>;
+  commands: Readonly<Record<string, CommandSpec>>;
   /** The command meant where none is named. */
   defaultCommand?: string;
   examples: readonly Example[];
@@ -53,7 +135,7 @@ export const filterArgs = {
     description: "act as this host (default: MT_HOST, else the host name)",
   },
   only: { type: "boolean", description: "print this tool's own records and no others" },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 
 /** Flags that every command has. */
 export const commonArgs = {
@@ -61,24 +143,24 @@ export const commonArgs = {
   log: { type: "enum", options: ["text", "json"], default: "text", description: "how stderr is written" },
   schema: { type: "boolean", description: "print the JSON Schema of the records that it reads and writes" },
   help: { type: "boolean", alias: "h", description: "show this help" },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 
-export const argsOf = (spec: CommandSpec): Record<string, ArgDef> => ({
-  ...(spec.args as Record<string, ArgDef>),
-  ...commonArgs,
-});
+export const argsOf = (spec: CommandSpec): ArgsDef => ({ ...spec.args, ...commonArgs });
 
 /** Commands that people call. */
 export const commandsOf = (tool: ToolSpec): [string, CommandSpec][] =>
   Object.entries(tool.commands).filter(([, c]) => !c.hidden);
 
 /** The words that an argument may be; none: any. */
-export const choices = (a: ArgDef): readonly string[] =>
-  a.type === "enum" ? (a.options ?? []) : a.type === "positional" ? (a.valueHint?.split("|") ?? []) : [];
+export const choices = (a: ArgDef): readonly string[] => ("options" in a && a.options) || [];
 
-/** Flags that ask for an answer and no work have no twin; nor --state: MT_STATE is a directory. */
+/** Whether an argument has to be there. */
+export const isNeeded = (a: ArgDef): boolean =>
+  a.type === "positional" ? a.required !== false : a.required === true && a.default === undefined;
+
+/** Flags that ask about the tool have no twin; nor has --state: MT_STATE is a directory. */
 const WITHOUT_TWIN = ["help", "schema", "state"];
-/** The twin of a flag in the environment. */
+/** The variable of the environment that stands for a flag: its twin. */
 export const twinOf = (flag: string): string | undefined =>
   WITHOUT_TWIN.includes(flag) ? undefined : `MT_${flag.replaceAll("-", "_").toUpperCase()}`;
 

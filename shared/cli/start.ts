@@ -12,11 +12,12 @@ import { type Parsed, parse, type Request } from "./parse.ts";
 import type { ToolSpec } from "./spec.ts";
 import { stderrStyle, warn } from "./stderr.ts";
 
-export async function start(tool: ToolSpec, commands: Commands): Promise<never> {
-  process.exit(await main(tool, commands, process.argv.slice(2)));
+export async function start<Spec extends ToolSpec>(tool: Spec, commands: Commands<Spec>): Promise<never> {
+  // What parse gives has the types that the spec says.
+  process.exit(await main(tool, commands as unknown as Commands<ToolSpec>, process.argv.slice(2)));
 }
 
-async function main(tool: ToolSpec, commands: Commands, words: string[]): Promise<number> {
+async function main(tool: ToolSpec, commands: Commands<ToolSpec>, words: string[]): Promise<number> {
   const request = parse(tool, words, process.env);
   if (request.isErr()) return complain(tool.name, request.error);
   const ask = request.value;

@@ -160,7 +160,7 @@ describe.each(TOOLS)("%s, its command line", (tool) => {
       expectUsage(extra, `${said}: extra`);
       if (!c.words) expect(extra.stderr).toContain('"one-too-many"');
       for (const [flag, a] of Object.entries(c.args)) {
-        if (a.type !== "string" && a.type !== "enum") continue;
+        if (a.type === "positional" || a.type === "boolean") continue;
         const missing = run(call(`${said} --${flag}`));
         expectUsage(missing, `${said} --${flag}`);
         expect(missing.stderr).toContain(`Cannot use --${flag}: its value is missing`);

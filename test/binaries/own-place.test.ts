@@ -18,7 +18,7 @@ import {
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { commandsOf, type ToolSpec } from "../../shared/cli/spec.ts";
+import { choices, commandsOf, type ToolSpec } from "../../shared/cli/spec.ts";
 import { ROOT, specFile, tempDir } from "../unit/shared/fixtures.ts";
 
 const MT = join(ROOT, "dist/mt");
@@ -74,7 +74,7 @@ for (const tool of TOOLS) {
   for (const [command, c] of commandsOf(spec)) {
     const words = Object.entries(c.args)
       .filter(([, a]) => a.type === "positional" && a.required !== false && a.default === undefined)
-      .map(([, a]) => (a as { valueHint?: string }).valueHint?.split("|")[0] ?? "x1");
+      .map(([, a]) => choices(a)[0] ?? ("value" in a && a.value === "number" ? "1" : "x1"));
     const needed = Object.entries(c.args)
       .filter(([, a]) => a.type !== "positional" && a.required === true)
       .flatMap(([flag]) => [`--${flag}`, "1"]);

@@ -12,7 +12,7 @@ that record into plans, mt-push brings the files to the hosts.`,
       args: {
         image: {
           type: "positional",
-          valueHint: "tux|debian",
+          options: ["tux", "debian"],
           description:
             "tux: Debian's cloud kernel, busybox and the QEMU guest agent, in memory; debian: a Debian system with sshd on a disk (as root)",
         },

@@ -1,6 +1,7 @@
+/** mt-push: its commands, flags, kinds and examples. */
 import type { ToolSpec } from "../../shared/cli/spec.ts";
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-push",
   summary: "bring files to every host that needs them, down the tree, checked by digest",
   description: `Every host has a store of files by digest (MT_STATE/store). For each image of the plan, mt-push asks the image's
@@ -11,11 +12,17 @@ only if the bytes that came have its digest. An image goes on in the stream when
       summary: "bring the images of a plan to their hosts (the command meant where none is named)",
       args: {
         only: { type: "boolean", description: "print copy records and no others" },
-        timeout: { type: "string", valueHint: "S", default: "600", description: "seconds for one file" },
+        timeout: {
+          type: "number",
+          min: 1,
+          valueHint: "S",
+          default: 600,
+          description: "seconds for one file",
+        },
         retries: {
-          type: "string",
+          type: "number",
           valueHint: "N",
-          default: "2",
+          default: 2,
           description: "how often a host that failed is tried again",
         },
       },
@@ -48,4 +55,4 @@ only if the bytes that came have its digest. An image goes on in the stream when
   ],
   exits: { 1: "a copy failed; its record says why" },
   seeAlso: ["mt-image(1)", "mt-tree(1)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

@@ -3,9 +3,9 @@ import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";
 
 await start(spec, {
-  import: async () => (await import("./commands/import.ts")).importCommand,
-  gen: async () => (await import("./commands/gen.ts")).genCommand,
-  guests: async () => (await import("./commands/guests.ts")).guestsCommand,
-  probe: async () => (await import("./commands/probe.ts")).probeCommand,
-  place: async () => (await import("./commands/place.ts")).placeCommand,
+  import: async () => (await import("./commands/import.ts")).importFile,
+  gen: async () => (await import("./commands/gen.ts")).gen,
+  guests: async () => (await import("./commands/guests.ts")).guests,
+  probe: async () => (await import("./commands/probe.ts")).probe,
+  place: async () => (await import("./commands/place.ts")).place,
 });

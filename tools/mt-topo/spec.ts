@@ -1,21 +1,27 @@
-/** What mt-topo is: its commands, flags, kinds and examples. Help and the man page's tables come from here. */
-
-import type { ToolSpec } from "../../shared/cli/spec.ts";
+/** mt-topo: its commands, flags, kinds and examples. */
+import type { ArgsDef, ToolSpec } from "../../shared/cli/spec.ts";
+import { RANGE_COUNT_MAX } from "../../shared/nodeset/ranges.ts";
 import type { Kind } from "../../shared/records/index.ts";
 import { FORMAT_NAMES } from "./formats/formats.ts";
+import { GENERATOR_NAMES } from "./generators/generators.ts";
 
 const PLAN: readonly Kind[] = ["experiment", "host", "image", "segment", "router", "guest", "end"];
 
 const header = {
   id: {
-    type: "string",
+    type: "id",
     valueHint: "ID",
     description: "id of the experiment (default: from the label or the file)",
   },
-  seed: { type: "string", valueHint: "N", description: "random seed of the experiment (default: 1)" },
-} as const;
+  seed: {
+    type: "number",
+    max: 4_294_967_295,
+    valueHint: "N",
+    description: "random seed of the experiment (default: 1)",
+  },
+} as const satisfies ArgsDef;
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-topo",
   summary: "writes the plan: imports or generates a topology, adds guests, places them on hosts",
   description:
@@ -43,9 +49,11 @@ export const spec: ToolSpec = {
     gen: {
       summary: "a ring or a near-square grid of routers",
       args: {
-        shape: { type: "positional", valueHint: "ring|grid", description: "how they are joined" },
+        shape: { type: "positional", options: GENERATOR_NAMES, description: "how they are joined" },
         routers: {
-          type: "string",
+          type: "number",
+          min: 1,
+          max: 1_000_000,
           valueHint: "N",
           required: true,
           description: "how many routers, r0 to r(N-1)",
@@ -59,10 +67,29 @@ export const spec: ToolSpec = {
     guests: {
       summary: "spreads N guests evenly over the routers, one LAN a router",
       args: {
-        n: { type: "positional", description: "how many guests in all" },
-        image: { type: "string", valueHint: "NAME", required: true, description: "the image that they boot" },
-        mem: { type: "string", valueHint: "MIB", default: "128", description: "memory of each" },
-        cores: { type: "string", valueHint: "N", default: "1", description: "virtual processors of each" },
+        n: {
+          type: "positional",
+          value: "number",
+          max: RANGE_COUNT_MAX,
+          description: "how many guests in all",
+        },
+        image: { type: "id", valueHint: "NAME", required: true, description: "the image that they boot" },
+        mem: {
+          type: "number",
+          min: 1,
+          max: 4_294_967_295,
+          valueHint: "MIB",
+          default: 128,
+          description: "memory of each",
+        },
+        cores: {
+          type: "number",
+          min: 1,
+          max: 4096,
+          valueHint: "N",
+          default: 1,
+          description: "virtual processors of each",
+        },
       },
       stdin: "records",
       reads: PLAN,
@@ -86,7 +113,12 @@ export const spec: ToolSpec = {
       summary: "the plan of a small network over every host, for mt-vnet prove",
       args: {
         hosts: { type: "positional", description: "a node set, as kn[1-4], or a file of host records" },
-        id: { type: "string", valueHint: "ID", description: "id of the experiment (default: probe)" },
+        id: {
+          type: "id",
+          valueHint: "ID",
+          default: "probe",
+          description: "id of the experiment",
+        },
       },
       stdin: "none",
       reads: [],
@@ -120,4 +152,4 @@ export const spec: ToolSpec = {
     65: "the file or the plan is not right, was cut off, or names what does not exist; nothing was written",
   },
   seeAlso: ["mt-tree(1)", "mt-image(1)", "mt-vnet(1)", "mt-records(5)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

@@ -43,7 +43,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description: "with ssh: every link stays inside it, one level deep, and nobody listens",
         },
         mtu: {
-          type: "string",
+          type: "list",
           valueHint: "N|SET=N",
           description:
             "with local: MTU of the hosts' links to each other, 1500 unless said here; may be given several times",
@@ -65,7 +65,6 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description: "with ssh: end agents of another release and start them anew from this one",
         },
       },
-      repeatable: ["mtu"],
       stdin: "none",
       reads: [],
       writes: ["host"],
@@ -104,14 +103,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description: "print equal outputs once, under the node set of their hosts, not records",
         },
         env: {
-          type: "string",
+          type: "list",
           valueHint: "K=V",
           description: "set a variable for the command; may be given several times",
         },
         cwd: { type: "string", valueHint: "DIR", description: "run it in this directory (default: /)" },
         timeout: { type: "string", valueHint: "S", default: "600", description: "seconds for the whole" },
       },
-      repeatable: ["env"],
       rest: { name: "CMD [ARG...]", required: true, description: "the command; no shell reads it" },
       stdin: "optional",
       reads: [],

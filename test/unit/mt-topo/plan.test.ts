@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { Guest, Host, Router, Segment } from "../../../shared/records/index.ts";
 import { guestMembers, sliceGuest } from "../../../shared/records/members.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
-import { graphOfShape } from "../../../tools/mt-topo/commands/gen.ts";
+import { generate } from "../../../tools/mt-topo/commands/gen.ts";
 import { addGuests } from "../../../tools/mt-topo/commands/guests.ts";
 import { placeOverflow, placePlan } from "../../../tools/mt-topo/commands/place.ts";
 import { probePlan } from "../../../tools/mt-topo/commands/probe.ts";
@@ -14,6 +14,7 @@ import { graphOf } from "../../../tools/mt-topo/formats/gml/graph.ts";
 import { parseGml } from "../../../tools/mt-topo/formats/gml/parse.ts";
 import { linesOf } from "../../../tools/mt-topo/formats/input.ts";
 import { decodeText } from "../../../tools/mt-topo/formats/other.ts";
+import { generatorNamed } from "../../../tools/mt-topo/generators/generators.ts";
 import { checkAddresses } from "../../../tools/mt-topo/plan/addresses.ts";
 import { complete } from "../../../tools/mt-topo/plan/complete.ts";
 import { type Plan, readPlan, writePlan } from "../../../tools/mt-topo/plan/plan.ts";
@@ -42,6 +43,8 @@ const fromGml = (data: Buffer) =>
     .andThen(graphOf)
     .andThen((g) => planOf(g, "x", 1))
     ._unsafeUnwrap();
+const GENERATORS = { ring: await generatorNamed("ring"), grid: await generatorNamed("grid") };
+const graphOfShape = (kind: "ring" | "grid", n: number) => generate(GENERATORS[kind], n);
 const shape = (kind: "ring" | "grid", n: number) => planOf(graphOfShape(kind, n), "x", 1)._unsafeUnwrap();
 const withGuests = (plan: Plan, n: number) => {
   addGuests(plan, n, { image: "tux", cores: 1, mem_mib: 128 })._unsafeUnwrap();

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { commandHelp, toolHelp } from "../../../shared/cli/help.ts";
-import { didYouMean, numberArg, parse } from "../../../shared/cli/parse.ts";
+import type { ArgsOf } from "../../../shared/cli/invocation.ts";
+import { didYouMean, parse } from "../../../shared/cli/parse.ts";
 import type { ToolSpec } from "../../../shared/cli/spec.ts";
 
 const none = { stdin: "none", reads: [], writes: [] } as const;
-const tool: ToolSpec = {
+const tool = {
   name: "mt-x",
   summary: "does x",
   description: "It does.",
@@ -35,8 +36,7 @@ const tool: ToolSpec = {
     set: {
       ...none,
       summary: "sets",
-      args: { env: { type: "string", valueHint: "K=V", description: "a variable" } },
-      repeatable: ["env"],
+      args: { env: { type: "list", valueHint: "K=V", description: "a variable" } },
     },
     on: {
       ...none,
@@ -50,13 +50,38 @@ const tool: ToolSpec = {
       ...none,
       summary: "makes",
       args: {
-        shape: { type: "positional", valueHint: "ring|grid", description: "how" },
-        routers: { type: "string", valueHint: "N", required: true, description: "how many" },
+        shape: { type: "positional", options: ["ring", "grid"], description: "how" },
+        routers: { type: "number", valueHint: "N", required: true, description: "how many" },
+      },
+    },
+    typed: {
+      ...none,
+      summary: "has every type",
+      hidden: true,
+      args: {
+        count: { type: "positional", value: "number", max: 10, description: "a number" },
+        name: { type: "positional", value: "id", required: false, description: "an id" },
+        every: { type: "number", min: -5, max: 10, integer: false, default: 1, description: "a number" },
+        retries: { type: "number", description: "a whole number" },
+        experiment: { type: "id", description: "an id" },
+        expand: { type: "boolean", excludes: ["fold", "only"], description: "x" },
+        fold: { type: "boolean", description: "x" },
+        only: { type: "list", description: "x" },
+        between: {
+          type: "string",
+          needs: { arg: "retries", because: "it runs between them", example: "mt-x typed 1 --retries 2" },
+          description: "x",
+        },
+        follow: {
+          type: "boolean",
+          needs: { arg: "name", because: "one is followed", example: "mt-x typed 1 a --follow" },
+          description: "x",
+        },
       },
     },
     serve: { ...none, summary: "inside", args: {}, hidden: true },
   },
-};
+} as const satisfies ToolSpec;
 const asked = (line: string, env = {}) =>
   parse(tool, line === "" ? [] : line.split(" "), env)._unsafeUnwrap();
 const args = (line: string, env = {}) => {
@@ -75,10 +100,10 @@ describe("-- ends the flags", () => {
     return [args.hosts, args.file, args.paused, rest];
   };
   test.each<[string, unknown[]]>([
-    ["up -- kn1", ["kn1", undefined, undefined, []]],
+    ["up -- kn1", ["kn1", undefined, false, []]],
     ["up --paused kn1 -- -f", ["kn1", "-f", true, []]],
-    ["up -- --paused --help", ["--paused", "--help", undefined, []]],
-    ["up kn1 --", ["kn1", undefined, undefined, []]],
+    ["up -- --paused --help", ["--paused", "--help", false, []]],
+    ["up kn1 --", ["kn1", undefined, false, []]],
     ["on kn1 -- ls -- x", ["kn1", undefined, undefined, ["ls", "--", "x"]]],
     ["on -- kn1 -- ls --help", ["kn1", undefined, undefined, ["ls", "--help"]]],
     ["on -- -kn1 -- ls -- x", ["-kn1", undefined, undefined, ["ls", "--", "x"]]],
@@ -96,17 +121,13 @@ describe("-- ends the flags", () => {
   });
 });
 
-test("a repeatable flag has all its values, in order; its twin is one", () => {
-  const lists = (line: string, env = {}) => {
-    const request = asked(line, env);
-    if (request.ask !== "run") throw new Error(request.ask);
-    return [request.parsed.lists, request.parsed.args.env];
-  };
-  expect(lists("set --env A=1 --env=B=x,y --env A=2")).toEqual([{ env: ["A=1", "B=x,y", "A=2"] }, "A=2"]);
-  expect(lists("set")).toEqual([{ env: [] }, undefined]);
-  expect(lists("set", { MT_ENV: "C=3" })).toEqual([{ env: ["C=3"] }, "C=3"]);
-  expect(lists("set --env A=1", { MT_ENV: "C=3" })).toEqual([{ env: ["A=1"] }, "A=1"]);
-  expect(lists("up kn1")).toEqual([{}, undefined]);
+test("a list has all values of its flag, in order; its twin is one of them", () => {
+  const env = (line: string, twins = {}) => args(line, twins).env;
+  expect(env("set --env A=1 --env=B=x,y --env A=2")).toEqual(["A=1", "B=x,y", "A=2"]);
+  expect(env("set")).toEqual([]);
+  expect(env("set", { MT_ENV: "C=3" })).toEqual(["C=3"]);
+  expect(env("set --env A=1", { MT_ENV: "C=3" })).toEqual(["A=1"]);
+  expect(args("up kn1")).not.toHaveProperty("env");
   expect(refused("set --env").message).toBe("Cannot use --env: its value is missing");
   expect(refused("up kn1 --fanout").message).toBe("Cannot use --fanout: its value is missing");
 });
@@ -124,7 +145,7 @@ describe("values", () => {
     ["up --paused kn1", { hosts: "kn1", paused: true }],
     ["up --no-tls kn1", { tls: false }],
     ["up --no-port kn1", { port: "7420", "no-port": true }],
-    ["up --port 7 kn1", { port: "7", "no-port": undefined }],
+    ["up --port 7 kn1", { port: "7", "no-port": false }],
     ["up --via local kn1", { via: "local" }],
     ["up kn1 --fanout 3 --fanout 5", { fanout: "5" }],
   ])("mt-x %s", (line, expected) => {
@@ -137,9 +158,9 @@ describe("values", () => {
     expect(args("up kn1 --fanout 5 --via ssh", env)).toMatchObject({ fanout: "5", via: "ssh" });
     expect(args("up kn1 --no-paused", env).paused).toBe(false);
     expect(args("up kn1", { MT_NO_PORT: "1" })).toMatchObject({ port: "7420", "no-port": true });
-    expect(args("up kn1", { MT_NO_PORT: "0" })["no-port"]).toBeUndefined();
+    expect(args("up kn1", { MT_NO_PORT: "0" })["no-port"]).toBe(false);
     expect(args("up kn1", { MT_PAUSED: "0", MT_FANOUT: "" })).toMatchObject({ fanout: "16" });
-    expect(args("up kn1", { MT_PAUSED: "0" }).paused).not.toBe(true);
+    expect(args("up kn1", { MT_PAUSED: "0" }).paused).toBe(false);
     expect(args("up kn1", { MT_TIME_LIMIT: "--paused" })).toMatchObject({ "time-limit": "--paused" });
   });
 
@@ -258,7 +279,7 @@ describe("usage errors", () => {
   });
 
   test("a required flag may come from the environment", () => {
-    expect(args("gen ring", { MT_ROUTERS: "3" })).toMatchObject({ shape: "ring", routers: "3" });
+    expect(args("gen ring", { MT_ROUTERS: "3" })).toMatchObject({ shape: "ring", routers: 3 });
   });
 });
 
@@ -271,29 +292,102 @@ test.each([
 });
 
 describe("numbers", () => {
-  test.each<[string, Parameters<typeof numberArg>[2], number]>([
-    ["4", {}, 4],
-    ["0", {}, 0],
-    ["0.5", { integer: false }, 0.5],
-    ["-3", { min: -5 }, -3],
-  ])("%s", (text, range, n) => expect(numberArg({ n: text }, "n", range)._unsafeUnwrap()).toBe(n));
+  test.each<[string, number]>([
+    ["4", 4],
+    ["0", 0],
+    ["0.5", 0.5],
+    ["-3", -3],
+    ["10", 10],
+  ])("--every=%s", (text, n) =>
+    expect(args(`typed 3 --every=${text}`)).toMatchObject({ count: 3, every: n }),
+  );
 
-  test.each<[string | undefined, Parameters<typeof numberArg>[2]]>([
-    ["", {}],
-    ["x", {}],
-    ["4k", {}],
-    ["0x10", {}],
-    ["1e3", {}],
-    ["1.5", {}],
-    ["-1", {}],
-    ["11", { max: 10 }],
-    ["NaN", {}],
-    ["Infinity", {}],
-    [undefined, {}],
-  ])("%j is none", (text, range) => {
-    expect(numberArg({ n: text }, "n", range)._unsafeUnwrapErr()).toMatchObject({
-      code: "usage",
-      message: /^Cannot use --n /,
-    });
+  test.each(["", "x", "4k", "0x10", "1e3", "11", "-6", "NaN", "Infinity"])("--every=%s is none", (text) => {
+    const message = `Cannot use --every ${JSON.stringify(text)}: expected a number from -5 to 10`;
+    expect(refused(`typed 3 --every=${text}`)).toEqual({ code: "usage", message });
   });
+
+  test.each<[string, NodeJS.ProcessEnv, string]>([
+    ["typed 3 --retries 1.5", {}, 'Cannot use --retries "1.5": expected a whole number from 0'],
+    ["typed 3 --retries=-1", {}, 'Cannot use --retries "-1": expected a whole number from 0'],
+    ["typed 3", { MT_RETRIES: "x" }, 'Cannot use MT_RETRIES="x": expected a whole number from 0'],
+    ["typed x", {}, 'Cannot use COUNT "x": expected a whole number from 0 to 10'],
+    ["typed 11", {}, 'Cannot use COUNT "11": expected a whole number from 0 to 10'],
+  ])("mt-x %s, %j: %s", (line, env, message) => {
+    expect(refused(line, env)).toEqual({ code: "usage", message });
+  });
+
+  test("one that is not given is its default, or undefined", () => {
+    expect(args("typed 3")).toMatchObject({ every: 1, retries: undefined });
+    expect(args("typed 3 --retries 0", { MT_RETRIES: "7" })).toMatchObject({ retries: 0 });
+    expect(args("typed 3", { MT_RETRIES: "7" })).toMatchObject({ retries: 7 });
+  });
+});
+
+test("an id is one name, not a range and not a path", () => {
+  expect(args("typed 3 g0 --experiment a.b_c-1")).toMatchObject({ name: "g0", experiment: "a.b_c-1" });
+  for (const [line, said] of [
+    ["typed 3 g[0-3]", 'NAME "g[0-3]"'],
+    ["typed 3 --experiment ../x", '--experiment "../x"'],
+    ["typed 3 --experiment=", '--experiment ""'],
+    [`typed 3 --experiment ${"x".repeat(41)}`, `--experiment "${"x".repeat(41)}"`],
+  ] as const)
+    expect(refused(line)).toEqual({
+      code: "usage",
+      message: `Cannot use ${said}: it is no id`,
+      hint: "letters, digits, . _ -, 40 at most",
+    });
+});
+
+test.each<[string, NodeJS.ProcessEnv, string | undefined]>([
+  ["typed 3 --expand --fold", {}, "Cannot use --expand with --fold: take one of them"],
+  ["typed 3 --expand", { MT_FOLD: "1" }, "Cannot use --expand with --fold: take one of them"],
+  ["typed 3 --expand --only a", {}, "Cannot use --expand with --only: take one of them"],
+  ["typed 3 --expand --no-fold", {}, undefined],
+  ["typed 3 --expand", { MT_FOLD: "0" }, undefined],
+  ["typed 3 --fold --only a", {}, undefined],
+  ["typed 3 --between x", {}, "Cannot use --between without --retries: it runs between them"],
+  ["typed 3 --between x --retries 0", {}, undefined],
+  ["typed 3 --between x", { MT_RETRIES: "1" }, undefined],
+  ["typed 3 --between=", {}, undefined],
+  ["typed 3 --follow", {}, "Cannot use --follow without NAME: one is followed"],
+  ["typed 3 g0 --follow", {}, undefined],
+])("what excludes or needs another: mt-x %s, %j: %s", (line, env, message) => {
+  const request = parse(tool, line.split(" "), env);
+  expect(request.isErr() ? request.error.message : undefined).toBe(message);
+});
+
+/** Checked by the compiler: what a command finds in `args` has the types that its spec says. */
+test("the type of args follows from the spec", () => {
+  const typed = args("typed 3 --only a") as unknown as ArgsOf<typeof tool, "typed">;
+  const {
+    count,
+    every,
+    fold,
+    only,
+    log,
+  }: { count: number; every: number; fold: boolean; only: string[]; log: "text" | "json" } = typed;
+  const { name, retries }: { name?: string; retries?: number } = typed;
+  const { shape, routers }: { shape: "ring" | "grid"; routers: number } = args(
+    "gen ring --routers 3",
+  ) as unknown as ArgsOf<typeof tool, "gen">;
+  const { hosts, file, via }: { hosts: string; file?: string; via: "local" | "ssh" } = args(
+    "up kn1",
+  ) as unknown as ArgsOf<typeof tool, "up">;
+  // @ts-expect-error: it may be absent
+  const absent: string = typed.name;
+  // @ts-expect-error: there is no such flag
+  const missing = typed.nothing;
+  expect([count, every, fold, only, log, name, retries, absent, missing]).toEqual([
+    3,
+    1,
+    false,
+    ["a"],
+    "text",
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
+  expect([shape, routers, hosts, file, via]).toEqual(["ring", 3, "kn1", undefined, "ssh"]);
 });

@@ -4,21 +4,20 @@
  */
 import { existsSync } from "node:fs";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { type Progress, startProgress } from "../../../shared/cli/progress.ts";
-import { type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { type MtError, MtFailure, mtError } from "../../../shared/errors.ts";
 import { storePath, treeFile } from "../../../shared/host/names.ts";
 import { storeHas, storeSize, storeVerify } from "../../../shared/host/store.ts";
 import { noTree } from "../../../shared/no-tree.ts";
 import type { Copy, Image } from "../../../shared/records/index.ts";
 import type { FilterContext } from "../../../shared/stream/filter.ts";
+import type { spec } from "../spec.ts";
 import { type Answer, hostsOfTree, onHosts } from "./cluster.ts";
 
-export async function push(invocation: Invocation): Promise<number> {
-  const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1 }));
-  const retries = orThrow(numberArg(invocation.args, "retries"));
-  const progress = startProgress("copies", invocation.args.progress === true);
+export const push: Run<typeof spec, "push"> = async (invocation) => {
+  const { timeout: timeout_s, retries } = invocation.args;
+  const progress = startProgress("copies", invocation.args.progress);
   let tree: Promise<string[] | undefined> | undefined;
   try {
     return await runFilterCommand(invocation, {
@@ -46,7 +45,7 @@ export async function push(invocation: Invocation): Promise<number> {
   } finally {
     progress.stop();
   }
-}
+};
 
 const digestsOf = (image: Image) => [
   ...new Set(Object.values(image.files ?? {}).filter((d): d is string => typeof d === "string")),

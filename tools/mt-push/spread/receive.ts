@@ -1,19 +1,20 @@
 /** What mt-push runs on each host, through mt-tree exec: which files are lacking, and taking one in. */
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT, orThrow } from "../../../shared/errors.ts";
 import { storeTake, storeVerify } from "../../../shared/host/store.ts";
 import { stdinChunks } from "../../../shared/stream/stdin.ts";
 import { writeAll } from "../../../shared/stream/writer.ts";
+import type { spec } from "../spec.ts";
 
 /** Prints the digests that are not in this host's store, whole, one a line. */
-export async function has({ rest }: Invocation): Promise<number> {
+export const has: Run<typeof spec, "has"> = async ({ rest }) => {
   const lacking: string[] = [];
   for (const digest of rest) if (!(await storeVerify(digest))) lacking.push(digest);
   if (lacking.length > 0) writeAll(1, Buffer.from(`${lacking.join("\n")}\n`));
   return EXIT.ok;
-}
+};
 
-export async function receive({ args, signal }: Invocation): Promise<number> {
-  orThrow(await storeTake(stdinChunks(signal), String(args.digest)));
+export const receive: Run<typeof spec, "receive"> = async ({ args, signal }) => {
+  orThrow(await storeTake(stdinChunks(signal), args.digest));
   return EXIT.ok;
-}
+};

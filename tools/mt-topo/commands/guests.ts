@@ -5,22 +5,21 @@
 import { existsSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { type Cidr, formatCidr, formatIp, networkOf, parseCidr } from "../../../shared/addresses.ts";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { fail, type MtError, MtFailure, orThrow } from "../../../shared/errors.ts";
 import { imagePath } from "../../../shared/host/names.ts";
-import { formatRange, parseRange, RANGE_COUNT_MAX } from "../../../shared/nodeset/ranges.ts";
+import { formatRange, parseRange } from "../../../shared/nodeset/ranges.ts";
 import { readOwn } from "../../../shared/own-place.ts";
 import { type Guest, type Image, type Router, validate } from "../../../shared/records/index.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
-import { imageArg } from "../args.ts";
 import { chunksOf, linesOf } from "../formats/input.ts";
 import { complete, nextGuestIndex } from "../plan/complete.ts";
 import { GuestIds } from "../plan/guest-ids.ts";
 import { UniqueNames } from "../plan/names.ts";
 import { type Entry, guestCount, type Plan, readPlan, writePlan } from "../plan/plan.ts";
 import { FIRST_GUEST, lanPrefixes } from "../plan/prefixes.ts";
+import type { spec } from "../spec.ts";
 
 export interface GuestShape {
   image: string;
@@ -28,17 +27,8 @@ export interface GuestShape {
   mem_mib: number;
 }
 
-export async function guestsCommand({ args, signal }: Invocation): Promise<number> {
-  const n = orThrow(
-    numberArg({ ...args, guests: args.n }, "guests", { max: RANGE_COUNT_MAX }).mapErr((e) => ({
-      ...e,
-      message: e.message.replace("Cannot use --guests ", "Cannot add guests: their number is "),
-      hint: "as: mt-topo guests 44 --image tux",
-    })),
-  );
-  const image = orThrow(imageArg(args));
-  const mem_mib = orThrow(numberArg(args, "mem", { min: 1, max: 4294967295 }));
-  const cores = orThrow(numberArg(args, "cores", { min: 1, max: 4096 }));
+export const guests: Run<typeof spec, "guests"> = async ({ args, signal }) => {
+  const { n, image, mem: mem_mib, cores } = args;
   const plan = orThrow(await readPlan(linesOf(chunksOf("-", signal)), true));
   orThrow(complete(plan));
   if (n > 0) {
@@ -48,7 +38,7 @@ export async function guestsCommand({ args, signal }: Invocation): Promise<numbe
   }
   writePlan(plan, new LineWriter());
   return 0;
-}
+};
 
 /** What `mt-image build` wrote down, or the image by name alone. */
 function imageRecord(name: string): Result<Image, MtError> {

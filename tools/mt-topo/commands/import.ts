@@ -3,12 +3,10 @@
  * Reads a file or stdin; writes a whole plan; 65 where the file is not right.
  */
 import { basename, extname } from "node:path";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
-import { idArg } from "../args.ts";
 import type { Format } from "../formats/format.ts";
 import { fittingFormat, formatNamed, formatOf } from "../formats/formats.ts";
 import { chunksOf } from "../formats/input.ts";
@@ -23,12 +21,11 @@ import {
 } from "../formats/other.ts";
 import { slug } from "../plan/names.ts";
 import { writePlan } from "../plan/plan.ts";
+import type { spec } from "../spec.ts";
 import { partsNote } from "./parts-note.ts";
 
-export async function importCommand({ args, signal }: Invocation): Promise<number> {
-  const file = args.file as string;
-  const id = orThrow(idArg(args));
-  const seed = args.seed === undefined ? undefined : orThrow(numberArg(args, "seed", { max: 4294967295 }));
+export const importFile: Run<typeof spec, "import"> = async ({ args, signal }) => {
+  const { file, id, seed } = args;
   const source = file === "-" ? "stdin" : file;
   const bytes = orThrow(unpacked(await wholeOf(file, source, signal), source));
   const other = binaryIn(bytes);
@@ -37,7 +34,7 @@ export async function importCommand({ args, signal }: Invocation): Promise<numbe
   if (text.trim() === "") throw isInstead(source, otherIn("")!);
   const name = basename(file).replace(/\.gz$/i, "");
   const fallback = file === "-" ? "topology" : slug(basename(name, extname(name))) || "topology";
-  const format = await (args.format === "auto" ? formatOf(name, text) : formatNamed(String(args.format)));
+  const format = await (args.format === "auto" ? formatOf(name, text) : formatNamed(args.format));
   if (format.bytes_max !== undefined && bytes.length > format.bytes_max)
     throw isTooLarge(source, format.bytes_max);
   const plan = await format.read({ bytes, text, id, seed, fallback }, inform);
@@ -48,7 +45,7 @@ export async function importCommand({ args, signal }: Invocation): Promise<numbe
   for (const note of partsNote(plan.value.routers.map(({ record }) => record))) inform(note);
   writePlan(plan.value, new LineWriter());
   return 0;
-}
+};
 
 /** What a text is that could not be read as this format. */
 async function otherThan(format: Format, text: string): Promise<Other | undefined> {

@@ -4,7 +4,7 @@
  * room is placed anew. Reads a whole plan, writes a whole plan; 65 where it is none or names what does not exist.
  */
 import { ok, type Result } from "neverthrow";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { type MtError, orThrow } from "../../../shared/errors.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
@@ -21,21 +21,22 @@ import { checkAddresses } from "../plan/addresses.ts";
 import { closePlan } from "../plan/close.ts";
 import { complete } from "../plan/complete.ts";
 import { type Came, type Entry, guestCount, type Plan, readPlan, writePlan } from "../plan/plan.ts";
+import type { spec } from "../spec.ts";
 import { checkPorts, checkReferences } from "./check.ts";
 
-export async function placeCommand({ args, signal }: Invocation): Promise<number> {
+export const place: Run<typeof spec, "place"> = async ({ args, signal }) => {
   const plan = orThrow(await readPlan(linesOf(chunksOf("-", signal)), true));
   orThrow(complete(plan));
   const planned = plan.hosts.map(({ record }) => record);
   const came = linesOfHosts(plan);
-  const { usable, failed } = orThrow(await readHosts(args.hosts as string, planned, came, signal));
+  const { usable, failed } = orThrow(await readHosts(args.hosts, planned, came, signal));
   if (failed.length > 0) inform(`warning: nothing is placed on ${foldNodes(failed)}: mt-tree says failed`);
-  orThrow(args.overflow === true ? placeOverflow(plan, usable, came) : placePlan(plan, usable, came));
+  orThrow(args.overflow ? placeOverflow(plan, usable, came) : placePlan(plan, usable, came));
   const over = overcommitted(plan);
   if (over) inform(over);
   writePlan(plan, new LineWriter());
   return 0;
-}
+};
 
 /**
  * Places a completed plan on hosts. Hosts that only the plan knows stay, but get nothing new.

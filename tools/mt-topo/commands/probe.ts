@@ -5,23 +5,22 @@
  */
 
 import type { Result } from "neverthrow";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { type MtError, orThrow } from "../../../shared/errors.ts";
 import type { Host } from "../../../shared/records/index.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
-import { idArg } from "../args.ts";
 import type { Graph } from "../graph.ts";
 import { readHosts } from "../place/hosts.ts";
 import { type Plan, writePlan } from "../plan/plan.ts";
 import { planOf } from "../plan/routed.ts";
+import type { spec } from "../spec.ts";
 import { placePlan } from "./place.ts";
 
-export async function probeCommand({ args, signal }: Invocation): Promise<number> {
-  const id = orThrow(idArg(args)) ?? "probe";
-  const { usable } = orThrow(await readHosts(args.hosts as string, [], new Map(), signal));
-  writePlan(orThrow(probePlan(usable, id)), new LineWriter());
+export const probe: Run<typeof spec, "probe"> = async ({ args, signal }) => {
+  const { usable } = orThrow(await readHosts(args.hosts, [], new Map(), signal));
+  writePlan(orThrow(probePlan(usable, args.id)), new LineWriter());
   return 0;
-}
+};
 
 export function probePlan(hosts: readonly Host[], id: string): Result<Plan, MtError> {
   const n = hosts.length;

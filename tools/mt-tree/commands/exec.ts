@@ -22,10 +22,10 @@ import { foldedPrinter, labelledPrinter, recordPrinter } from "./exec-output.ts"
 /** A host kills after 5 s what did not heed SIGTERM; who has said nothing then is given up. */
 const END_GRACE_MS = 7_000;
 
-export async function exec({ args, lists, rest, signal }: Invocation): Promise<number> {
+export async function exec({ args, rest, signal }: Invocation): Promise<number> {
   const hosts = orThrow(namedHosts(String(args.hosts)));
   const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
-  const env = { ...environmentForHosts(), ...orThrow(variables(lists.env ?? [])) };
+  const env = { ...environmentForHosts(), ...orThrow(variables(args.env as string[])) };
   const cwd = orThrow(directory(args.cwd));
   const client = orThrow(await TreeClient.connect());
   orThrow(await client.list());

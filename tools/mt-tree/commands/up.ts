@@ -58,7 +58,7 @@ export async function up(invocation: Invocation): Promise<number> {
       head: args.head === undefined ? undefined : String(args.head),
       timeout_s,
       no_port,
-      mtu: invocation.lists.mtu,
+      mtu: args.mtu as string[],
       upgrade,
       progress: args.progress === true,
     });
@@ -82,7 +82,7 @@ export async function up(invocation: Invocation): Promise<number> {
       );
       earlier = await newTree(remains, "");
     }
-    if (args.mtu !== undefined && via !== "local")
+    if ((args.mtu as string[]).length > 0 && via !== "local")
       orThrow(
         fail("usage", `Cannot use --mtu with --via ${via}: it is for the hosts that --via local makes`),
       );
