@@ -13,6 +13,7 @@ interface FilterArgs {
   host?: string;
   only?: boolean;
 }
+export type FilterCall = Pick<Call, "tool" | "signal"> & { args: FilterArgs };
 
 /** This host's name: --host, MT_HOST, else the host name. */
 export const hostOf = ({ args }: { args: FilterArgs }): string =>
@@ -20,7 +21,7 @@ export const hostOf = ({ args }: { args: FilterArgs }): string =>
 
 /** Runs the filter over stdin and gives the exit code, having told what no record says. */
 export async function runFilterCommand(
-  { tool, args, signal }: Pick<Call, "tool" | "signal"> & { args: FilterArgs },
+  { tool, args, signal }: FilterCall,
   filter: Omit<Filter, "by" | "host" | "only">,
 ): Promise<number> {
   const result = await runFilter(
@@ -33,7 +34,7 @@ export async function runFilterCommand(
 
 /** Passes a stream on, this host's own records of a command as failed, where nothing can be done: its exit code. */
 export async function failOwn(
-  { tool, args }: Pick<Call, "tool"> & { args: FilterArgs },
+  { tool, args }: Omit<FilterCall, "signal">,
   { writes }: CommandSpec,
   error: MtError,
 ): Promise<number> {

@@ -194,8 +194,10 @@ function parseCommand(
   const out: Parsed["args"] = {};
   for (const [name, a] of Object.entries(args)) {
     const text = texts[name];
-    if (a.type === "boolean") out[name] = negatives.includes(name) ? negated.includes(name) : text === true;
-    else if (a.type === "list") {
+    if (a.type === "boolean") {
+      const on = negatives.includes(name) ? negated.includes(name) : (text as boolean | undefined);
+      out[name] = a.tristate ? on : on === true;
+    } else if (a.type === "list") {
       const all = given[name] ?? (twins.has(name) ? [twins.get(name)!.value] : []);
       out[name] = all as string[];
     } else if (typeof text !== "string") {

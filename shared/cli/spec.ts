@@ -31,10 +31,12 @@ export interface NumberRange {
   /** False: 0.5 is fine. */
   integer?: boolean;
 }
-/** `args` has it as true or false, never undefined. */
+/** `args` has it as true or false; not given is false. */
 interface BooleanArg extends AnyFlag {
   type: "boolean";
   default?: boolean;
+  /** Where `--no-x` means something else than nothing at all: not given is undefined. */
+  tristate?: true;
 }
 interface StringArg extends AnyFlag {
   type: "string";
@@ -83,21 +85,16 @@ type Value<A> = A extends { type: "boolean" }
   : A extends { type: "list" }
     ? string[]
     : TextOrNumber<A>;
-/** Whether a command finds it undefined where it was not given. */
-type MayBeAbsent<A> = A extends
-  | { type: "boolean" | "list" }
-  | { default: string | number }
-  | { required: true }
+/** Whether a command has it also where nobody gave it. */
+type IsAlwaysThere<A> = A extends { tristate: true } | { required: false }
   ? false
-  : A extends { type: "positional"; required: false }
+  : A extends { type: "boolean" | "list" | "positional" } | { default: string | number } | { required: true }
     ? true
-    : A extends { type: "positional" }
-      ? false
-      : true;
+    : false;
 /** What a command finds in `args`, by the definitions of its flags and positionals. */
 export type Values<D> = {
-  -readonly [K in keyof D as MayBeAbsent<D[K]> extends true ? never : K]: Value<D[K]>;
-} & { -readonly [K in keyof D as MayBeAbsent<D[K]> extends true ? K : never]?: Value<D[K]> };
+  -readonly [K in keyof D as IsAlwaysThere<D[K]> extends true ? K : never]: Value<D[K]>;
+} & { -readonly [K in keyof D as IsAlwaysThere<D[K]> extends true ? never : K]?: Value<D[K]> };
 
 export interface CommandSpec {
   summary: string;

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
-import type { Invocation } from "../../shared/cli/invocation.ts";
+import type { ArgsOf, Run } from "../../shared/cli/invocation.ts";
 import { inform } from "../../shared/cli/stderr.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/host/lock.ts";
@@ -13,11 +13,15 @@ import { type Image, validate } from "../../shared/records/index.ts";
 import { writeAll } from "../../shared/stream/writer.ts";
 import { buildDebian } from "./debian/debian.ts";
 import { endProgramsBy } from "./errors.ts";
+import type { spec } from "./spec.ts";
 import { type BuildOptions, type BuiltImage, buildTux } from "./tux/build.ts";
 
 /** What can be built. A guest with a disk is not forked: its clones would share what the template has cached of it. */
 const IMAGES: Readonly<
-  Record<string, { fork: boolean; build: (options: BuildOptions) => Promise<Result<BuiltImage, MtError>> }>
+  Record<
+    ArgsOf<typeof spec, "build">["image"],
+    { fork: boolean; build: (options: BuildOptions) => Promise<Result<BuiltImage, MtError>> }
+  >
 > = {
   tux: { fork: true, build: buildTux },
   debian: { fork: false, build: buildDebian },
@@ -26,35 +30,24 @@ const IMAGES: Readonly<
 /** Another number: what this mt-image puts into guests has changed, so an image that is there is built anew. */
 const RECIPE_VERSION = 2;
 
-export async function build({ args, signal }: Invocation): Promise<number> {
-  const name = String(args.image);
-  const recipe = Object.hasOwn(IMAGES, name) ? IMAGES[name] : undefined;
-  if (recipe === undefined)
-    throw new MtFailure(
-      mtError(
-        "usage",
-        `Cannot build image ${JSON.stringify(name.slice(0, 90))}: there is no such image`,
-        Object.keys(IMAGES)
-          .map((known) => `mt-image build ${known}`)
-          .join(", or "),
-      ),
-    );
+export const build: Run<typeof spec, "build"> = async ({ args, signal }) => {
+  const name = args.image;
+  const recipe = IMAGES[name];
   endProgramsBy(signal);
   const unlock = orThrow(await lock(join(stateDir(), "images", ".lock"), `mt-image build ${name}`, 600));
   try {
     const known = readImage(name);
     const whole =
       known?.recipe === RECIPE_VERSION && Object.values(known.files ?? {}).every((d) => storeHas(String(d)));
-    if (args.missing === true && whole) return print([known]);
-    const cache_dir =
-      args.cache === undefined ? ownDir(join(stateDir(), "cache", "packages")) : String(args.cache);
+    if (args.missing && whole) return print([known]);
+    const cache_dir = args.cache ?? ownDir(join(stateDir(), "cache", "packages"));
     ownDir(storeDir());
     // What a build left that was killed: nobody else builds now.
     for (const left of readdirSync(storeDir()).filter((entry) => entry.startsWith("build-")))
       removeOwn(join(storeDir(), left));
     const output_dir = ownTempDir(join(storeDir(), "build-"));
     try {
-      if (args.progress === true) inform(`building ${name}: fetching and unpacking Debian packages`);
+      if (args.progress) inform(`building ${name}: fetching and unpacking Debian packages`);
       const built = orThrow(await recipe.build({ output_dir, cache_dir }));
       const { kernel, initrd, disk } = built.files;
       const take = async (file: string) => orThrow(await storeTakeFile(file)).digest;
@@ -79,7 +72,7 @@ export async function build({ args, signal }: Invocation): Promise<number> {
   } finally {
     unlock();
   }
-}
+};
 
 export async function ls(): Promise<number> {
   const dir = dirname(imagePath("tux"));

@@ -1,6 +1,6 @@
 import type { ToolSpec } from "../../shared/cli/spec.ts";
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-image",
   summary: "build guest images from the distribution's own packages",
   description: `Packages are downloaded by apt, never installed on this host. The same packages give the same bytes, so the same
@@ -42,4 +42,4 @@ that record into plans, mt-push brings the files to the hosts.`,
   ],
   exits: { 69: "apt, another program or a package is not to be had; the message says which" },
   seeAlso: ["mt-topo(1)", "mt-push(1)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

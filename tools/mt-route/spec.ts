@@ -1,7 +1,7 @@
 /** mt-route's commands, flags, kinds and examples. */
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-route",
   summary: "runs virtual routers in their namespaces, says when routes have converged",
   description:
@@ -13,8 +13,10 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         timeout: {
-          type: "string",
-          default: "120",
+          type: "number",
+          min: 1,
+          max: 86_400,
+          default: 120,
           valueHint: "SECONDS",
           description: "how long routes may take to converge, from the end record",
         },
@@ -28,7 +30,7 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         experiment: {
-          type: "string",
+          type: "id",
           valueHint: "ID",
           description: "end all routers of this experiment on this host; stdin is not read",
         },
@@ -56,4 +58,4 @@ export const spec: ToolSpec = {
     77: "not root",
   },
   seeAlso: ["mt-vnet(1)", "mt-status(1)", "mt-records(5)", "megatux(7)", "bird(8)"],
-};
+} as const satisfies ToolSpec;

@@ -1,7 +1,7 @@
 /** mt-vnet: its commands, flags, kinds and examples. */
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-vnet",
   summary: "build switches, tunnels and every port of guests and routers on this host",
   description:
@@ -21,7 +21,7 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         experiment: {
-          type: "string",
+          type: "id",
           valueHint: "ID",
           description: "remove all that this experiment has here; reads no plan",
         },
@@ -36,8 +36,10 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         timeout: {
-          type: "string",
-          default: "10",
+          type: "number",
+          min: 1,
+          max: 3600,
+          default: 10,
           valueHint: "SECONDS",
           description: "how long the first answer over a link may take",
         },
@@ -50,8 +52,8 @@ export const spec: ToolSpec = {
       summary: "print what is there now, from the kernel alone: one switch record a segment",
       args: {
         host: filterArgs.host,
-        experiment: { type: "string", valueHint: "ID", description: "only this experiment's segments" },
-        human: { type: "boolean", description: "print a table (the default on a terminal)" },
+        experiment: { type: "id", valueHint: "ID", description: "only this experiment's segments" },
+        human: { type: "boolean", tristate: true, description: "print a table (the default on a terminal)" },
       },
       stdin: "none",
       reads: [],
@@ -85,4 +87,4 @@ export const spec: ToolSpec = {
     "bridge(8)",
     "tc(8)",
   ],
-};
+} as const satisfies ToolSpec;

@@ -16,10 +16,11 @@ import { readTable } from "../converge/table.ts";
 import { keptTime } from "../converge/watch.ts";
 import { engineOf } from "../engines/engines.ts";
 import { type Daemon, dirOf, runningRouters } from "../engines/routers-here.ts";
+import type { spec } from "../spec.ts";
 
 const DIAGNOSES_AT_ONCE = 4;
 
-export const check: Run = async (invocation) => {
+export const check: Run<typeof spec, "check"> = async (invocation) => {
   const blocked = obstacle([]);
   const view = emptyView();
   const tally = emptyTally();

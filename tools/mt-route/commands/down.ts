@@ -3,7 +3,6 @@
  * experiment's on this host. It is no failure when they have ended before, so it works twice, and after a crash.
  */
 import { err, type Result } from "neverthrow";
-import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
@@ -16,15 +15,14 @@ import { noRecords } from "../../../shared/stream/stdin.ts";
 import { emptyView, failAll, noExperiment, obstacle, readInto } from "../converge/host-view.ts";
 import { engineOf } from "../engines/engines.ts";
 import { type Daemon, dirOf, removeEmptyDirs, routerDirs, runningRouters } from "../engines/routers-here.ts";
+import type { spec } from "../spec.ts";
 
 const ENDS_AT_ONCE = 16;
 
-export const down: Run = async (invocation) => {
+export const down: Run<typeof spec, "down"> = async (invocation) => {
   const { experiment } = invocation.args;
   const blocked = obstacle([]);
-  if (typeof experiment === "string") {
-    const id = experimentArg(experiment);
-    if (id.isErr()) return complain(invocation.tool, id.error);
+  if (experiment !== undefined) {
     if (blocked) return complain(invocation.tool, blocked);
     return downAll(invocation.tool, experiment);
   }

@@ -5,7 +5,6 @@
 import { err, ok, type Result } from "neverthrow";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
 import { fail, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
 import { routerNamespace, tunnelPort } from "../../../shared/host/names.ts";
@@ -23,6 +22,7 @@ import { forgetTime, watchTables } from "../converge/watch.ts";
 import type { Engine } from "../engines/engine.ts";
 import { engineOf } from "../engines/engines.ts";
 import { type Daemon, dirOf, runningRouters } from "../engines/routers-here.ts";
+import type { spec } from "../spec.ts";
 
 const STARTS_AT_ONCE = 4;
 
@@ -32,9 +32,9 @@ interface Ensured {
   fresh: boolean;
 }
 
-export const up: Run = async (invocation) => {
-  const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1, max: 86_400 }));
-  const progress = startProgress("routers", invocation.args.progress === true);
+export const up: Run<typeof spec, "up"> = async (invocation) => {
+  const { timeout: timeout_s } = invocation.args;
+  const progress = startProgress("routers", invocation.args.progress);
   const view = emptyView();
   const tally = emptyTally();
   const turn = limiter(STARTS_AT_ONCE);

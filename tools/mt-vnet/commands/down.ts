@@ -3,9 +3,8 @@
  * that has the experiment's name on it. Then gives back the lease on the ARP table. A link of somebody else that
  * has one of our names stays, and what it stands in the way of is failed.
  */
-import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
-import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
-import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
+import { type FilterCall, hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
 import { EXIT, exitCodeOf, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
 import {
@@ -25,16 +24,17 @@ import { isHere } from "../fabric/segment-plan.ts";
 import { isOf, namespaces, notOurs, readLinks, whatIsMissing } from "../kernel/kernel.ts";
 import { releaseNeighbourTable } from "../kernel/neighbours.ts";
 import { remove } from "../kernel/remove.ts";
+import type { spec } from "../spec.ts";
 
-export const down: Run = async (invocation) => {
-  const id = invocation.args.experiment;
-  if (typeof id === "string") return downExperiment(invocation, id);
+export const down: Run<typeof spec, "down"> = async (invocation) => {
+  const { experiment } = invocation.args;
+  if (experiment !== undefined) return downExperiment(invocation, experiment);
   const none = noRecords("pipe a plan in, or name an experiment with --experiment");
   if (none) return complain(invocation.tool, none);
   return downPlan(invocation);
 };
 
-async function downPlan(invocation: Invocation): Promise<number> {
+async function downPlan(invocation: FilterCall): Promise<number> {
   const host = hostOf(invocation);
   const missing = whatIsMissing();
   const segments: string[] = [];
@@ -130,9 +130,7 @@ async function downPlan(invocation: Invocation): Promise<number> {
   }
 }
 
-async function downExperiment(invocation: Invocation, experiment: string): Promise<number> {
-  const id = experimentArg(experiment);
-  if (id.isErr()) return complain(invocation.tool, id.error);
+async function downExperiment(invocation: FilterCall, experiment: string): Promise<number> {
   const missing = whatIsMissing();
   if (missing) return complain(invocation.tool, missing);
   const host = hostOf(invocation);

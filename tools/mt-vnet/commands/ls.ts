@@ -8,6 +8,7 @@ import { findProgram } from "../../../shared/host/process.ts";
 import { isTerminal } from "../../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { type Link, readLinks } from "../kernel/kernel.ts";
+import type { spec } from "../spec.ts";
 
 interface Row {
   kind: "switch";
@@ -23,7 +24,7 @@ interface Row {
   mtu: number;
 }
 
-export const ls: Run = async (invocation) => {
+export const ls: Run<typeof spec, "ls"> = async (invocation) => {
   const { args } = invocation;
   const program = findProgram("ip");
   if (program.isErr()) throw new MtFailure(program.error);
@@ -32,7 +33,7 @@ export const ls: Run = async (invocation) => {
     (r) => args.experiment === undefined || r.experiment === args.experiment,
   );
   const writer = new LineWriter();
-  const human = args.human === true || (isTerminal(1) && args.human !== false);
+  const human = args.human ?? isTerminal(1);
   for (const line of human ? table(rows) : rows.map((r) => JSON.stringify(r))) writer.line(line);
   writer.flush();
   return EXIT.ok;

@@ -5,8 +5,7 @@
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
-import { type MtError, mtError, orThrow } from "../../../shared/errors.ts";
+import { type MtError, mtError } from "../../../shared/errors.ts";
 import { findProgram } from "../../../shared/host/process.ts";
 import { limiter } from "../../../shared/limiter.ts";
 import type { Host, Router, Segment } from "../../../shared/records/index.ts";
@@ -14,6 +13,7 @@ import { tryLink } from "../fabric/try-link.ts";
 import { packetsReceived, whyLost } from "../fabric/why-lost.ts";
 import { whatIsMissing } from "../kernel/kernel.ts";
 import { type LinkEnd, linkEnds } from "../kernel/links-here.ts";
+import type { spec } from "../spec.ts";
 
 const LINKS_AT_ONCE = 8;
 const HOSTS_NAMED_MAX = 4;
@@ -24,8 +24,8 @@ interface Proof {
   errors: Map<string, MtError>;
 }
 
-export const prove: Run = (invocation) => {
-  const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1, max: 3600 }));
+export const prove: Run<typeof spec, "prove"> = (invocation) => {
+  const timeout_s = invocation.args.timeout;
   const host = hostOf(invocation);
   const missing =
     whatIsMissing() ??

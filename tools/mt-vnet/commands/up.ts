@@ -8,9 +8,10 @@ import { startProgress } from "../../../shared/cli/progress.ts";
 import type { End } from "../../../shared/records/index.ts";
 import type { FilterContext } from "../../../shared/stream/filter.ts";
 import { Network } from "../fabric/network.ts";
+import type { spec } from "../spec.ts";
 
-export const up: Run = async (invocation) => {
-  const network = new Network(invocation, startProgress("ports", invocation.args.progress === true));
+export const up: Run<typeof spec, "up"> = async (invocation) => {
+  const network = new Network(invocation, startProgress("ports", invocation.args.progress));
   const report = (context: FilterContext, end?: End) => network.report(context, end);
   return runFilterCommand(invocation, {
     changes: true,

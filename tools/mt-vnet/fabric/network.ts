@@ -3,8 +3,7 @@
  * came together, segments first, then the ports of routers and guests.
  */
 import { guestMac, routerMac } from "../../../shared/addresses.ts";
-import { hostOf } from "../../../shared/cli/filter-command.ts";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { type FilterCall, hostOf } from "../../../shared/cli/filter-command.ts";
 import type { Progress } from "../../../shared/cli/progress.ts";
 import { inform, warn } from "../../../shared/cli/stderr.ts";
 import { type MtError, mtError, orThrow, toMtError } from "../../../shared/errors.ts";
@@ -44,8 +43,8 @@ export class Network {
   #neighbours = 0;
   #notRaised: MtError | undefined;
 
-  constructor(invocation: Invocation, progress: Progress) {
-    this.#host = hostOf(invocation);
+  constructor(call: FilterCall, progress: Progress) {
+    this.#host = hostOf(call);
     this.#progress = progress;
     this.#work = collect((items) => this.#build(items));
   }
