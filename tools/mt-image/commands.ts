@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
 import type { ArgsOf, Run } from "../../shared/cli/invocation.ts";
 import { inform } from "../../shared/cli/stderr.ts";
-import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../shared/errors.ts";
+import { EXIT, type MtError, orThrow } from "../../shared/errors.ts";
 import { lock } from "../../shared/host/lock.ts";
 import { imagePath, stateDir, storeDir } from "../../shared/host/names.ts";
 import { storeHas, storeTakeFile } from "../../shared/host/store.ts";

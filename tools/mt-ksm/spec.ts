@@ -1,15 +1,17 @@
 /** mt-ksm: its commands, flags, kinds and examples. */
-import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+import { type ArgDef, filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 import { OOM_ORDERS } from "../../shared/host/oom.ts";
 
 const gain = {
-  type: "string",
-  default: "1",
+  type: "number",
+  max: 100,
+  integer: false,
+  default: 1,
   valueHint: "PERCENT",
   description: "merging pays while a look at all memory adds more than this",
-} as const;
+} as const satisfies ArgDef;
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-ksm",
   summary: "merge equal pages of guests on this host, and decide who dies first",
   description:
@@ -23,8 +25,9 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         timeout: {
-          type: "string",
-          default: "60",
+          type: "number",
+          integer: false,
+          default: 60,
           valueHint: "S",
           description: "stop after so many seconds, settled or not",
         },
@@ -43,14 +46,15 @@ export const spec: ToolSpec = {
           description: "leave it running and go on: a filter, acts when the experiment's name has come",
         },
         every: {
-          type: "string",
-          default: "10",
+          type: "number",
+          integer: false,
+          default: 10,
           valueHint: "S",
           description: "print a sample every so many seconds; 0: none",
         },
         gain,
         experiment: {
-          type: "string",
+          type: "id",
           valueHint: "ID",
           description: "for this experiment; reads no plan (else the plan on stdin says)",
         },
@@ -65,13 +69,14 @@ export const spec: ToolSpec = {
         ...filterArgs,
         order: {
           type: "enum",
-          options: [...OOM_ORDERS],
+          options: OOM_ORDERS,
           default: "newest",
           description:
             "newest: those of the highest index first; priority: those of the lowest priority first",
         },
         memory: {
-          type: "string",
+          type: "number",
+          min: 1,
           valueHint: "MIB",
           description: "put the guests into a memory cgroup of their own with this limit",
         },
@@ -85,7 +90,7 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         experiment: {
-          type: "string",
+          type: "id",
           valueHint: "ID",
           description: "whose guests; reads no plan (else the plan on stdin says)",
         },
@@ -99,7 +104,7 @@ export const spec: ToolSpec = {
       summary: "give the lease back; the last one unmerges and restores the settings: a filter, acts at end",
       args: {
         ...filterArgs,
-        experiment: { type: "string", valueHint: "ID", description: "for this experiment; reads no plan" },
+        experiment: { type: "id", valueHint: "ID", description: "for this experiment; reads no plan" },
       },
       stdin: "optional",
       reads: ["experiment"],
@@ -128,4 +133,4 @@ export const spec: ToolSpec = {
     77: "not root",
   },
   seeAlso: ["mt-boot(1)", "mt-status(1)", "mt-tree(1)", "mt-records(5)", "madvise(2)"],
-};
+} as const satisfies ToolSpec;

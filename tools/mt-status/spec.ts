@@ -1,7 +1,7 @@
 /** mt-status's commands, flags, kinds and examples. */
 import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-status",
   summary: "shows and records what is true",
   description:
@@ -21,14 +21,18 @@ export const spec: ToolSpec = {
       args: {
         ...filterArgs,
         targets: {
-          type: "string",
-          default: "16",
+          type: "number",
+          min: 1,
+          max: 1000,
+          default: 16,
           valueHint: "N",
           description: "how many guests of other LANs each guest pings at most",
         },
         timeout: {
-          type: "string",
-          default: "120",
+          type: "number",
+          min: 1,
+          max: 86_400,
+          default: 120,
           valueHint: "SECONDS",
           description: "how long the whole check may take",
         },
@@ -64,8 +68,10 @@ export const spec: ToolSpec = {
         ...filterArgs,
         since: { type: "string", required: true, valueHint: "FILE", description: "what `snapshot` printed" },
         grace: {
-          type: "string",
-          default: "5",
+          type: "number",
+          max: 3600,
+          integer: false,
+          default: 5,
           valueHint: "SECONDS",
           description: "how long to wait for what is just ending",
         },
@@ -77,8 +83,8 @@ export const spec: ToolSpec = {
     history: {
       summary: "print the verdicts that were given here, newest last",
       args: {
-        experiment: { type: "string", valueHint: "ID", description: "of this experiment only" },
-        last: { type: "string", default: "20", valueHint: "N", description: "the last N only" },
+        experiment: { type: "id", valueHint: "ID", description: "of this experiment only" },
+        last: { type: "number", min: 1, default: 20, valueHint: "N", description: "the last N only" },
       },
       stdin: "none",
       reads: [],
@@ -94,4 +100,4 @@ export const spec: ToolSpec = {
   ],
   exits: { 1: "the verdict is not wholly true, or something is left behind" },
   seeAlso: ["mt-boot(1)", "mt-route(1)", "mt-tree(1)", "mt-records(5)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

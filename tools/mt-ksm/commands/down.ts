@@ -3,7 +3,6 @@
  * --experiment. Where the kernel has no KSM nobody took a share in it.
  */
 import { ok, type Result } from "neverthrow";
-import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
@@ -17,14 +16,14 @@ import { has, whatIsMissing } from "../merging/kernel.ts";
 import { giveBack, watchLock } from "../merging/settings.ts";
 import { removeCgroup } from "../protection/cgroup.ts";
 import { removeFiles, watchLog } from "../protection/files.ts";
+import type { spec } from "../spec.ts";
 
-export const down: Run = async (invocation) => {
+export const down: Run<typeof spec, "down"> = async (invocation) => {
   const { tool } = invocation;
   const host = hostOf(invocation);
-  const given = invocation.args.experiment;
-  if (typeof given === "string") {
-    const experiment = experimentArg(given);
-    const done = experiment.isErr() ? experiment : await endAll(host, experiment.value);
+  const named = invocation.args.experiment;
+  if (named !== undefined) {
+    const done = await endAll(host, named);
     return done.isErr() ? complain(tool, done.error) : EXIT.ok;
   }
   const none = noRecords("pipe a plan in, or name an experiment with --experiment");

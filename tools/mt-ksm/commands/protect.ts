@@ -6,8 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
-import { fail, type MtError, orThrow, toMtError } from "../../../shared/errors.ts";
+import { fail, type MtError, toMtError } from "../../../shared/errors.ts";
 import { guestDir } from "../../../shared/host/names.ts";
 import {
   type OomOrder,
@@ -22,15 +21,15 @@ import type { Guest } from "../../../shared/records/index.ts";
 import { guestMembers } from "../../../shared/records/members.ts";
 import { makeCgroup } from "../protection/cgroup.ts";
 import { guestQemus, keepers } from "../protection/qemu.ts";
+import type { spec } from "../spec.ts";
 
 /** The oom_score_adj of what must outlive guests, where we may lower it. */
 const KEEP_SCORE = -500;
 
-export const protect: Run = async (invocation) => {
+export const protect: Run<typeof spec, "protect"> = async (invocation) => {
   const { args } = invocation;
   const host = hostOf(invocation);
-  const order = args.order as OomOrder;
-  const limit_mib = args.memory === undefined ? undefined : orThrow(numberArg(args, "memory", { min: 1 }));
+  const { order, memory: limit_mib } = args;
   let experiment: string | undefined;
   const guests: Guest[] = [];
   return runFilterCommand(invocation, {

@@ -2,7 +2,6 @@
  * mt-ksm report: one `sample` of what merging saves on this machine and costs, and what the guests here take; with
  * --each one a guest as well.
  */
-import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
@@ -11,18 +10,16 @@ import { noStdin } from "../../../shared/stream/descriptors.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { ksmdCpuSeconds, savings, whatIsMissing } from "../merging/kernel.ts";
 import { guestMemory, inAll } from "../merging/memory.ts";
+import type { spec } from "../spec.ts";
 
-export const report: Run = async (invocation) => {
+export const report: Run<typeof spec, "report"> = async (invocation) => {
   const host = hostOf(invocation);
-  const each = invocation.args.each === true;
+  const { each, experiment: named } = invocation.args;
   const missing = whatIsMissing(false);
-  const given = invocation.args.experiment;
-  if (typeof given === "string" || noStdin()) {
-    const named = typeof given === "string" ? experimentArg(given) : undefined;
-    if (named?.isErr()) return complain(invocation.tool, named.error);
+  if (named !== undefined || noStdin()) {
     if (missing) return complain(invocation.tool, missing);
     const writer = new LineWriter();
-    for (const sample of samples(host, named?.unwrapOr(""), each)) writer.line(JSON.stringify(sample));
+    for (const sample of samples(host, named, each)) writer.line(JSON.stringify(sample));
     writer.flush();
     return EXIT.ok;
   }

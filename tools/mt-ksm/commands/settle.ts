@@ -4,23 +4,23 @@
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
-import { type MtError, orThrow } from "../../../shared/errors.ts";
+import type { MtError } from "../../../shared/errors.ts";
 import { parseRange, rangeCount } from "../../../shared/nodeset/ranges.ts";
 import { isTerminal } from "../../../shared/stream/descriptors.ts";
 import type { Rest } from "../merging/controller.ts";
 import { ksmdCpuSeconds, savings } from "../merging/kernel.ts";
 import { takeShare } from "../merging/start.ts";
 import { steer } from "../merging/steer.ts";
+import type { spec } from "../spec.ts";
 
 const SAY_EVERY_S = 5;
 
-export const settle: Run = async (invocation) => {
+export const settle: Run<typeof spec, "settle"> = async (invocation) => {
   const host = hostOf(invocation);
-  const timeout_s = orThrow(numberArg(invocation.args, "timeout", { integer: false }));
-  const gain = orThrow(numberArg(invocation.args, "gain", { integer: false, max: 100 })) / 100;
-  const tells = invocation.args.progress === true || isTerminal(2);
+  const { timeout: timeout_s } = invocation.args;
+  const gain = invocation.args.gain / 100;
+  const tells = invocation.args.progress || isTerminal(2);
   let experiment: string | undefined;
   let guests = 0;
   return runFilterCommand(invocation, {

@@ -3,11 +3,9 @@
  * few seconds, or (--daemon) as a process of its own that stays. One process a machine steers; the others
  * look on and take over. Ends by a signal, or with `mt-ksm down`.
  */
-import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
-import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { EXIT, type MtError, MtFailure, mtError } from "../../../shared/errors.ts";
 import { leaseHolders } from "../../../shared/host/lease.ts";
 import { lock, readHolder } from "../../../shared/host/lock.ts";
 import { startDaemon, toolCommand, waitFor } from "../../../shared/host/process.ts";
@@ -18,31 +16,31 @@ import { watchLock } from "../merging/settings.ts";
 import { takeShare } from "../merging/start.ts";
 import { steer } from "../merging/steer.ts";
 import { watchLog } from "../protection/files.ts";
+import type { spec } from "../spec.ts";
 
 const START_S = 20;
 
-export const watch: Run = async (invocation) => {
+export const watch: Run<typeof spec, "watch"> = async (invocation) => {
   const { args, signal } = invocation;
   const host = hostOf(invocation);
   const watching = {
     host,
-    every_s: orThrow(numberArg(args, "every", { integer: false })),
-    gain: orThrow(numberArg(args, "gain", { integer: false, max: 100 })) / 100,
+    every_s: args.every,
+    gain: args.gain / 100,
   };
-  if (typeof args.experiment !== "string") {
+  const named = args.experiment;
+  if (named === undefined) {
     const none = noRecords("pipe a plan in, or name one with --experiment", "watch");
     if (none) throw new MtFailure(none);
   } else {
-    const experiment = orThrow(experimentArg(args.experiment));
     const writer = new LineWriter();
     const emit = (record: object) => {
       writer.line(JSON.stringify(record));
       writer.flush();
     };
-    const work =
-      args.daemon === true
-        ? leaveOne(invocation, experiment)
-        : follow({ ...watching, experiment, signal, emit });
+    const work = args.daemon
+      ? leaveOne(invocation, named)
+      : follow({ ...watching, experiment: named, signal, emit });
     const problem = await work.catch((thrown) => {
       if (thrown instanceof StdoutClosed) return mtError("io", "Cannot write to stdout: nobody reads it");
       throw thrown;
@@ -59,7 +57,7 @@ export const watch: Run = async (invocation) => {
     reads: {
       experiment: async (e, context) => {
         experiment = e.id;
-        if (args.daemon !== true) return;
+        if (!args.daemon) return;
         const done = await leaveOne(invocation, e.id);
         if (done !== undefined && "code" in done) context.note(done as MtError);
         else left = done;
@@ -67,7 +65,7 @@ export const watch: Run = async (invocation) => {
     },
     afterEnd: async (context) => {
       if (left) context.emit(left);
-      if (args.daemon === true) return;
+      if (args.daemon) return;
       if (experiment === undefined)
         return context.note(mtError("data", "Cannot watch: no experiment record came"));
       const { signal, emit } = context;
@@ -141,7 +139,10 @@ const off = (base: { kind: "sample"; id: string; host: string; experiment: strin
 });
 
 /** Leaves one watch of this experiment running, whoever started it; gives the sample that says so. */
-async function leaveOne(invocation: Invocation, experiment: string): Promise<MtError | { kind: "sample" }> {
+async function leaveOne(
+  invocation: Invocation<typeof spec, "watch">,
+  experiment: string,
+): Promise<MtError | { kind: "sample" }> {
   const host = hostOf(invocation);
   const base = { kind: "sample" as const, id: "ksm", host, experiment };
   const begun = await takeShare(host, experiment);

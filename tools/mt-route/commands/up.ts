@@ -6,7 +6,7 @@ import { err, ok, type Result } from "neverthrow";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
-import { fail, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
+import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { routerNamespace, tunnelPort } from "../../../shared/host/names.ts";
 import { isInNamespace, namespaceInode } from "../../../shared/host/netns.ts";
 import { limiter } from "../../../shared/limiter.ts";

@@ -13,6 +13,7 @@ import { availableMib } from "../../../shared/host/memory.ts";
 import { stateDir } from "../../../shared/host/names.ts";
 import { findProgram, run } from "../../../shared/host/process.ts";
 import type { Host } from "../../../shared/records/index.ts";
+import type { spec } from "../spec.ts";
 
 /** One thing looked at: what was found; `mend` where a launch cannot do without it. */
 export interface Ability {
@@ -33,7 +34,7 @@ const PROCESSES_MIN = 4096;
 const DISK_MIB_MIN = 512;
 const MEMORY_MIB_MIN = 512;
 
-export const able: Run = (invocation) =>
+export const able: Run<typeof spec, "able"> = (invocation) =>
   runFilterCommand(invocation, {
     changes: false,
     owns: {

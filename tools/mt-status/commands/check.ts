@@ -4,10 +4,10 @@
  */
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
-import { type MtError, orThrow } from "../../../shared/errors.ts";
+import type { MtError } from "../../../shared/errors.ts";
 import type { End } from "../../../shared/records/index.ts";
 import type { FilterContext } from "../../../shared/stream/filter.ts";
+import type { spec } from "../spec.ts";
 import { type Census, countGuests, countsThatDiffer, emptyCensus, readInto } from "../verdict/census.ts";
 import { askable, choosePairs, pairsLeftOut } from "../verdict/pairs.ts";
 import { probe, probePlan } from "../verdict/probe.ts";
@@ -19,9 +19,8 @@ import { remember } from "./history.ts";
 /** Where more than this did not reach all, it is the network, and asking again finds nothing else. */
 const AGAIN_GUESTS_MAX = 1000;
 
-export const check: Run = async (invocation) => {
-  const perGuest = orThrow(numberArg(invocation.args, "targets", { min: 1, max: 1000 }));
-  const timeout_s = orThrow(numberArg(invocation.args, "timeout", { min: 1, max: 86_400 }));
+export const check: Run<typeof spec, "check"> = async (invocation) => {
+  const { targets: perGuest, timeout: timeout_s } = invocation.args;
   const census = emptyCensus();
 
   const judge = async (context: FilterContext, end: End | undefined) => {

@@ -5,13 +5,13 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { warn } from "../../../shared/cli/stderr.ts";
-import { EXIT, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { EXIT, MtFailure, mtError } from "../../../shared/errors.ts";
 import { stateDir } from "../../../shared/host/names.ts";
 import { openDatabase } from "../../../shared/host/sqlite.ts";
 import type { Verdict } from "../../../shared/records/index.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
+import type { spec } from "../spec.ts";
 
 const file = () => join(stateDir(), "status.sqlite");
 const SCHEMA = `
@@ -45,14 +45,13 @@ export async function remember(verdict: Verdict): Promise<void> {
   }
 }
 
-export const history: Run = async ({ args }) => {
-  const last = orThrow(numberArg(args, "last", { min: 1 }));
+export const history: Run<typeof spec, "history"> = async ({ args }) => {
+  const { experiment, last } = args;
   if (!existsSync(file())) return EXIT.ok;
   const db = await openDatabase(file());
   db.exec(SCHEMA);
-  const { experiment } = args;
   const rows =
-    typeof experiment === "string"
+    experiment !== undefined
       ? db.all(
           "SELECT time, record FROM verdict WHERE experiment = ? ORDER BY n DESC LIMIT ?",
           experiment,

@@ -9,9 +9,10 @@ import type { Host } from "../../../shared/records/index.ts";
 import { runFilter } from "../../../shared/stream/filter.ts";
 import { stdinChunks } from "../../../shared/stream/stdin.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
+import type { spec } from "../spec.ts";
 import type { Abilities } from "./able.ts";
 
-export const hosts: Run = async (invocation) => {
+export const hosts: Run<typeof spec, "hosts"> = async (invocation) => {
   const seen = new Map<string, Host & { able?: Abilities; accel?: string }>();
   const result = await runFilter(
     { by: "mt-status", host: "", only: true, changes: false, reads: { host: (h) => void seen.set(h.id, h) } },

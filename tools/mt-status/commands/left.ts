@@ -6,7 +6,6 @@
 import { resolve } from "node:path";
 import { hostOf } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { warn } from "../../../shared/cli/stderr.ts";
 import { orThrow } from "../../../shared/errors.ts";
 import { waitFor } from "../../../shared/host/process.ts";
@@ -15,6 +14,7 @@ import { noStdin } from "../../../shared/stream/descriptors.ts";
 import { runFilter } from "../../../shared/stream/filter.ts";
 import { stdinChunks } from "../../../shared/stream/stdin.ts";
 import { lookAtMachine, whatIsNew } from "../left/machine.ts";
+import type { spec } from "../spec.ts";
 import { inOrder, notTrue, untruths } from "../verdict/truth.ts";
 import { remember } from "./history.ts";
 import { readSnapshot, SNAPSHOT_ID } from "./snapshot.ts";
@@ -22,11 +22,10 @@ import { readSnapshot, SNAPSHOT_ID } from "./snapshot.ts";
 const POLL_MS = 200;
 const LEFT_TOLD_MAX = 20;
 
-export const left: Run = async (invocation) => {
+export const left: Run<typeof spec, "left"> = async (invocation) => {
   const { args, signal } = invocation;
-  const file = String(args.since);
+  const { since: file, grace: grace_s } = args;
   const before = orThrow(readSnapshot(file));
-  const grace_s = orThrow(numberArg(args, "grace", { max: 3600, integer: false }));
 
   const look = () => whatIsNew(before, lookAtMachine()).filter((thing) => thing !== `file ${resolve(file)}`);
   const measure = async () => {
@@ -42,7 +41,7 @@ export const left: Run = async (invocation) => {
     {
       by: invocation.tool,
       host: hostOf(invocation),
-      only: args.only === true,
+      only: args.only,
       anyHost: true,
       changes: false,
       open: true,

@@ -6,12 +6,13 @@ import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT, fail, type MtError } from "../../../shared/errors.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { lookAtMachine, type Machine } from "../left/machine.ts";
+import type { spec } from "../spec.ts";
 
 export const SNAPSHOT_ID = "machine";
 
 export type Snapshot = Machine & { kind: "sample"; id: string; time: string };
 
-export const snapshot: Run = async (invocation) => {
+export const snapshot: Run<typeof spec, "snapshot"> = async (invocation) => {
   const writer = new LineWriter();
   const record = {
     kind: "sample",

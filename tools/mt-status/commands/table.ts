@@ -9,6 +9,7 @@ import type { Experiment, Failable, Guest, Host, Router, Verdict } from "../../.
 import { runFilter } from "../../../shared/stream/filter.ts";
 import { stdinChunks } from "../../../shared/stream/stdin.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
+import type { spec } from "../spec.ts";
 import { type Failure, type HostRow, renderTable } from "../view/render.ts";
 
 /** Its output is text: what the filter itself would put out goes nowhere. */
@@ -17,7 +18,7 @@ class NoRecords extends LineWriter {
   override flush(): void {}
 }
 
-export const table: Run = async (invocation) => {
+export const table: Run<typeof spec, "table"> = async (invocation) => {
   let experiment: Experiment | undefined;
   const rows = new Map<string, HostRow>();
   const failures: Failure[] = [];
