@@ -5,7 +5,7 @@
 import type { MtError } from "../../shared/errors.ts";
 import type { GuestState } from "../../shared/records/guest.ts";
 import type { Exit, Guest, Image } from "../../shared/records/index.ts";
-import type { AcceleratorWish, SavedState, Way } from "./persist/ledger.ts";
+import type { AcceleratorWish, BootMode, SavedState } from "./persist/ledger.ts";
 
 export interface UpRequest {
   /** A guest or a range of them. */
@@ -20,7 +20,7 @@ export interface UpRequest {
   /** How long a guest that is ready may owe an answer before it is started again; 0: for ever. */
   answer_timeout_s: number;
   accel: AcceleratorWish;
-  way: Way;
+  boot_mode: BootMode;
   /** MiB of this host's memory that its guests leave free. */
   reserve_mib: number;
   /** What a single guest goes on from. */

@@ -69,12 +69,12 @@ test("what stops a guest is an error, what does not is none", () => {
 
 test("who asks a stopped guest is told of its disk", async () => {
   const stall = new Stall();
-  expect(await stall.over(Promise.resolve(ok(1)))).toEqual(ok(1));
-  const asked = stall.over(new Promise<never>(() => {}));
+  expect(await stall.unlessStalled(Promise.resolve(ok(1)))).toEqual(ok(1));
+  const asked = stall.unlessStalled(new Promise<never>(() => {}));
   const error = mtError("io", "full");
   stall.begin(error);
   expect(await asked).toEqual(err(error));
-  expect(await stall.over(Promise.resolve(ok(1)))).toEqual(err(error));
+  expect(await stall.unlessStalled(Promise.resolve(ok(1)))).toEqual(err(error));
 });
 
 test("packages of the lists by name and version; one without a digest is none", () => {

@@ -11,9 +11,9 @@ import { guestDir } from "../../../shared/host/names.ts";
 import { findProgram, waitFor } from "../../../shared/host/process.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 import { QEMU } from "../../../tools/mt-boot/machine/argv.ts";
-import { holdMachine, spawnQemu } from "../../../tools/mt-boot/machine/machine.ts";
+import { connectMachine, spawnQemu } from "../../../tools/mt-boot/machine/machine.ts";
 import { endGuests, livingGuests } from "../../../tools/mt-boot/machine/processes.ts";
-import { type Entry, newEntry } from "../../../tools/mt-boot/supervisor/entry.ts";
+import { Entry } from "../../../tools/mt-boot/supervisor/entry.ts";
 import { Heartbeat, LOOK_MS } from "../../../tools/mt-boot/supervisor/heartbeat.ts";
 import { LOG_BYTES_HARD } from "../../../tools/mt-boot/supervisor/log-end.ts";
 
@@ -37,8 +37,9 @@ describe.skipIf(findProgram(QEMU).isErr())("a guest that does not answer", () =>
   let entry: Entry;
   let told: { entry: Entry; error: MtError }[];
   let heartbeat: Heartbeat;
-  /** The same guest, by other words of its supervisor. */
+  /** The same guest in the same QEMU, as its supervisor may have it otherwise. */
   let others: Entry[];
+  let ready: (answer_timeout_s?: number) => Entry;
   let looking: ReturnType<typeof setInterval>;
 
   beforeEach(async () => {
@@ -55,13 +56,17 @@ describe.skipIf(findProgram(QEMU).isErr())("a guest that does not answer", () =>
     };
     const boot = { experiment: EXPERIMENT, guest, dir: guestDir(EXPERIMENT, "g0"), kernel, initrd: kernel };
     const { pid } = spawnQemu({ ...boot, accelerator: "tcg" })._unsafeUnwrap();
-    const machine = (await holdMachine(pid, boot.dir, { timeout_s: 20 }))._unsafeUnwrap();
+    const machine = (await connectMachine(pid, boot.dir, { timeout_s: 20 }))._unsafeUnwrap();
     const image = { kind: "image", id: "tux", os: "linux", fork: false } as const;
-    const row = { record: guest, image, accel: "tcg", way: "cold", ready_timeout_s: 9 } as const;
-    entry = {
-      ...newEntry({ ...row, wanted: "ready", state: "ready" }, boot.dir, 0),
-      ...{ pid, machine, answer_timeout_s: ANSWER_S },
+    const row = { record: guest, image, accel: "tcg", boot_mode: "cold", ready_timeout_s: 9 } as const;
+    ready = (answer_timeout_s = ANSWER_S) => {
+      const made = new Entry({ ...row, answer_timeout_s, wanted: "ready", state: "planned" }, boot.dir, 0);
+      made.spawned({ pid, forked: false, howEnded: async () => "ended" });
+      made.connected(machine);
+      made.becameReady();
+      return made;
     };
+    entry = ready();
     told = [];
     others = [];
     heartbeat = new Heartbeat((of, _machine, error) => told.push({ entry: of, error }));
@@ -77,12 +82,11 @@ describe.skipIf(findProgram(QEMU).isErr())("a guest that does not answer", () =>
   const dies = () => waitFor(() => told[0]?.error, 60);
 
   test("is dead, and said to be, unless it is stopped, driven, not ready, or nobody wants to know", async () => {
-    others = [
-      { stopped: true },
-      { driving: Promise.resolve() },
-      { state: "paused" as const },
-      { answer_timeout_s: 0 },
-    ].map((change) => ({ ...entry, ...change }));
+    const [saving, driven, paused, silent] = [ready(), ready(), ready(), ready(0)] as const;
+    saving.savingBegan();
+    driven.driveBegan(Promise.resolve());
+    paused.becamePaused();
+    others = [saving, driven, paused, silent];
     const error = await dies();
     expect(error?.message).toMatch(
       /^Cannot keep \{id\} running: its agent has not answered for 3 s, and it is (busy|idle)$/,

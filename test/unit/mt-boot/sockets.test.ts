@@ -13,7 +13,7 @@ import { findProgram, waitFor } from "../../../shared/host/process.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 import { openAgent, runInGuest } from "../../../tools/mt-boot/guest/agent.ts";
 import { QEMU } from "../../../tools/mt-boot/machine/argv.ts";
-import { holdMachine, preflight, spawnQemu } from "../../../tools/mt-boot/machine/machine.ts";
+import { connectMachine, preflight, spawnQemu } from "../../../tools/mt-boot/machine/machine.ts";
 import { endGuests, livingGuests } from "../../../tools/mt-boot/machine/processes.ts";
 import { openQmp } from "../../../tools/mt-boot/machine/qmp.ts";
 
@@ -85,7 +85,7 @@ describe.skipIf(findProgram(QEMU).isErr())("QEMU", () => {
 
   test("a QEMU that cannot start says why", async () => {
     const spawned = spawnQemu(boot("g1"))._unsafeUnwrap();
-    const held = await holdMachine(spawned.pid, boot("g1").dir, { timeout_s: 20 });
+    const held = await connectMachine(spawned.pid, boot("g1").dir, { timeout_s: 20 });
     expect(held.isErr() && held.error.code).toBe("lost");
     expect(await spawned.ended).toMatch(/ended with code 1: qemu.*kernel/);
     expect(spawned.complaint()).toMatch(/^(?!qemu).*kernel/);
@@ -113,7 +113,7 @@ describe.skipIf(findProgram(QEMU).isErr())("QEMU", () => {
       for (const id of ["g1", "g10"]) {
         const started = { ...boot(id), kernel, initrd: kernel };
         const { pid } = spawnQemu(started)._unsafeUnwrap();
-        const held = await holdMachine(pid, started.dir, { timeout_s: 20 });
+        const held = await connectMachine(pid, started.dir, { timeout_s: 20 });
         held._unsafeUnwrap().close();
       }
       const living = livingGuests(EXPERIMENT);

@@ -39,7 +39,7 @@ export const restore: Run = async (invocation) => {
   progress.grow(chosen.length);
 
   const restoreOne = async (note: SavedGuest): Promise<Guest> => {
-    const { record, image, accel, way, paused, experiment } = note;
+    const { record, image, accel, boot_mode, paused, experiment } = note;
     const file = checkSaved(dir, note, qemu);
     let line: GuestLine | undefined;
     let error: MtError | undefined = file.isErr() ? file.error : undefined;
@@ -51,7 +51,7 @@ export const restore: Run = async (invocation) => {
           image,
           paused,
           accel,
-          way,
+          boot_mode,
           ready_timeout_s,
           answer_timeout_s,
           reserve_mib,

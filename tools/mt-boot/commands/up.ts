@@ -19,7 +19,7 @@ import { foldNamed } from "../client/fold.ts";
 import { jobsOf } from "../client/jobs.ts";
 import { QEMU } from "../machine/argv.ts";
 import { availableMib } from "../machine/room.ts";
-import type { AcceleratorWish, Way } from "../persist/ledger.ts";
+import type { AcceleratorWish, BootMode } from "../persist/ledger.ts";
 import type { GuestLine, StatsLine, UpRequest } from "../protocol.ts";
 import { bootInBatches } from "./batches.ts";
 
@@ -61,7 +61,7 @@ export const up: Run = async (invocation) => {
       ready_timeout_s,
       answer_timeout_s,
       accel: args.accel as AcceleratorWish,
-      way: args.boot as Way,
+      boot_mode: args.boot as BootMode,
       reserve_mib,
       until_full,
     };

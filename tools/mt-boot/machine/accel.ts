@@ -15,7 +15,7 @@ import { writeOwn } from "../../../shared/own-place.ts";
 import { guestFiles, QEMU } from "./argv.ts";
 import type { Accelerator, Boot } from "./boot.ts";
 import { prepareDisk } from "./disk.ts";
-import { holdMachine, spawnQemu } from "./machine.ts";
+import { connectMachine, spawnQemu } from "./machine.ts";
 import { endGuests } from "./processes.ts";
 
 /** On KVM a kernel writes its first line within a tenth of a second; nothing at all means that it does not run. */
@@ -113,7 +113,7 @@ export async function probeBoot(
     if (typeof first === "string") return fail("unavailable", `Cannot boot on ${on}: ${first}`);
     if (!first)
       return fail("unavailable", `Cannot boot on ${on}: the kernel printed nothing in ${first_byte_s} s`);
-    const machine = await holdMachine(spawned.value.pid, boot.dir, { timeout_s: left_s() });
+    const machine = await connectMachine(spawned.value.pid, boot.dir, { timeout_s: left_s() });
     if (machine.isErr()) return machine.map(() => undefined);
     const answered = await machine.value.agent.sync(left_s());
     machine.value.close();

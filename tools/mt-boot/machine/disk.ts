@@ -144,8 +144,13 @@ export class Stall {
     for (const tell of this.#waiting) tell(error);
   }
 
+  /** It goes on, or is about to. */
+  end(): void {
+    this.error = undefined;
+  }
+
   /** What the work gives, or the error of the disk where that comes first. */
-  async over<T>(work: Promise<Result<T, MtError>>): Promise<Result<T, MtError>> {
+  async unlessStalled<T>(work: Promise<Result<T, MtError>>): Promise<Result<T, MtError>> {
     if (this.error) return err(this.error);
     let tell: (error: MtError) => void = () => {};
     const stalled = new Promise<Result<T, MtError>>((resolve) => {

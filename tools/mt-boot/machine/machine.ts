@@ -123,7 +123,7 @@ export async function endOfProcess(pid: number, dir: string): Promise<string> {
  * Takes hold of a QEMU: connects to QMP and to the ports of the agent and of system calls.
  * @param timeout_s how long QEMU may take to answer
  */
-export async function holdMachine(
+export async function connectMachine(
   pid: number,
   dir: string,
   options: {

@@ -16,7 +16,7 @@ import { fromKept, keptText } from "../client/came-as.ts";
 export type Wanted = "paused" | "ready" | undefined;
 export type AcceleratorWish = "auto" | "kvm" | "tcg";
 /** How a guest comes to be: auto forks it where its image allows that, and boots it cold where that fails. */
-export type Way = "auto" | "fork" | "cold";
+export type BootMode = "auto" | "fork" | "cold";
 
 /** Where a saved guest goes on from, and whether it had been told who it is. */
 export interface SavedState {
@@ -30,7 +30,7 @@ export interface LedgerRow {
   record: Guest;
   image: Image;
   accel: AcceleratorWish;
-  way: Way;
+  boot_mode: BootMode;
   ready_timeout_s: number;
   answer_timeout_s?: number;
   wanted: Wanted;

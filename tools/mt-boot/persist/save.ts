@@ -46,7 +46,7 @@ export async function saveGuests(
     }
   }
   // At one moment: what one has sent, the other has not got yet.
-  for (const entry of here) entry.stopped = true;
+  for (const entry of here) entry.savingBegan();
   await Promise.all(here.map((entry) => entry.machine?.qmp.call("stop")));
   const slots = new Slots(jobs);
   const saved = await Promise.all(
@@ -60,7 +60,7 @@ export async function saveGuests(
   await Promise.all(
     here.map(async (entry, n) => {
       const goes = await goOn(entry);
-      entry.stopped = undefined;
+      entry.savingEnded();
       send(exit(entry.record.id, goes.isErr() ? err(goes.error) : saved[n]!));
     }),
   );
@@ -84,7 +84,7 @@ async function saveOne(
   dir: string,
   qemu: string,
 ): Promise<Result<number, MtError>> {
-  const { record, image, accel, way, state, machine } = entry;
+  const { record, image, accel, boot_mode, state, machine } = entry;
   if (!machine) return err(mtError("lost", "Cannot save {id}: its QEMU has ended"));
   const path = stateFile(dir, record.id);
   const part = `${path}.part`;
@@ -101,10 +101,10 @@ async function saveOne(
         ? undefined
         : copyDisk(overlayOf(experiment, entry.dir), diskFile(dir, record.id));
     const paused = state === "paused";
-    const known = entry.known === true;
+    const known = entry.known;
     const time = new Date().toISOString();
     writeNote(dir, {
-      ...{ experiment, qemu, record, image, accel, way, paused, known, bytes, saved: time },
+      ...{ experiment, qemu, record, image, accel, boot_mode, paused, known, bytes, saved: time },
       ...(disk_bytes === undefined ? {} : { disk_bytes }),
     });
     return ok(bytes + (disk_bytes ?? 0));

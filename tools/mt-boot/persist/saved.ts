@@ -9,7 +9,7 @@ import { fail, type MtError } from "../../../shared/errors.ts";
 import { shortName } from "../../../shared/host/names.ts";
 import { type Guest, type Image, validate } from "../../../shared/records/index.ts";
 import { fromKept, keptText } from "../client/came-as.ts";
-import type { AcceleratorWish, Way } from "./ledger.ts";
+import type { AcceleratorWish, BootMode } from "./ledger.ts";
 
 const FORMAT = 1;
 
@@ -20,7 +20,7 @@ export interface SavedGuest {
   record: Guest;
   image: Image;
   accel: AcceleratorWish;
-  way: Way;
+  boot_mode: BootMode;
   paused: boolean;
   /** Whether it had been told who it is. */
   known: boolean;
@@ -69,7 +69,12 @@ export function readSaved(dir: string): Result<SavedGuest[], MtError> {
 
 function readNote(path: string): SavedGuest | undefined {
   try {
-    const { text, ...note } = JSON.parse(readFileSync(path, "utf8")) as SavedGuest & { text?: string };
+    // Notes of earlier versions say `way` for `boot_mode`.
+    const { text, way, ...read } = JSON.parse(readFileSync(path, "utf8")) as SavedGuest & {
+      text?: string;
+      way?: BootMode;
+    };
+    const note = { ...read, boot_mode: read.boot_mode ?? way ?? "auto" };
     const good =
       note.format === FORMAT &&
       validate("guest", note.record).isOk() &&

@@ -27,7 +27,7 @@ import { runInGuest } from "../guest/agent.ts";
 import { awaitCalls } from "../guest/identity.ts";
 import { guestFiles, QEMU, qemuArgv } from "../machine/argv.ts";
 import type { Boot } from "../machine/boot.ts";
-import { consoleTail, holdMachine, type Machine, spawnQemu } from "../machine/machine.ts";
+import { connectMachine, consoleTail, type Machine, spawnQemu } from "../machine/machine.ts";
 import { SAVE_S, STATE_SOCKET, saveState } from "../machine/migrate.ts";
 import { endGuests, livingIn } from "../machine/processes.ts";
 
@@ -188,7 +188,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     });
     if (spawned.isErr()) throw new MtFailure(spawned.error);
     pid = spawned.value.pid;
-    const held = await holdMachine(pid, dir, { timeout_s });
+    const held = await connectMachine(pid, dir, { timeout_s });
     if (held.isErr()) throw new MtFailure(await why(held.error, spawned.value.ended, dir));
     try {
       const saved = await bootAndSave(held.value, state_path, timeout_s);

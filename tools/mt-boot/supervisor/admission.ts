@@ -17,7 +17,6 @@ import {
   swappedOut,
 } from "../machine/room.ts";
 import type { Entry } from "./entry.ts";
-import { forks } from "./starter.ts";
 
 /** Percent of ten seconds in which the host waited for memory: above it nothing is started. */
 const SOME_MAX = 20;
@@ -111,10 +110,10 @@ export class Admission {
   #cost(entry: Entry): number {
     const known = this.#costs.get(kindOf(entry, "ready")) ?? this.#costs.get(kindOf(entry, "paused"));
     const { mem_mib } = entry.record;
-    const guess = forks(entry) ? CLONE_VMM_MIB + CLONE_SHARE * mem_mib : VMM_MIB + mem_mib;
+    const guess = entry.forks_next ? CLONE_VMM_MIB + CLONE_SHARE * mem_mib : VMM_MIB + mem_mib;
     const paused = known === this.#costs.get(kindOf(entry, "paused"));
     // A paused clone has hardly begun to change its memory.
-    if (!known || (paused && forks(entry))) return Math.max(guess, known?.mib ?? 0);
+    if (!known || (paused && entry.forks_next)) return Math.max(guess, known?.mib ?? 0);
     return known.mib * GROWTH;
   }
 
@@ -170,4 +169,4 @@ export class Admission {
 }
 
 const kindOf = (entry: Entry, state: string) =>
-  [entry.record.image, entry.record.cores, entry.record.mem_mib, forks(entry), state].join(" ");
+  [entry.record.image, entry.record.cores, entry.record.mem_mib, entry.forks_next, state].join(" ");

@@ -5,26 +5,24 @@
  */
 import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
-import { fail, type MtError, mtError } from "../../../shared/errors.ts";
-import type { GuestState } from "../../../shared/records/guest.ts";
+import { fail, type MtError, mtError, toMtError } from "../../../shared/errors.ts";
 import { makeFresh } from "../guest/fresh.ts";
 import { giveIdentity, tellMtus } from "../guest/identity.ts";
 import { makeOwn } from "../guest/own.ts";
 import type { Boot } from "../machine/boot.ts";
-import { consoleTail, endOfProcess, holdMachine, kernelPanic, type Machine } from "../machine/machine.ts";
+import { connectMachine, consoleTail, endOfProcess, kernelPanic, type Machine } from "../machine/machine.ts";
 import { restoreState } from "../machine/migrate.ts";
 import { endGuests } from "../machine/processes.ts";
 import type { Ledger } from "../persist/ledger.ts";
 import { Admission } from "./admission.ts";
-import { type Entry, reached, rowOf } from "./entry.ts";
+import type { Entry } from "./entry.ts";
+import { rowOf } from "./entry-lines.ts";
 import { Slots } from "./slots.ts";
-import { forks, Starter } from "./starter.ts";
+import { Starter } from "./starter.ts";
 
 const BACKOFF_S_MAX = 30;
 /** A QEMU that refused the same command line so often will refuse it again; once may have been a tap still held. */
 const REFUSALS_MAX = 2;
-/** A guest that has been well for so long starts its back-off from the beginning. */
-const WELL_MS = 60_000;
 /** So many guests of an image go first: where none of them comes up, the others are not tried. */
 const PIONEERS = 4;
 
@@ -62,16 +60,17 @@ export class Driver {
   /** Brings a guest to where it is wanted; one drive at a time. */
   drive(entry: Entry, first?: () => Promise<void>): void {
     if (entry.driving) return;
-    entry.driving = this.#driveOn(entry, first).finally(() => {
-      entry.driving = undefined;
-      // A wish that came in the last moment, or a death that did.
-      if (!entry.dropped && entry.wanted && entry.state !== "failed" && !reached(entry)) this.drive(entry);
+    const driving = this.#driveOn(entry, first).finally(() => {
+      entry.driveEnded();
+      // It was asked for again, or died, while this drive was ending.
+      if (entry.astray && entry.state !== "failed") this.drive(entry);
     });
+    entry.driveBegan(driving);
   }
 
   async #driveOn(entry: Entry, first?: () => Promise<void>): Promise<void> {
     await first?.();
-    while (!entry.dropped && entry.wanted && !reached(entry)) {
+    while (entry.astray) {
       await this.#afterPioneers(entry);
       if (entry.dropped) break;
       const step = await this.slots.take(async () => (entry.dropped ? ok(undefined) : this.#oneTry(entry)));
@@ -89,34 +88,27 @@ export class Driver {
         return;
       }
       inform(
-        `${said}: it is tried again${entry.way === "auto" && entry.image.fork && !forks(entry) ? ", cold" : ""}`,
+        `${said}: it is tried again${entry.boot_mode === "auto" && entry.image.fork && !entry.forks_next ? ", cold" : ""}`,
       );
-      await this.#pause(entry);
+      await this.#backOff(entry);
     }
-    if (entry.dropped || !reached(entry)) return;
-    entry.well_since = Date.now();
+    if (entry.dropped || !entry.reached) return;
     this.#fateOf(entry).came_up = true;
-    if (entry.saved === undefined) return;
-    // It went on from there; where it dies, it is as any other.
-    entry.saved = undefined;
-    this.#ledger.put(rowOf(entry));
+    if (entry.arrived(Date.now())) this.#ledger.put(rowOf(entry));
   }
 
   /** Notes a failed try; false where there will be no other. */
   #countFailure(entry: Entry, error: MtError): boolean {
-    entry.failures++;
-    if (forks(entry)) entry.forks_failed++;
-    // Of one that ran here before it is known that it can: it is tried for as long as it is wanted.
-    const lasting = entry.tries_left === Infinity;
-    // What is not there on this host does not come by trying again.
+    const { lasting } = entry;
+    // What is missing on this host does not come by trying again.
     const hopeless =
       ["unavailable", "data", "permission"].includes(error.code) ||
       (error.code === "busy" && !lasting) ||
       (this.#without(entry) !== undefined && !lasting);
     const refused = entry.refusals >= REFUSALS_MAX && !lasting;
     if (!hopeless && !refused && entry.tries_left > 0) {
-      entry.tries_left--;
-      this.set(entry, "failed", error);
+      entry.tryFailed(error);
+      this.note(entry);
       return true;
     }
     const fate = this.#fateOf(entry);
@@ -124,9 +116,8 @@ export class Driver {
       fate.given_up++;
       fate.last ??= error;
     }
-    entry.wanted = undefined;
-    entry.begun = false;
-    this.set(entry, error.code === "busy" && entry.until_full ? "planned" : "failed", error);
+    entry.gaveUp(error, error.code === "busy" && entry.until_full);
+    this.note(entry);
     return false;
   }
 
@@ -139,7 +130,7 @@ export class Driver {
 
   /** Until one guest of an image has come up, all but its first few wait: each of them may take minutes to fail. */
   async #afterPioneers(entry: Entry): Promise<void> {
-    while (!entry.dropped && entry.tries_left !== Infinity) {
+    while (!entry.dropped && !entry.lasting) {
       const fate = this.#fateOf(entry);
       for (const other of fate.pioneers) if (other.dropped || !other.driving) fate.pioneers.delete(other);
       if (fate.came_up || fate.pioneers.has(entry) || this.#without(entry)) return;
@@ -166,33 +157,36 @@ export class Driver {
   }
 
   /** 1, 2, 4 … 30 s, after so many failures in a row. */
-  async #pause(entry: Entry): Promise<void> {
+  async #backOff(entry: Entry): Promise<void> {
     const seconds = Math.min(2 ** Math.max(0, entry.failures - 1), BACKOFF_S_MAX);
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, seconds * 1000);
-      entry.wake = () => {
+      entry.backOffBegan(() => {
         clearTimeout(timer);
         resolve();
-      };
+      });
     });
-    entry.wake = undefined;
+    entry.backOffEnded();
   }
 
   /** One try in its turn, let in where there is room for it. */
   async #oneTry(entry: Entry): Promise<Result<void, MtError>> {
-    entry.begun = true;
+    entry.tryBegan();
     if (!entry.machine) {
       if (!this.#isInPlace()) {
-        entry.dropped = true;
+        entry.drop();
         return ok(undefined);
       }
-      const without = entry.tries_left === Infinity ? undefined : this.#without(entry);
+      const without = entry.lasting ? undefined : this.#without(entry);
       if (without) return err(without);
       const room = await this.admission.admit(entry);
       if (room.isErr()) return room;
     }
     try {
       return await this.#advance(entry);
+    } catch (thrown) {
+      // A full disk, a directory that has gone: this try has failed, no other guest has.
+      return err(toMtError(thrown));
     } finally {
       this.admission.settled(entry);
     }
@@ -214,7 +208,8 @@ export class Driver {
     }
     const machine = entry.machine;
     if (!machine) return fail("lost", "Cannot boot {id}: its QEMU ended");
-    const set = (state: GuestState) => entry.machine === machine && this.set(entry, state);
+    /** Whether what QEMU did is still true: it may have ended meanwhile. */
+    const lives = () => entry.machine === machine;
     if (entry.state === "paused" && entry.wanted === "paused") return ok(undefined);
     const freshen = async () => {
       const made = await makeFresh(machine, entry.restored ? "restored" : "goes on", left_s());
@@ -222,18 +217,21 @@ export class Driver {
     };
     let fresh: ReturnType<typeof freshen> | undefined;
     if (entry.state === "paused" || machine.stall.error) {
-      machine.stall.error = undefined;
+      machine.stall.end();
       if (entry.known) fresh = freshen();
       const goes = await machine.qmp.call("cont", undefined, left_s());
       if (goes.isErr()) return err(goes.error);
-      set("running");
+      if (lives()) {
+        entry.wentOn();
+        this.note(entry);
+      }
     }
     // The barrier: where the agent answers, init has come that far. A clone comes from behind it, and asking
     // would cost it more than half of what its identity does.
     const beyond = entry.forked && entry.wanted !== "paused";
     const answers = beyond
       ? ok<void, MtError>(undefined)
-      : await machine.stall.over(machine.agent.sync(left_s()));
+      : await machine.stall.unlessStalled(machine.agent.sync(left_s()));
     if (answers.isErr())
       return answers.error.code === "timeout"
         ? fail("timeout", `Cannot boot {id}: no answer from its agent in ${entry.ready_timeout_s} s`)
@@ -241,16 +239,20 @@ export class Driver {
     if (entry.wanted === "paused") {
       const stopped = await machine.qmp.call("stop", undefined, left_s());
       if (stopped.isErr()) return err(stopped.error);
-      set("paused");
+      if (lives()) {
+        entry.becamePaused();
+        this.note(entry);
+      }
       return ok(undefined);
     }
     // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
-    const known = await machine.stall.over(
+    const known = await machine.stall.unlessStalled(
       entry.known ? (fresh ?? freshen()) : this.#tellIdentity(entry, machine, left_s),
     );
-    entry.known = known.isOk();
-    if (known.isOk()) entry.restored = undefined;
-    if (known.isOk()) set("ready");
+    if (known.isOk() && lives()) {
+      entry.becameReady();
+      this.note(entry);
+    }
     return known.mapErr((e) =>
       e.message.includes("{id}") ? e : { ...e, message: `Cannot give {id} its identity: ${e.message}` },
     );
@@ -260,7 +262,7 @@ export class Driver {
   async refresh(entry: Entry): Promise<void> {
     const { machine, record } = entry;
     if (!machine || !entry.known || entry.state !== "ready") return;
-    const told = await machine.stall.over(tellMtus(machine.calls, record, entry.ready_timeout_s));
+    const told = await machine.stall.unlessStalled(tellMtus(machine.calls, record, entry.ready_timeout_s));
     if (told.isErr()) inform(`${record.id}: its links keep their MTU: ${told.error.message}`);
   }
 
@@ -280,29 +282,27 @@ export class Driver {
     const spawned = this.starter.spawn(boot);
     if (spawned.isErr()) return err(spawned.error);
     const { pid, ended, complaint } = spawned.value;
-    entry.pid = pid;
-    entry.forked = boot.memory?.role === "clone";
-    entry.restored_ms = undefined;
-    entry.known = entry.saved?.known === true;
-    entry.restored = entry.known || undefined;
-    this.set(entry, "running");
-    const endOf = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
-    const held = await this.hold(entry, pid, endOf, left_s());
+    const howEnded = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
+    entry.spawned({ pid, forked: boot.memory?.role === "clone", howEnded });
+    this.note(entry);
+    const held = await this.connect(entry, pid, left_s());
     const there =
       held.isOk() && boot.state !== undefined
         ? await restoreState(held.value.qmp, entry.forked, left_s())
         : held.map((): undefined => undefined);
     if (there.isOk()) {
-      entry.refusals = 0;
-      if (entry.forked) entry.restored_ms = performance.now() - began;
-      if (boot.state !== undefined) this.set(entry, "paused");
+      entry.accepted();
+      if (boot.state !== undefined) {
+        entry.stateRestored(performance.now() - began);
+        this.note(entry);
+      }
       return ok(undefined);
     }
     if (there.error.code !== "lost") return there;
     await entry.howEnded?.();
     const why = complaint();
     if (why === undefined) return there;
-    entry.refusals++;
+    entry.refused();
     const { cores, mem_mib, interfaces } = entry.record;
     const hint = entry.saved
       ? `${entry.saved.file} may be of another QEMU or another guest`
@@ -312,14 +312,9 @@ export class Driver {
     return fail("failed", `Cannot boot {id}: QEMU says: ${why}`, hint);
   }
 
-  async hold(
-    entry: Entry,
-    pid: number,
-    howEnded: () => Promise<string>,
-    timeout_s: number,
-  ): Promise<Result<Machine, MtError>> {
-    entry.howEnded = howEnded;
-    const held = await holdMachine(pid, entry.dir, {
+  /** Connects to the process that was spawned or found. */
+  async connect(entry: Entry, pid: number, timeout_s: number): Promise<Result<Machine, MtError>> {
+    const opened = await connectMachine(pid, entry.dir, {
       timeout_s,
       onClose: () => {
         const machine = entry.machine;
@@ -330,13 +325,13 @@ export class Driver {
         if (machine?.pid === pid) this.#stalled(entry, machine);
       },
     });
-    if (held.isOk()) entry.machine = held.value;
-    return held;
+    if (opened.isOk()) entry.connected(opened.value);
+    return opened;
   }
 
   /** QEMU closed its socket: the guest is dead. Who drives it finds out by itself. */
   #lost(entry: Entry, machine: Machine): void {
-    entry.machine = undefined;
+    entry.disconnected();
     machine.close();
     this.#again(entry, async () => {
       const how = await entry.howEnded?.();
@@ -347,7 +342,7 @@ export class Driver {
   /** Its QEMU is there, and the guest in it is not: both are ended, and it is started again. */
   dead(entry: Entry, machine: Machine, error: MtError): void {
     if (entry.machine !== machine || entry.driving || entry.dropped || !entry.wanted) return;
-    entry.machine = undefined;
+    entry.disconnected();
     machine.close();
     this.#again(entry, async () => error);
   }
@@ -362,12 +357,9 @@ export class Driver {
       await this.discard(entry);
       if (entry.dropped) return;
       inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
-      if (Date.now() - entry.well_since > WELL_MS) entry.failures = 0;
-      entry.failures++;
-      entry.restarts++;
-      entry.tries_left = Infinity;
-      this.set(entry, "failed", error);
-      await this.#pause(entry);
+      entry.died(error, Date.now());
+      this.note(entry);
+      await this.#backOff(entry);
     });
   }
 
@@ -378,9 +370,12 @@ export class Driver {
     if (!machine) return mtError("failed", `it is ${entry.state}`, entry.error?.hint);
     const stopped = await machine.qmp.call("stop");
     if (stopped.isErr()) return stopped.error;
-    if (entry.machine === machine) this.set(entry, "paused");
-    // Somebody wished otherwise meanwhile.
-    if (!entry.dropped && entry.wanted && !reached(entry)) this.drive(entry);
+    if (entry.machine === machine) {
+      entry.becamePaused();
+      this.note(entry);
+    }
+    // Somebody asked for more meanwhile.
+    if (entry.astray) this.drive(entry);
     return undefined;
   }
 
@@ -390,18 +385,16 @@ export class Driver {
     if (entry.dropped || entry.driving || !entry.wanted || !error) return;
     this.drive(entry, async () => {
       inform(`${entry.record.id}: ${error.message.replaceAll("{id}", entry.record.id)}`);
-      entry.failures++;
-      entry.tries_left = Infinity;
-      this.set(entry, "failed", error);
-      await this.#pause(entry);
+      entry.stalled(error);
+      this.note(entry);
+      await this.#backOff(entry);
     });
   }
 
   /** Makes sure that nothing of the guest's process is left. */
   async discard(entry: Entry): Promise<void> {
     const { machine, pid } = entry;
-    entry.machine = undefined;
-    entry.pid = undefined;
+    entry.discarded();
     machine?.close();
     if (pid !== undefined) await endGuests([{ pid, dir: entry.dir }]);
   }
@@ -421,9 +414,8 @@ export class Driver {
     return hint === undefined ? said : { ...said, hint };
   }
 
-  set(entry: Entry, state: GuestState, error?: MtError): void {
-    entry.state = state;
-    entry.error = error;
+  /** To be called after each change of an entry's state: tells who watches, and the ledger. */
+  note(entry: Entry): void {
     for (const tell of this.watchers) tell(entry);
     if (!entry.dropped) this.#ledger.put(rowOf(entry));
   }

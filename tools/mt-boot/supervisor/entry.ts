@@ -1,139 +1,339 @@
-/** One guest as the supervisor has it: what it is wanted to be, what it is, and who works on it. */
+/**
+ * One guest as the supervisor has it: what it is wanted to be, what it is, and who works on it. No clock, socket or
+ * file in here: the driver and the supervisor do the work, then call the method named for what happened. From outside
+ * all fields are read-only.
+ *
+ *            spawned           becameReady
+ *   planned ─────────▶ running ───────────▶ ready       driver, on its way to what is wanted
+ *                       │   ▲                 │
+ *          becamePaused │   │ wentOn          │ becamePaused (mt-boot pause)
+ *                       ▼   │                 │
+ *                      paused ◀───────────────┘
+ *
+ *   any     ── tryFailed, stalled, died ──▶ failed      still wanted: spawned again after a back-off (driver)
+ *   any     ── gaveUp ──▶ failed or planned             not wanted any more, until somebody asks again (driver)
+ *   any     ── reset ──▶ planned                        mt-boot reset (supervisor)
+ *   any     ── dropped, stopped ──▶ stopped             mt-boot down (supervisor)
+ *   noted state ── adopted ──▶ running, paused, ready   a QEMU that outlived its supervisor (supervisor)
+ *   noted state ── foundDead ──▶ failed                 one that did not
+ *
+ * At all times: `machine` is that of the process `pid`; an error belongs to `failed`, or to `planned` where the host
+ * has no room; one that is dropped is not wanted. A state stands until the next is noted: of a QEMU that has just
+ * ended `machine` is gone first.
+ */
 import type { MtError } from "../../../shared/errors.ts";
 import type { GuestState } from "../../../shared/records/guest.ts";
 import type { Guest, Image } from "../../../shared/records/index.ts";
-import { keptText } from "../client/came-as.ts";
 import type { Machine } from "../machine/machine.ts";
-import type { AcceleratorWish, LedgerRow, SavedState, Wanted, Way } from "../persist/ledger.ts";
-import type { GuestLine, ListLine } from "../protocol.ts";
+import type { AcceleratorWish, BootMode, LedgerRow, SavedState, Wanted } from "../persist/ledger.ts";
 
 /** As --answer-timeout has it; for rows of a ledger that know nothing of it. */
 const ANSWER_TIMEOUT_S = 60;
+/** So often a guest may fail as a clone before it is booted cold. */
+const FORKS_MAX = 2;
+/** A guest that has been well for so long starts its back-off from the beginning. */
+const WELL_MS = 60_000;
 
-export interface Entry {
+/** What a request says of a guest. */
+export interface Wish {
   record: Guest;
   image: Image;
   accel: AcceleratorWish;
-  way: Way;
+  boot_mode: BootMode;
   ready_timeout_s: number;
   /** How long it may owe an answer once it is ready; 0: for ever. */
   answer_timeout_s: number;
-  /** It stands still for a moment although it is ready: it is being saved. */
-  stopped?: boolean;
-  wanted: Wanted;
-  state: GuestState;
-  error?: MtError;
-  /** Whether the guest that runs now was told who it is: one that was ready and is paused need not be told again. */
-  known?: boolean;
-  restored?: boolean;
-  dir: string;
-  pid?: number;
-  machine?: Machine;
-  /** Says how its process ended, once it has. */
-  howEnded?: () => Promise<string>;
-  /** Set while somebody brings it to where it is wanted. */
-  driving?: Promise<void>;
-  /** How often it may still be tried before it is given up. */
-  tries_left: number;
-  /** Failures in a row; the back-off grows with them. */
-  failures: number;
-  /** How often it failed as a clone. */
-  forks_failed: number;
-  /** Whether it is one now, and how long its memory and devices took to be there. */
-  forked: boolean;
-  restored_ms?: number;
-  /** How often it was started again after it had been where it was wanted. */
-  restarts: number;
-  /** How often in a row QEMU refused its command line. */
-  refusals: number;
-  well_since: number;
-  /** Cuts the back-off short. */
-  wake?: () => void;
-  /** Has its turn, or had it: an interrupted request leaves it alone. */
-  begun: boolean;
-  /** What it goes on from when it is started next. */
-  saved?: SavedState;
   /** Where there is no room for it, it is planned, and no failure. */
   until_full: boolean;
+}
+
+/** A QEMU process of the guest, as it was started or found. */
+export interface Process {
+  pid: number;
+  /** Whether it is a clone of a template. */
+  forked: boolean;
+  /** Says how the process ended, once it has. */
+  howEnded: () => Promise<string>;
+}
+
+export class Entry {
+  /** The guest's own directory. */
+  readonly dir: string;
+
+  // What it is wanted to be.
+  readonly record!: Guest;
+  readonly image!: Image;
+  readonly accel!: AcceleratorWish;
+  readonly boot_mode!: BootMode;
+  readonly ready_timeout_s!: number;
+  readonly answer_timeout_s!: number;
+  readonly until_full!: boolean;
+  readonly wanted: Wanted;
+  /** What it goes on from when it is started next. */
+  readonly saved?: SavedState;
   /** Taken out: whoever still works on it lets it be. */
-  dropped: boolean;
+  readonly dropped: boolean = false;
+
+  // What it is.
+  readonly state!: GuestState;
+  readonly error?: MtError;
+  readonly pid?: number;
+  readonly howEnded?: () => Promise<string>;
+  /** Connected to the QEMU of `pid`. */
+  readonly machine?: Machine;
+  readonly forked: boolean = false;
+  /** How long a clone took from its start until its memory and devices were there. */
+  readonly restored_ms?: number;
+  /** Whether the guest in this QEMU was told its identity: one that is paused after that need not be told again. */
+  readonly known: boolean = false;
+  /** Whether it goes on from a file, and has not yet made anew what other copies of that file may have too. */
+  readonly restored: boolean = false;
+  /** It stands still for a moment although it is ready. */
+  readonly being_saved: boolean = false;
+  /** Date.now() when it was last seen where it is wanted. */
+  readonly well_since: number = 0;
+  /** How often it was started again after it had been where it was wanted. */
+  readonly restarts: number = 0;
+
+  // Who works on it, and how that went.
+  /** Set while somebody brings it to where it is wanted. */
+  readonly driving?: Promise<void>;
+  /** Has its turn, or had it: an interrupted request leaves it alone. */
+  readonly begun: boolean = false;
+  /** How often it may still be tried before it is given up. */
+  readonly tries_left!: number;
+  /** Failures in a row; the back-off grows with them. */
+  readonly failures: number = 0;
+  /** How often it failed as a clone. */
+  readonly forks_failed: number = 0;
+  /** How often in a row QEMU refused its command line. */
+  readonly refusals: number = 0;
+  #endBackOff?: () => void;
+
+  /**
+   * @param row what is asked for, or what an earlier supervisor noted
+   * @param tries how often it may be tried again before it is given up; Infinity: as long as it is wanted
+   */
+  constructor(row: LedgerRow, dir: string, tries: number) {
+    this.dir = dir;
+    this.#now({ answer_timeout_s: ANSWER_TIMEOUT_S, until_full: false, ...row, tries_left: tries });
+    // A row that has just been asked for, or an older one, says nothing of these.
+    this.#now({ known: row.known === true, restored: row.restored === true });
+  }
+
+  /** The one place where fields change. */
+  #now(change: { -readonly [K in keyof Entry]?: Entry[K] }): void {
+    Object.assign(this, change);
+  }
+
+  /** Whether it is where it is wanted. Ready also counts as reached when paused was wanted. */
+  get reached(): boolean {
+    return this.machine !== undefined && (this.state === "ready" || this.state === this.wanted);
+  }
+
+  /** Whether somebody has to work on it: wanted, not there, and not given up. */
+  get astray(): boolean {
+    return !this.dropped && this.wanted !== undefined && !this.reached;
+  }
+
+  /** Whether it is tried for as long as it is wanted: it ran here before, so that it is known that it can. */
+  get lasting(): boolean {
+    return this.tries_left === Infinity;
+  }
+
+  /** Whether it is a clone when it is started next. One with a disk is not: its template would have read another's. */
+  get forks_next(): boolean {
+    if (this.saved !== undefined || this.image.files?.disk !== undefined) return false;
+    if (this.boot_mode === "fork") return true;
+    return this.boot_mode === "auto" && this.image.fork && this.forks_failed < FORKS_MAX;
+  }
+
+  // What somebody asks for.
+
+  /** By `up` or `restore`. A request for paused takes nothing from one that is to be ready. */
+  requested(wish: Wish, wanted: "paused" | "ready", saved?: SavedState): void {
+    const lower = wanted === "paused" && this.wanted === "ready";
+    this.#now({ ...wish, ...(lower ? {} : { wanted }), ...(saved === undefined ? {} : { saved }) });
+  }
+
+  resumeRequested(ready_timeout_s: number): void {
+    this.#now({ wanted: "ready", ready_timeout_s });
+  }
+
+  /** It is stopped by whoever asked, once nobody drives it. */
+  pauseRequested(): void {
+    this.#now({ wanted: "paused" });
+  }
+
+  /** It is ended and started anew, to what it was wanted to be. */
+  resetRequested(ready_timeout_s: number): void {
+    this.#now({ ready_timeout_s, restarts: this.restarts + 1 });
+  }
+
+  /** Somebody asked again: what failed before is forgotten. */
+  triesGranted(retries: number): void {
+    this.#now({ tries_left: retries, failures: 0, refusals: 0, forks_failed: 0 });
+  }
+
+  /** Taken out. It stays as it is until `stopped`; nobody brings it anywhere any more. */
+  drop(): void {
+    this.#now({ dropped: true, wanted: undefined });
+    this.hurry();
+  }
+
+  // Who works on it.
+
+  /** One drive at a time. */
+  driveBegan(driving: Promise<void>): void {
+    this.#now({ driving });
+  }
+
+  driveEnded(): void {
+    this.#now({ driving: undefined });
+  }
+
+  /** It has its turn: from now on it is not given up because who asked has gone. */
+  tryBegan(): void {
+    this.#now({ begun: true });
+  }
+
+  /** @param end ends the back-off; called at most once, by `hurry` */
+  backOffBegan(end: () => void): void {
+    this.#endBackOff = end;
+  }
+
+  backOffEnded(): void {
+    this.#endBackOff = undefined;
+  }
+
+  /** Cuts its back-off short, where it waits for one. */
+  hurry(): void {
+    this.#endBackOff?.();
+  }
+
+  /** All of its guest stands still while it is saved; it stays in its state. */
+  savingBegan(): void {
+    this.#now({ being_saved: true });
+  }
+
+  savingEnded(): void {
+    this.#now({ being_saved: false });
+  }
+
+  // What became of its QEMU.
+
+  /** A new process: not connected, and told nothing but what the file that it goes on from knew. */
+  spawned(process: Process): void {
+    const known = this.saved?.known === true;
+    this.#now({ ...process, machine: undefined, restored_ms: undefined, known, restored: known });
+    this.#now({ state: "running", error: undefined });
+  }
+
+  /** A process that an earlier supervisor had started. What its guest was told stands in the ledger. */
+  found(process: Process): void {
+    this.#now({ ...process, machine: undefined });
+  }
+
+  /** Connected to the process that was spawned or found last. */
+  connected(machine: Machine): void {
+    this.#now({ machine });
+  }
+
+  /** Its sockets have closed, or are to be: the process may still be there. */
+  disconnected(): void {
+    this.#now({ machine: undefined });
+  }
+
+  /** Nothing of its process is to be left. */
+  discarded(): void {
+    this.#now({ machine: undefined, pid: undefined });
+  }
+
+  /** QEMU took its command line. */
+  accepted(): void {
+    this.#now({ refusals: 0 });
+  }
+
+  /** QEMU ended with a complaint about its command line. */
+  refused(): void {
+    this.#now({ refusals: this.refusals + 1 });
+  }
+
+  /** Its memory and devices have come from a file: it stands where that guest stood. */
+  stateRestored(after_ms: number): void {
+    if (this.forked) this.#now({ restored_ms: after_ms });
+    this.becamePaused();
+  }
+
+  /** There is no template for it: it is booted cold, unless it may only be forked. */
+  forkRuledOut(): void {
+    this.#now({ forks_failed: FORKS_MAX });
+  }
+
+  // Its state.
+
+  /** Stopped by us, with its QEMU. */
+  becamePaused(): void {
+    this.#now({ state: "paused", error: undefined });
+  }
+
+  /** It runs again after it was paused, or stopped by its disk. */
+  wentOn(): void {
+    this.#now({ state: "running", error: undefined });
+  }
+
+  /** It said so itself: it knows who it is, and shares nothing with copies of the file that it came from. */
+  becameReady(): void {
+    this.#now({ state: "ready", error: undefined, known: true, restored: false });
+  }
+
+  /** It is where it is wanted: where it dies now, it boots as any other. Gives whether that is news for the ledger. */
+  arrived(now_ms: number): boolean {
+    const news = this.saved !== undefined;
+    this.#now({ well_since: now_ms, saved: undefined });
+    return news;
+  }
+
+  /** A QEMU that outlived its supervisor, as it says that it is. */
+  adopted(state: "running" | "paused" | "ready", now_ms: number): void {
+    this.#now({ state, error: undefined, begun: true, well_since: now_ms });
+  }
+
+  /** Its QEMU ended while there was no supervisor; it is still wanted. */
+  foundDead(error: MtError): void {
+    this.#now({ state: "failed", error });
+  }
+
+  /** One that is to be tried again; `tries_left` was not 0. */
+  tryFailed(error: MtError): void {
+    const forks_failed = this.forks_failed + (this.forks_next ? 1 : 0);
+    this.#now({ forks_failed, failures: this.failures + 1, tries_left: this.tries_left - 1 });
+    this.#now({ state: "failed", error });
+  }
+
+  /** Not wanted until somebody asks again. @param no_room it is no failure: another host may have room */
+  gaveUp(error: MtError, no_room: boolean): void {
+    this.#now({ wanted: undefined, begun: false, state: no_room ? "planned" : "failed", error });
+  }
+
+  /** It was where it was wanted, and died: from now on it is tried for as long as it is wanted. */
+  died(error: MtError, now_ms: number): void {
+    const failures = now_ms - this.well_since > WELL_MS ? 1 : this.failures + 1;
+    this.#now({ failures, restarts: this.restarts + 1, tries_left: Infinity, state: "failed", error });
+  }
+
+  /** Its disk has stopped it. It keeps its QEMU, and goes on in it for as long as it is wanted. */
+  stalled(error: MtError): void {
+    this.#now({ failures: this.failures + 1, tries_left: Infinity, state: "failed", error });
+  }
+
+  /** Its QEMU was ended on purpose, to be started anew. */
+  reset(): void {
+    this.#now({ state: "planned", error: undefined });
+  }
+
+  /** Its QEMU was ended on purpose, or is not wanted any more. */
+  stopped(): void {
+    this.#now({ state: "stopped", error: undefined });
+  }
 }
-
-/** @param tries how often it may be tried again before it is given up */
-export const newEntry = (row: LedgerRow, dir: string, tries: number): Entry => ({
-  answer_timeout_s: ANSWER_TIMEOUT_S,
-  ...row,
-  dir,
-  tries_left: tries,
-  failures: 0,
-  forks_failed: 0,
-  forked: false,
-  restarts: 0,
-  refusals: 0,
-  well_since: 0,
-  begun: false,
-  until_full: false,
-  dropped: false,
-});
-
-/** Whether it is where it is wanted. One that is ready is not wanted any less. */
-export const reached = (entry: Entry) =>
-  entry.machine !== undefined && (entry.state === "ready" || entry.state === entry.wanted);
-
-export const lineOf = ({ record, state, error }: Entry): GuestLine => ({
-  kind: "guest",
-  id: record.id,
-  state,
-  ...(error === undefined ? {} : { error }),
-});
-
-/** Its record as it is now. */
-export function listLineOf({ record, state, error, restarts }: Entry): ListLine {
-  const { state: _state, error: _error, ...rest } = record;
-  const guest = { ...rest, state, ...(error === undefined ? {} : { error: { by: "mt-boot", ...error } }) };
-  return { kind: "list", restarts, guest, text: keptText(guest) };
-}
-
-/** What a running guest cannot change. */
-export function definition(guest: Guest, image: Image): string {
-  const nics = guest.interfaces.map(({ segment, ip, gateway }) => [segment, ip, gateway]);
-  return JSON.stringify([
-    guest.index,
-    guest.image,
-    image.files?.kernel,
-    image.files?.initrd,
-    image.files?.disk,
-    guest.cores,
-    guest.mem_mib,
-    nics,
-  ]);
-}
-
-/** What the ledger keeps of it. */
-export const rowOf = ({
-  record,
-  image,
-  accel,
-  way,
-  ready_timeout_s,
-  answer_timeout_s,
-  wanted,
-  state,
-  error,
-  saved,
-  known,
-  restored,
-}: Entry): LedgerRow => ({
-  record,
-  image,
-  accel,
-  way,
-  ready_timeout_s,
-  answer_timeout_s,
-  wanted,
-  state,
-  known,
-  restored,
-  ...(error === undefined ? {} : { error }),
-  ...(saved === undefined ? {} : { saved }),
-});

@@ -82,7 +82,7 @@ export class Heartbeat {
     for (const entry of entries) {
       const { machine, answer_timeout_s } = entry;
       // One that is driven has the time limits of its drive; one that is stopped can say nothing.
-      if (entry.state !== "ready" || !machine || entry.driving || entry.stopped || answer_timeout_s === 0)
+      if (entry.state !== "ready" || !machine || entry.driving || entry.being_saved || answer_timeout_s === 0)
         continue;
       seen.add(entry);
       let watched = this.#watched.get(entry);
@@ -119,7 +119,7 @@ export class Heartbeat {
     if (asked.isErr() && asked.error.code === "lost") return;
     const status = asked.isOk() ? (asked.value as { status: string }).status : undefined;
     if (status === "paused" || status === "io-error") return;
-    if (entry.machine !== machine || entry.state !== "ready" || entry.stopped) return;
+    if (entry.machine !== machine || entry.state !== "ready" || entry.being_saved) return;
     if (machine.agent.pulse().unanswered_since === undefined) return;
     const whose = status === undefined ? "its QEMU" : "its agent";
     const panic = kernelPanic(entry.dir);

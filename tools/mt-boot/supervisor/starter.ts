@@ -15,9 +15,6 @@ import { preflight, type Spawned, spawnQemu } from "../machine/machine.ts";
 import { qemuVersion, type Template, templateFor, templateKey, unchanged } from "../persist/template.ts";
 import type { Entry } from "./entry.ts";
 
-/** So often its template may fail a guest before it is booted cold. */
-const FORKS_MAX = 2;
-
 export class Starter {
   readonly #experiment: string;
   #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
@@ -58,7 +55,7 @@ export class Starter {
     };
     const there = preflight(boot);
     if (there.isErr()) return err(there.error);
-    if (boot.disk && entry.way === "fork")
+    if (boot.disk && entry.boot_mode === "fork")
       return fail(
         "data",
         "Cannot fork {id}: its image has a disk",
@@ -70,7 +67,7 @@ export class Starter {
     if (accelerator.isErr()) return err(accelerator.error);
     boot.accelerator = accelerator.value;
     if (entry.saved !== undefined) return ok({ ...boot, state: entry.saved.file });
-    if (!forks(entry)) return ok(boot);
+    if (!entry.forks_next) return ok(boot);
     const template = await this.#template(boot, entry.ready_timeout_s);
     if (template.isOk())
       return ok({
@@ -78,8 +75,8 @@ export class Starter {
         memory: { path: template.value.ram, role: "clone" },
         state: template.value.state,
       });
-    if (entry.way === "fork") return err(template.error);
-    entry.forks_failed = FORKS_MAX;
+    if (entry.boot_mode === "fork") return err(template.error);
+    entry.forkRuledOut();
     return ok(boot);
   }
 
@@ -139,9 +136,3 @@ export class Starter {
     return this.#accelerator;
   }
 }
-
-/** Whether the guest is to be a clone, this time. One with a disk is not: its template would have read another's. */
-export const forks = ({ image, way, forks_failed, saved }: Entry) =>
-  saved === undefined &&
-  image.files?.disk === undefined &&
-  (way === "fork" || (way === "auto" && image.fork && forks_failed < FORKS_MAX));

@@ -29,7 +29,7 @@ import {
   TICK_MS,
   type UpRequest,
 } from "../protocol.ts";
-import { listLineOf } from "./entry.ts";
+import { listLineOf } from "./entry-lines.ts";
 import { LOOK_MS } from "./heartbeat.ts";
 import { meanMemory } from "./memory.ts";
 import { Slots } from "./slots.ts";

@@ -2,7 +2,7 @@
  * The guests of one experiment on this host: takes up what an earlier supervisor left, and does what up,
  * resume and down ask for.
  */
-import { ok, type Result } from "neverthrow";
+import { ok, type Result, ResultAsync } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { fail, hasNoRoom, type MtError, mtError } from "../../../shared/errors.ts";
 import { guestDir } from "../../../shared/host/names.ts";
@@ -16,10 +16,11 @@ import { endOfProcess } from "../machine/machine.ts";
 import { endGuests, type Living, livingGuests } from "../machine/processes.ts";
 import { within } from "../machine/qmp.ts";
 import { removeGuest, supervisorLog } from "../persist/files.ts";
-import type { Ledger, LedgerRow } from "../persist/ledger.ts";
+import type { Ledger } from "../persist/ledger.ts";
 import type { ConfirmRequest, GuestLine, PauseRequest, ResumeRequest, UpRequest } from "../protocol.ts";
 import { Driver } from "./driver.ts";
-import { definition, type Entry, lineOf, newEntry, reached } from "./entry.ts";
+import { Entry } from "./entry.ts";
+import { definition, lineOf } from "./entry-lines.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { keepEnd } from "./log-end.ts";
 
@@ -46,64 +47,57 @@ export class Supervisor {
   async adopt(jobs: number): Promise<void> {
     this.#driver.slots.resize(jobs);
     const living = new Map(livingGuests(this.#experiment).map((l) => [l.dir, l]));
-    const held: Promise<void>[] = [];
+    const adopting: Promise<void>[] = [];
     for (const row of this.#ledger.rows()) {
-      const entry = newEntry(row, guestDir(this.#experiment, row.record.id), Infinity);
+      const entry = new Entry(row, guestDir(this.#experiment, row.record.id), Infinity);
       this.entries.set(row.record.id, entry);
       const found = living.get(entry.dir);
       living.delete(entry.dir);
-      if (found) held.push(this.#holdAgain(entry, found));
+      if (found) adopting.push(this.#adoptOne(entry, found));
       else if (entry.wanted) {
-        this.#driver.set(
-          entry,
-          "failed",
+        entry.foundDead(
           mtError("lost", "Cannot keep {id} running: its QEMU had ended", "it is started again"),
         );
+        this.#driver.note(entry);
         this.#driver.drive(entry);
-      } else if (entry.state !== "failed") this.#driver.set(entry, "stopped");
+      } else if (entry.state !== "failed") {
+        entry.stopped();
+        this.#driver.note(entry);
+      }
     }
     // One that no row tells of cannot be told who it is; `up` starts it anew.
     if (living.size > 0) inform(`ended ${living.size} guests that the ledger does not know`);
-    held.push(endGuests([...living.values()]).then(() => undefined));
-    await Promise.all(held);
+    adopting.push(endGuests([...living.values()]).then(() => undefined));
+    await Promise.all(adopting);
   }
 
-  /** Takes hold of a living QEMU; what it is comes from QEMU and its agent, not from what was noted. */
-  async #holdAgain(entry: Entry, living: Living): Promise<void> {
-    entry.pid = living.pid;
-    const held = await this.#driver.hold(
-      entry,
-      living.pid,
-      () => endOfProcess(living.pid, entry.dir),
-      ADOPT_S,
+  /** Connects to a living QEMU; what the guest is comes from QEMU and its agent, not from what was noted. */
+  async #adoptOne(entry: Entry, { pid, dir, forked }: Living): Promise<void> {
+    const was = entry.state;
+    entry.found({ pid, forked: forked === true, howEnded: () => endOfProcess(pid, dir) });
+    const startAnew = async () => {
+      await this.#driver.discard(entry);
+      if (entry.wanted) this.#driver.drive(entry);
+    };
+    const connected = await this.#driver.connect(entry, pid, ADOPT_S);
+    const status = await connected.asyncAndThen(
+      ({ qmp }) => new ResultAsync(qmp.call("query-status", undefined, ADOPT_S)),
     );
-    const status = held.isOk()
-      ? await held.value.qmp.call("query-status", undefined, ADOPT_S)
-      : held.map(() => undefined as unknown);
     if (status.isErr()) {
       inform(`${entry.record.id}: ${status.error.message}: it is started anew`);
-      await this.#driver.discard(entry);
-      if (entry.wanted) this.#driver.drive(entry);
-      return;
+      return startAnew();
     }
     const { status: now, running } = status.value as { status: string; running: boolean };
-    // A clone whose state was not given to it: nobody else will.
-    if (now === "inmigrate") {
-      await this.#driver.discard(entry);
-      if (entry.wanted) this.#driver.drive(entry);
-      return;
-    }
-    const was = entry.state;
-    // Stopped is stopped, also in the middle of being saved; by its disk it is not ours to resume at once.
-    entry.state = running || now === "io-error" ? "running" : "paused";
-    entry.begun = true;
-    entry.forked = living.forked === true;
+    // A clone that was not given its state: nobody else will give it.
+    if (now === "inmigrate") return startAnew();
     if (now === "io-error") entry.machine?.stall.begin(STOPPED_BY_DISK);
     const answers =
       was === "ready" && now === "running" && (await entry.machine?.agent.sync(ADOPT_S))?.isOk();
-    this.#driver.set(entry, answers ? "ready" : entry.state);
-    entry.well_since = Date.now();
-    if (!reached(entry)) this.#driver.drive(entry);
+    // One that is stopped is paused, also in the middle of being saved; one that its disk has stopped is not ours to
+    // resume at once.
+    entry.adopted(answers ? "ready" : running || now === "io-error" ? "running" : "paused", Date.now());
+    this.#driver.note(entry);
+    if (!entry.reached) this.#driver.drive(entry);
   }
 
   /** Makes the guests of a record be there; gives what became of each, as it happens. */
@@ -129,8 +123,9 @@ export class Supervisor {
         await entry.value.driving;
         if (before && mtusOf(before) !== mtusOf(record)) await this.#driver.refresh(entry.value);
         // Without room for it, it is no guest of this host: another one may get it.
-        const homeless = entry.value.state === "planned" && entry.value.wanted === undefined;
-        each(entry.value.dropped && !homeless ? takenDown("boot", record.id) : lineOf(entry.value));
+        const { dropped, state, wanted } = entry.value;
+        const homeless = !dropped && state === "planned" && wanted === undefined;
+        each(dropped ? takenDown("boot", record.id) : lineOf(entry.value));
         if (homeless) this.#drop(entry.value);
       }),
     );
@@ -164,7 +159,7 @@ export class Supervisor {
 
   #want(record: Guest, request: UpRequest): Result<Entry, MtError> {
     const wanted = request.paused ? "paused" : "ready";
-    const { image, accel, way, ready_timeout_s, answer_timeout_s, until_full, saved } = request;
+    const { image, accel, boot_mode, ready_timeout_s, answer_timeout_s, until_full, saved } = request;
     const there = this.entries.get(record.id);
     if (there?.pid !== undefined && definition(there.record, there.image) !== definition(record, image))
       return fail(
@@ -174,28 +169,22 @@ export class Supervisor {
       );
     if (there?.pid !== undefined && saved !== undefined)
       return fail("failed", "Cannot restore {id}: it runs already", "mt-boot down, then restore");
-    const wish = { record, image, accel, way, ready_timeout_s, answer_timeout_s };
-    const row: LedgerRow = { ...wish, wanted, state: "planned" };
-    const entry = there ?? newEntry(row, guestDir(this.#experiment, record.id), request.retries);
+    const wish = { record, image, accel, boot_mode, ready_timeout_s, answer_timeout_s, until_full };
+    const dir = guestDir(this.#experiment, record.id);
+    const entry = there ?? new Entry({ ...wish, wanted: undefined, state: "planned" }, dir, request.retries);
     this.entries.set(record.id, entry);
     this.#unnoted.delete(record.id);
-    Object.assign(entry, wish, { until_full });
-    if (saved !== undefined) entry.saved = saved;
-    // One that is to be ready, and is or is on its way, is not stopped by `up --paused`.
-    if (!(wanted === "paused" && entry.wanted === "ready")) entry.wanted = wanted;
+    entry.requested(wish, wanted, saved);
     this.#bring(entry, request.retries);
     return ok(entry);
   }
 
   /** Starts a drive, or hurries the one that waits for its back-off. */
   #bring(entry: Entry, retries: number): void {
-    if (reached(entry)) return;
-    entry.tries_left = retries;
-    entry.failures = 0;
-    entry.refusals = 0;
-    entry.forks_failed = 0;
+    if (entry.reached) return;
+    entry.triesGranted(retries);
     this.#driver.drive(entry);
-    entry.wake?.();
+    entry.hurry();
   }
 
   /** Who asked has gone: what has not begun will not begin. */
@@ -210,8 +199,7 @@ export class Supervisor {
       request.ids.map(async (id) => {
         const entry = this.entries.get(id);
         if (!entry?.wanted) return each(notHere(id, entry, "resume"));
-        entry.wanted = "ready";
-        entry.ready_timeout_s = request.ready_timeout_s;
+        entry.resumeRequested(request.ready_timeout_s);
         this.#bring(entry, request.retries);
         await entry.driving;
         each(entry.dropped ? takenDown("resume", id) : lineOf(entry));
@@ -225,7 +213,7 @@ export class Supervisor {
       ids.map(async (id) => {
         const entry = this.entries.get(id);
         if (!entry?.wanted) return each(notHere(id, entry, "pause"));
-        entry.wanted = "paused";
+        entry.pauseRequested();
         // One on its way stops at its barrier, or comes out ready.
         const late = await within(entry.driving ?? Promise.resolve(), ready_timeout_s);
         const stopped = late ?? (await this.#driver.stop(entry));
@@ -242,11 +230,12 @@ export class Supervisor {
       request.ids.map(async (id) => {
         const entry = this.entries.get(id);
         if (!entry?.wanted) return each(notHere(id, entry, "reset"));
-        entry.ready_timeout_s = request.ready_timeout_s;
-        entry.restarts++;
+        entry.resetRequested(request.ready_timeout_s);
         const discard = async () => {
           await this.#driver.discard(entry);
-          if (!entry.dropped) this.#driver.set(entry, "planned");
+          if (entry.dropped) return;
+          entry.reset();
+          this.#driver.note(entry);
         };
         if (entry.driving) await discard();
         else this.#driver.drive(entry, discard);
@@ -277,13 +266,12 @@ export class Supervisor {
 
   #forget(entry: Entry): void {
     this.#drop(entry);
-    this.#driver.set(entry, "stopped");
-    entry.wake?.();
+    entry.stopped();
+    this.#driver.note(entry);
   }
 
   #drop(entry: Entry): void {
-    entry.dropped = true;
-    entry.wanted = undefined;
+    entry.drop();
     if (this.entries.get(entry.record.id) === entry) {
       this.entries.delete(entry.record.id);
       try {
