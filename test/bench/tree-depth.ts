@@ -48,7 +48,7 @@ async function exec(client: TreeClient, names: readonly string[]): Promise<numbe
       },
       names.length,
     );
-    session.start([...names]);
+    session.run([...names]);
   });
   const took = performance.now() - began;
   for (const name of names)

@@ -12,7 +12,7 @@ test("what an agent asked to end ends before the agent does, whatever it ignores
     const argv = ["sh", "-c", 'trap "" TERM; sleep 100 & echo $!; wait'];
     const running = launcher()(
       { argv, env: {}, stdin: false },
-      { output: (_fd, bytes) => said(String(bytes)), heldBack: () => false, end },
+      { output: (_fd, bytes) => said(String(bytes)), outputPaused: () => false, end },
     );
     ready.then(() => running!.kill("SIGTERM"));
   });

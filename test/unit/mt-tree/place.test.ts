@@ -5,9 +5,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Link, setSilence } from "../../../tools/mt-tree/link/link.ts";
 import { PROTOCOL, type Presence } from "../../../tools/mt-tree/link/messages.ts";
-import type { Launch } from "../../../tools/mt-tree/node/command.ts";
+import type { CommandEnd, Launch } from "../../../tools/mt-tree/node/command.ts";
 import { Routes } from "../../../tools/mt-tree/node/routes.ts";
-import type { HostExit } from "../../../tools/mt-tree/session/client.ts";
 import { memoryTree, type Tree } from "../../support/memory-net.ts";
 
 setSilence(1_000);
@@ -65,13 +64,13 @@ const shows = (host: string, is: object) =>
   vi.waitFor(async () => expect(await statusOf(host)).toMatchObject(is), { timeout: 3_000, interval: 5 });
 function run(host: string, argv: string[]) {
   let said = "";
-  let resolve: (how: HostExit) => void = () => {};
-  const exit = new Promise<HostExit>((r) => (resolve = r));
+  let resolve: (how: CommandEnd) => void = () => {};
+  const exit = new Promise<CommandEnd>((r) => (resolve = r));
   const events = {
     output: (_h: string, _fd: 1 | 2, bytes: Buffer) => void (said += bytes),
-    exit: (_h: string, how: HostExit) => resolve(how),
+    exit: (_h: string, how: CommandEnd) => resolve(how),
   };
-  tree.client.session({ argv, env: {}, stdin: true }, events, 1).start([host]);
+  tree.client.session({ argv, env: {}, stdin: true }, events, 1).run([host]);
   return { exit, said: () => said };
 }
 

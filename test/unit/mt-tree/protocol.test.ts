@@ -1,7 +1,7 @@
 /** The tree's protocol among many nodes in one process: nothing is lost, nothing done twice, whoever dies. */
 import { afterEach, expect, test } from "vitest";
-import type { Launch } from "../../../tools/mt-tree/node/command.ts";
-import type { HostExit, Session } from "../../../tools/mt-tree/session/client.ts";
+import type { CommandEnd, Launch } from "../../../tools/mt-tree/node/command.ts";
+import type { Session } from "../../../tools/mt-tree/session/session.ts";
 import type { Tree } from "../../support/memory-net.ts";
 
 process.env.MT_REJOIN_MS = "3000";
@@ -51,14 +51,14 @@ const launch =
 
 interface Outcome {
   output: Map<string, string>;
-  exits: Map<string, HostExit>;
+  exits: Map<string, CommandEnd>;
   session: Session;
   done: Promise<void>;
 }
 
 function run(t: Tree, argv: string[], hosts: string[], keep_output = false): Outcome {
   const output = new Map<string, string>();
-  const exits = new Map<string, HostExit>();
+  const exits = new Map<string, CommandEnd>();
   let resolve: () => void = () => {};
   const done = new Promise<void>((r) => (resolve = r));
   const session = t.client.session(
@@ -73,7 +73,7 @@ function run(t: Tree, argv: string[], hosts: string[], keep_output = false): Out
     },
     hosts.length,
   );
-  session.start(hosts);
+  session.run(hosts);
   return { output, exits, session, done };
 }
 
@@ -207,12 +207,12 @@ async function reduced(
         expect(how.code).toBe(0);
         if (++ended === hosts) allEnded();
       },
-      piece: (m, payload) => reduction?.piece(m, payload),
+      reduced: (m, payload) => reduction?.piece(m, payload),
       moved: (h, gone) => reduction?.moved(h, gone),
     },
     hosts,
   );
-  session.start(names);
+  session.run(names);
   for (const h of names) session.write(h, Buffer.from(text(h, 3)));
   session.end();
   await all;

@@ -7,7 +7,7 @@ import { plain } from "../../../shared/cli/plain.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import { printed } from "../../../shared/records/output.ts";
 import { LineWriter, StdoutClosed } from "../../../shared/stream/writer.ts";
-import type { HostExit } from "../session/client.ts";
+import type { CommandEnd } from "../node/command.ts";
 
 /** Kept of each stream of each host; what is over is cut and said to be. */
 export const OUTPUT_BYTES_MAX = 1024 * 1024;
@@ -18,7 +18,7 @@ const SMALL_SHARE_BYTES = 64 * 1024;
 export interface Printer {
   /** May throw, as `end` and `exit` may: nobody reads stdout any more, the disk is full. */
   output(host: string, fd: 1 | 2, bytes: Buffer): void;
-  exit(host: string, how: HostExit, seconds: number): void;
+  exit(host: string, how: CommandEnd, seconds: number): void;
   /** All hosts have ended. */
   end(): void;
 }
@@ -224,7 +224,7 @@ export function wholeLines(tail: Bytes, bytes: Buffer): string[] {
 const HOST = "\0";
 
 /** How the command ended, in words; undefined where it did well. */
-function endOf(host: string, how: HostExit): string | undefined {
+function endOf(host: string, how: CommandEnd): string | undefined {
   const named = (name: string) => new RegExp(`(?<![\\w.-])${name.replaceAll(".", "\\.")}(?![\\w-])`, "g");
   if (how.error) {
     const { message, hint } = how.error;

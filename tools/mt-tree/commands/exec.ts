@@ -10,13 +10,9 @@ import { namedHosts } from "../../../shared/nodeset/groups.ts";
 import { isTerminal } from "../../../shared/stream/descriptors.ts";
 import { stdinChunks } from "../../../shared/stream/stdin.ts";
 import { StdoutClosed } from "../../../shared/stream/writer.ts";
-import {
-  environmentForHosts,
-  type HostExit,
-  type HostSession,
-  type Session,
-  TreeClient,
-} from "../session/client.ts";
+import type { CommandEnd } from "../node/command.ts";
+import { environmentForHosts, TreeClient } from "../session/client.ts";
+import type { CommandSession, Session } from "../session/session.ts";
 import { foldedPrinter, labelledPrinter, recordPrinter } from "./exec-output.ts";
 
 /** A host kills after 5 s what did not heed SIGTERM; who has said nothing then is given up. */
@@ -36,7 +32,7 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
   /** Why what runs is being ended; who ends after that did not end by itself. */
   let ending: MtError | undefined;
 
-  const tell = (host: string, how: HostExit) => {
+  const tell = (host: string, how: CommandEnd) => {
     if (how.error || how.code !== 0) code = EXIT.failed;
     printer.exit(host, how, (Date.now() - began) / 1000);
   };
@@ -69,7 +65,7 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
       },
       hosts.length,
     );
-    session.start(hosts);
+    session.run(hosts);
     if (waiting === 0 || over) return;
     const end = (error: MtError) => {
       if (ending) return;
@@ -134,7 +130,7 @@ function directory(word: unknown): Result<string | undefined, MtError> {
 }
 
 /** Ends what runs: asks, then gives up on whoever does not answer. */
-export function endSession(session: HostSession, error: MtError): void {
+export function endSession(session: CommandSession, error: MtError): void {
   session.kill("SIGTERM");
   setTimeout(() => session.giveUp(error), END_GRACE_MS).unref();
 }

@@ -9,8 +9,8 @@ import { type MtError, mtError } from "../../../shared/errors.ts";
 import { cleanEnv, waitFor } from "../../../shared/host/process.ts";
 import { noTree } from "../../../shared/no-tree.ts";
 import { writeAll } from "../../../shared/stream/writer.ts";
-import { cannotRun, commandWords, KILL_GRACE_MS } from "../node/command.ts";
-import type { HostExit, HostSession, SessionEvents } from "../session/client.ts";
+import { type CommandEnd, cannotRun, commandWords, KILL_GRACE_MS } from "../node/command.ts";
+import type { CommandSession, SessionEvents } from "../session/session.ts";
 
 /** After the command has ended, how long what it left behind may hold its output open and say nothing. */
 const OUTPUT_GRACE_MS = 500;
@@ -26,7 +26,7 @@ export function hostHere(command: readonly string[]): string {
   return (own[at] === "--host" ? own[at + 1] : own[at]!.slice("--host=".length)) || usual;
 }
 
-export class HereSession implements HostSession {
+export class HereSession implements CommandSession {
   readonly host: string;
   readonly #command: readonly string[];
   readonly #reduce: string | undefined;
@@ -51,7 +51,7 @@ export class HereSession implements HostSession {
     return { most: this.#queued, all: this.#queued };
   }
 
-  start(hosts: string[]): void {
+  run(hosts: string[]): void {
     for (const host of hosts)
       if (host === this.host) this.#start();
       else this.#events.exit(host, { error: noTree(`host ${host}`) });
@@ -105,7 +105,7 @@ export class HereSession implements HostSession {
     });
   }
 
-  #end(how: HostExit): void {
+  #end(how: CommandEnd): void {
     if (!this.#running) return;
     this.#running = false;
     this.#queued = 0;
@@ -146,7 +146,7 @@ export class HereSession implements HostSession {
 }
 
 /** When a process has ended, and all that it put out is here. */
-function ended(child: ChildProcess, name: string, isQuiet: () => boolean): Promise<HostExit> {
+function ended(child: ChildProcess, name: string, isQuiet: () => boolean): Promise<CommandEnd> {
   return new Promise((resolve) => {
     child.on("error", (e: NodeJS.ErrnoException) => {
       if (child.pid === undefined) resolve({ error: cannotRun(name, undefined, e) });

@@ -32,15 +32,10 @@ import { LineWriter, StdoutClosed, writeAll } from "../../../shared/stream/write
 import { endSession } from "../commands/exec.ts";
 import { CHUNK_BYTES } from "../link/frames.ts";
 import { type HostStatus, windowFor } from "../link/messages.ts";
+import type { CommandEnd } from "../node/command.ts";
 import { readTree } from "../node/tree-file.ts";
-import {
-  environmentForHosts,
-  type HostExit,
-  type HostSession,
-  type Session,
-  type SessionEvents,
-  TreeClient,
-} from "../session/client.ts";
+import { environmentForHosts, TreeClient } from "../session/client.ts";
+import type { CommandSession, Session, SessionEvents } from "../session/session.ts";
 import { HereSession } from "./here.ts";
 import { TreeReduction } from "./reduce.ts";
 import { type As, Tally, type Verdict } from "./tally.ts";
@@ -91,7 +86,7 @@ class MapRun {
   readonly #invocation: Invocation;
   /** Hosts of the tree when this began, for --all. */
   readonly #all: string[];
-  readonly #session: HostSession;
+  readonly #session: CommandSession;
   /** Where a tree is up: its session; else the command here. */
   readonly #tree: { client: TreeClient; session: Session } | undefined;
   readonly #here: HereSession | undefined;
@@ -144,7 +139,7 @@ class MapRun {
       output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
       exit: (host, how) => this.#guard(() => this.#exit(host, how)),
       drain: () => this.#room?.(),
-      piece: (message, payload) => this.#reduction?.piece(message, payload),
+      reduced: (message, payload) => this.#reduction?.piece(message, payload),
       moved: (host, gone) => this.#reduction?.moved(host, gone),
       headLost: (why) => this.#headLost(why),
     };
@@ -506,7 +501,7 @@ class MapRun {
       gatheredBytes: 0,
     };
     this.#hosts.set(name, host);
-    this.#session.start([name]);
+    this.#session.run([name]);
     if (host.ended) return host;
     const context = this.#context.flatMap((c) => (concerns(c.line, name) ? [c.text] : []));
     if (context.length > 0) this.#sendContext(name, context);
@@ -586,7 +581,7 @@ class MapRun {
     if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
   }
 
-  #exit(name: string, how: HostExit): void {
+  #exit(name: string, how: CommandEnd): void {
     const host = this.#hosts.get(name)!;
     for (const block of host.output.end()) {
       if (!Buffer.isBuffer(block)) this.#came(name, host, block);
@@ -656,7 +651,7 @@ class MapRun {
   }
 }
 
-function ended(command: string, host: string, how: HostExit): MtError {
+function ended(command: string, host: string, how: CommandEnd): MtError {
   const way = how.signal ? `was ended by ${how.signal}` : `ended with exit code ${how.code}`;
   return mtError(
     "failed",
@@ -666,7 +661,7 @@ function ended(command: string, host: string, how: HostExit): MtError {
 }
 
 /** Whether a command was ended, or never was: then what only passed through it did not. What it dropped itself it meant to. */
-const diedThere = ({ code, error }: HostExit) => error !== undefined || code === undefined || code >= 126;
+const diedThere = ({ code, error }: CommandEnd) => error !== undefined || code === undefined || code >= 126;
 
 const NEWLINE = 10;
 const EMPTY = Buffer.alloc(0);

@@ -8,8 +8,9 @@ import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { CHUNK_BYTES } from "../link/frames.ts";
 import type { HostStatus, ReduceTree, UpMessage } from "../link/messages.ts";
 import { launcher } from "../node/command.ts";
-import type { Session, TreeClient } from "../session/client.ts";
+import type { TreeClient } from "../session/client.ts";
 import { type Reducer, Reduction } from "../session/reduction.ts";
+import type { Session } from "../session/session.ts";
 
 /** After a change of the tree, how long to wait for what else changes. */
 const SETTLE_MS = 200;
@@ -103,13 +104,13 @@ export class TreeReduction {
 
   /** One try over one tree: an error of the reducer's is final, anything else may be tried again. */
   #generation(plans: ReduceTree[]): Promise<MtError | "again" | undefined> {
-    const { s } = this.#session;
+    const { id } = this.#session;
     const g = this.#g;
     this.#current?.close();
     for (const tree of plans)
       this.#session.send({
         type: "reduce",
-        session: s,
+        session: id,
         generation: g,
         hosts: [tree.host],
         ...this.#reducer,
@@ -139,7 +140,7 @@ export class TreeReduction {
             heard();
             this.#session.send({
               type: "pull_reduced",
-              session: s,
+              session: id,
               generation: g,
               hosts: [kid],
               offset: o,

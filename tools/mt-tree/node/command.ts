@@ -21,8 +21,8 @@ export interface CommandEnd {
 
 export interface CommandEvents {
   output(fd: 1 | 2, bytes: Buffer): void;
-  /** Whether what it puts out still has to wait: then its end waits too. */
-  heldBack(): boolean;
+  /** Whether its output is paused: then its end waits until all of it has been read. */
+  outputPaused(): boolean;
   end(how: CommandEnd): void;
 }
 
@@ -105,8 +105,8 @@ export function launcher(groupsDir?: string): Launch {
         end({ code: code ?? undefined, signal: signal ?? undefined });
       };
       const grace = setInterval(() => {
-        // Held back is not held open: the client has to take what is there first.
-        if (!events.heldBack()) done();
+        // While output is paused the pipes stay open because we do not read them.
+        if (!events.outputPaused()) done();
       }, OUTPUT_GRACE_MS);
       child.on("close", done);
     });

@@ -23,7 +23,7 @@ import {
   type Vitals,
 } from "../link/messages.ts";
 import type { Place, Transport, Wire } from "../link/wire.ts";
-import { Sessions } from "../session/sessions.ts";
+import { HostSessions } from "../session/host-sessions.ts";
 import type { Launch } from "./command.ts";
 import type { NodeConfig } from "./config.ts";
 import { type Route, Routes } from "./routes.ts";
@@ -65,7 +65,7 @@ export class TreeNode {
   readonly #children = new Map<Link, string>();
   /** Hosts that may speak for a host besides itself, as the authority has said. */
   readonly #passes = new Map<string, Pass>();
-  readonly #sessions: Sessions;
+  readonly #sessions: HostSessions;
   readonly #clients = new Map<string, { link: Link; hosts: Set<string> }>();
   readonly #clientLinks = new Set<Link>();
   /** The head's: since when a host is there, or is to be; and since when it is missing. */
@@ -89,7 +89,7 @@ export class TreeNode {
   constructor(config: NodeConfig, transport: Transport, launch: Launch) {
     this.#config = config;
     this.#transport = transport;
-    this.#sessions = new Sessions(
+    this.#sessions = new HostSessions(
       config.self.name,
       launch,
       (message, payload) => this.#up(message, payload),
@@ -239,7 +239,7 @@ export class TreeNode {
       }
       first = 0;
       if (Date.now() - orphanedAt > ORPHAN_KILL_MS) {
-        this.#sessions.endAll();
+        this.#sessions.closeAll();
         // Those below have a parent, and cannot know that it has none.
         this.#down({ type: "alive", hosts: [...this.#routes.hosts()], sessions: [] }, EMPTY);
       }
@@ -399,7 +399,7 @@ export class TreeNode {
   /** Towards the client. Without a way up it is dropped: it is numbered, and asked for again by `sync`. */
   #up(message: UpMessage, payload?: Buffer, frame?: Buffer): void {
     if (message.type === "reduced" && message.to === this.#config.self.name)
-      return this.#sessions.piece(message, payload ?? EMPTY);
+      return this.#sessions.reduced(message, payload ?? EMPTY);
     const link = this.#isHead ? this.#clients.get(message.session)?.link : this.#parent;
     if (frame) link?.forward(frame);
     else link?.send(message, payload);
@@ -554,7 +554,7 @@ export class TreeNode {
   /** Nothing goes on running once the agent is gone; it joins nobody any more. */
   stop(): void {
     this.#stopped = true;
-    this.#sessions.endAll();
+    this.#sessions.closeAll();
     for (const timer of this.#lostTimers.values()) clearTimeout(timer);
     clearTimeout(this.#over.timer);
   }

@@ -66,7 +66,7 @@ export class Reduction {
           this.out.append(bytes);
           events.progress();
         },
-        heldBack: () => false,
+        outputPaused: () => false,
         end: ({ code, signal, error }) => {
           if (error) return this.#finish(error);
           if (code === 0) return this.#finish(this.#fed ? undefined : closedEarly(reducer.argv[0]!));

@@ -7,11 +7,10 @@ import { mtError } from "../../../shared/errors.ts";
 import { CHUNK_BYTES } from "../link/frames.ts";
 import type { DownMessage, UpMessage } from "../link/messages.ts";
 import type { Launch } from "../node/command.ts";
+import type { SendUp } from "./host-session.ts";
 import { Reduction } from "./reduction.ts";
 import type { Spool } from "./spool.ts";
 
-/** Up to the client, by whatever way there is now. */
-export type SendUp = (message: UpMessage, payload?: Buffer) => void;
 /** To hosts below this one. */
 export type SendDown = (message: DownMessage, payload: Buffer) => void;
 

@@ -53,7 +53,7 @@ async function leave(
     },
     names.length,
   );
-  session.start(names);
+  session.run(names);
   let left = names;
   await waitFor(
     async () => {
