@@ -3,7 +3,7 @@
  * vector, never through a shell. Also: which of our own tools is where, and what is missing on this host.
  */
 import { spawn } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, stateOf } from "../errors.ts";
@@ -270,6 +270,27 @@ export function isAlive(pid: number, mark: string): boolean {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(mark);
   } catch {
     return false;
+  }
+}
+
+/**
+ * Whether this path is for that process what it is for us; where there is nothing, the nearest directory above that
+ * is there. Hosts that share a process table (namespaces, containers) have paths of the same names in files of their own.
+ */
+export function sharesPath(pid: number, path: string): boolean {
+  for (let at = path; ; at = dirname(at)) {
+    const [ours, theirs] = [inodeOf(at), inodeOf(`/proc/${pid}/root${at}`)];
+    if (ours !== undefined || theirs !== undefined) return ours === theirs;
+    if (at === "/") return false;
+  }
+}
+
+function inodeOf(path: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(path);
+    return `${dev}:${ino}`;
+  } catch {
+    return undefined;
   }
 }
 

@@ -168,16 +168,16 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
       message: "Cannot boot d[0-1]: image debian is not on this host",
       hint: "mt-push",
     });
-    lab.sh(`mount -t tmpfs -o ro tmpfs ${disks()}`);
+    lab.sh(`mount -t tmpfs -o ro,mode=700 tmpfs ${disks()}`);
     expect(failed("plan").message).toMatch(/^Cannot boot d\[0-1\]: its disk: .*read-only/);
-    lab.sh(`umount ${disks()}; mount -t tmpfs -o size=8k tmpfs ${disks()}`);
+    lab.sh(`umount ${disks()}; mount -t tmpfs -o size=8k,mode=700 tmpfs ${disks()}`);
     expect(failed("plan")).toMatchObject({ code: "io" });
     expect(failed("plan").message).toMatch(/^Cannot boot d\[0-1\]: its disk.*: .*(space|full)/);
     expect(lab.sh(`umount ${disks()}; mt-boot down --only <plan`).code).toBe(0);
   });
 
   test("a disk that becomes full stops its guest, says so, and lets it go on where it was", async () => {
-    lab.sh(`mount -t tmpfs -o size=24m tmpfs ${disks()}`);
+    lab.sh(`mount -t tmpfs -o size=24m,mode=700 tmpfs ${disks()}`);
     expect(guestsOf(up("plan").stdout)).toMatchObject([{ state: "ready" }]);
     const booted = Number(inGuests("d0", "cut -d. -f1 /proc/uptime").d0);
     const writing = lab.start("mt-boot", [

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { once } from "node:events";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
@@ -9,6 +10,7 @@ import {
   isAlive,
   run,
   runOk,
+  sharesPath,
   startDaemon,
   waitFor,
 } from "../../../shared/host/process.ts";
@@ -162,3 +164,28 @@ test("waiting ends when it is done, when the time is up, and when it is aborted"
   expect(await waitFor(() => undefined, 0.05, 5)).toBeUndefined();
   expect(await waitFor(() => undefined, 60, 5, AbortSignal.abort())).toBeUndefined();
 });
+
+describe.skipIf(process.getuid?.() !== 0)(
+  "a process that has other files under our paths (needs root)",
+  () => {
+    test("is not taken for ours, also where our directory is gone", async () => {
+      const dir = tempDir();
+      const run = join(dir, "run");
+      mkdirSync(run);
+      const start = (line: string) =>
+        spawn("unshare", ["-m", "sh", "-c", `${line}; echo ready; exec sleep 100`], {
+          stdio: ["ignore", "pipe", "ignore"],
+        });
+      const children = [start(`mount -t tmpfs none '${dir}'; mkdir '${run}'`), start(":")];
+      try {
+        await Promise.all(children.map((child) => once(child.stdout, "data")));
+        const shares = () => children.map(({ pid }) => sharesPath(pid!, run));
+        expect(shares()).toEqual([false, true]);
+        rmSync(run, { recursive: true });
+        expect(shares()).toEqual([false, true]);
+      } finally {
+        for (const child of children) child.kill();
+      }
+    });
+  },
+);

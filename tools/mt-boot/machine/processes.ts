@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { experimentDir, runDir } from "../../../shared/host/names.ts";
-import { endProcess, isAlive, variableOf, waitFor } from "../../../shared/host/process.ts";
+import { endProcess, isAlive, sharesPath, variableOf, waitFor } from "../../../shared/host/process.ts";
 import { guestMark } from "./argv.ts";
 
 const PIDFILE = "\0-pidfile\0";
@@ -36,7 +36,8 @@ function livingWhere(part: string): Living[] {
     if (at < 0 || !cmdline.includes(part)) continue;
     const from = at + PIDFILE.length;
     const dir = cmdline.slice(from, cmdline.indexOf("\0", from)).slice(0, -"/pid".length);
-    if (isAlive(pid, guestMark(dir))) found.push({ pid, dir, forked: cmdline.includes(",mem-path=") });
+    if (isAlive(pid, guestMark(dir)) && sharesPath(pid, dir))
+      found.push({ pid, dir, forked: cmdline.includes(",mem-path=") });
   }
   return found;
 }
@@ -64,7 +65,13 @@ export function livingSupervisors(experiment: string): number[] {
   for (const { pid, cmdline } of commandLines()) {
     if (!cmdline.includes(SUPERVISE) || !cmdline.endsWith(`\0${experiment}\0`)) continue;
     const run = variableOf(pid, "MT_RUN");
-    if (run !== undefined && resolve(run) === runDir() && isAlive(pid, SUPERVISE)) found.push(pid);
+    if (
+      run !== undefined &&
+      resolve(run) === runDir() &&
+      sharesPath(pid, runDir()) &&
+      isAlive(pid, SUPERVISE)
+    )
+      found.push(pid);
   }
   return found;
 }

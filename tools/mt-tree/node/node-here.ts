@@ -3,7 +3,14 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
 import { type MtError, MtFailure } from "../../../shared/errors.ts";
-import { endProcess, isAlive, netnsPath, startDaemon, toolCommand } from "../../../shared/host/process.ts";
+import {
+  endProcess,
+  isAlive,
+  netnsPath,
+  sharesPath,
+  startDaemon,
+  toolCommand,
+} from "../../../shared/host/process.ts";
 import { readOwn, writeOwn } from "../../../shared/own-place.ts";
 import type { NodeConfig } from "./config.ts";
 
@@ -28,7 +35,7 @@ export function startNode(
  */
 export function nodePid(file: string): number | undefined {
   const noted = numberIn(file.replace(/\.json$/, ".pid"));
-  if (noted > 0 && isAlive(noted, file)) return noted;
+  if (noted > 0 && isAlive(noted, file) && sharesPath(noted, dirname(file))) return noted;
   return readdirSync("/proc")
     .map(Number)
     .find((pid) => pid > 0 && pid !== process.pid && isNode(pid, file));
@@ -38,7 +45,12 @@ export function nodePid(file: string): number | undefined {
 function isNode(pid: number, file: string): boolean {
   try {
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    return words.includes("agent") && words[words.indexOf("--config") + 1] === file && isAlive(pid, file);
+    return (
+      words.includes("agent") &&
+      words[words.indexOf("--config") + 1] === file &&
+      isAlive(pid, file) &&
+      sharesPath(pid, dirname(file))
+    );
   } catch {
     return false;
   }

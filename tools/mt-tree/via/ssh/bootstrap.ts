@@ -70,7 +70,15 @@ find_binary() {
   from=none; return 1
 }
 # Whether the agent of this tree runs: its pid, and its command line, for pids come again. Its directory may be gone.
-is_agent() { tr '\\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "agent --config $dir/agent.json"; }
+is_agent() {
+  tr '\\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "agent --config $dir/agent.json" && shares_path "$1"
+}
+# Whether $dir is for this process what it is for us: another host may share our process table.
+shares_path() {
+  there=$dir
+  until [ -e "\${there:=/}" ]; do there=\${there%/*}; done
+  [ "/proc/$1/root$there" -ef "$there" ]
+}
 alive() {
   pid=$(cat "$dir/agent.pid" 2>/dev/null) && [ -n "$pid" ] && is_agent "$pid" && return 0
   for file in $(grep -lsF -- "$dir/agent.json" /proc/[0-9]*/cmdline); do
