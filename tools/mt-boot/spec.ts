@@ -1,41 +1,46 @@
 /** What mt-boot is, as data: commands, flags, records, examples. */
-import type { ArgsDef } from "citty";
-import { filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
+import { type ArgDef, type ArgsDef, filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 import { GUEST_STATES } from "../../shared/records/guest.ts";
 
 const jobsArg = {
   jobs: {
-    type: "string",
+    type: "number",
+    min: 1,
+    max: 4096,
     valueHint: "N",
     description: "guests worked on at a time (default: 2 for each core of this host, 4 in exec)",
   },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 const readyArg = {
   "ready-timeout": {
-    type: "string",
+    type: "number",
+    min: 1,
+    max: 86_400,
     valueHint: "SECONDS",
-    default: "180",
+    default: 180,
     description: "how long one guest may take, counted from when it gets its turn",
   },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 const answerArg = {
   "answer-timeout": {
-    type: "string",
+    type: "number",
+    max: 86_400,
     valueHint: "SECONDS",
-    default: "60",
+    default: 60,
     description:
       "how long a guest that is ready may leave its supervisor without an answer before it is started again; 0: for ever",
   },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 const experimentArg = (description: string) =>
-  ({ experiment: { type: "string", valueHint: "ID", description } }) satisfies ArgsDef;
+  ({ experiment: { type: "id", valueHint: "ID", description } }) as const satisfies ArgsDef;
 
 const reserveArg = {
-  type: "string",
+  type: "number",
+  max: 2 ** 40,
   valueHint: "MIB",
-  default: "512",
+  default: 512,
   description: "memory of this host that is left free: a guest that would take of it is not started",
-} as const;
+} as const satisfies ArgDef;
 
 const setArg = {
   set: {
@@ -43,17 +48,17 @@ const setArg = {
     required: false,
     description: "guests by name, as g[0-3],gw; without it: those of the records on stdin",
   },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 const whichExperiment = experimentArg("which experiment the guests are of; needed where several run here");
 const humanArg = {
   human: { type: "boolean", description: "a table, also where stdout is no terminal" },
-} satisfies ArgsDef;
-const timeoutArg = (seconds: string, description: string) =>
+} as const satisfies ArgsDef;
+const timeoutArg = (seconds: number, description: string) =>
   ({
-    timeout: { type: "string", valueHint: "SECONDS", default: seconds, description },
-  }) satisfies ArgsDef;
+    timeout: { type: "number", min: 1, max: 86_400, valueHint: "SECONDS", default: seconds, description },
+  }) as const satisfies ArgsDef;
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-boot",
   summary: "starts, resumes, watches and stops guests on this host",
   description: `One supervisor a host and experiment owns the guests: it starts them under QEMU, tells each who it is
@@ -82,9 +87,10 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           description: "auto: KVM where a probe guest really boots, else TCG",
         },
         retries: {
-          type: "string",
+          type: "number",
+          max: 1000,
           valueHint: "N",
-          default: "3",
+          default: 3,
           description: "how often a guest that failed is tried again",
         },
         "reserve-mib": reserveArg,
@@ -93,13 +99,20 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           description: "guests that this host has no room for come out planned, with the reason, not failed",
         },
         batch: {
-          type: "string",
+          type: "number",
+          min: 1,
+          max: 4096,
           valueHint: "N",
           description: "start so many at a time, after the whole plan has come",
         },
         between: {
           type: "string",
           valueHint: "COMMAND",
+          needs: {
+            arg: "batch",
+            because: "it runs after each batch",
+            example: "mt-boot up --batch 32 --between …",
+          },
           description: "with --batch: run by sh after each batch, with the batch as a plan on its stdin",
         },
         ...jobsArg,
@@ -187,7 +200,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       args: {
         set: { type: "positional", required: false, description: "only these, as g[0-3],gw" },
         host: filterArgs.host,
-        state: { type: "enum", options: [...GUEST_STATES], description: "only those in this state" },
+        state: { type: "enum", options: GUEST_STATES, description: "only those in this state" },
         ...humanArg,
         ...experimentArg("only this experiment"),
       },
@@ -202,7 +215,10 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         ...filterArgs,
         ...whichExperiment,
         each: { type: "boolean", description: "a record a guest" },
-        ...humanArg,
+        human: {
+          ...humanArg.human,
+          needs: { arg: "set", because: "the records go on", example: "mt-boot stats --human 'g[0-99]'" },
+        },
       },
       stdin: "optional",
       reads: ["experiment", "guest"],
@@ -214,9 +230,14 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         ...setArg,
         ...filterArgs,
         ...whichExperiment,
-        ...timeoutArg("30", "how long the command may take in one guest"),
+        ...timeoutArg(30, "how long the command may take in one guest"),
         stdin: {
           type: "boolean",
+          needs: {
+            arg: "set",
+            because: "the records are on stdin",
+            example: "mt-boot exec --stdin 'g[0-3]' -- CMD <FILE",
+          },
           description: "each command gets what comes on stdin, 1 MiB at most; with SET",
         },
         literal: { type: "boolean", description: "CMD as it is typed: {field} is not replaced" },
@@ -255,6 +276,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         to: {
           type: "string",
           valueHint: "PATH",
+          excludes: ["from"],
           description: "into the guests of the records on stdin, to there",
         },
         from: {
@@ -262,7 +284,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           valueHint: "PATH",
           description: "this file out of the guests of the records on stdin",
         },
-        ...timeoutArg("600", "how long it may take in one guest"),
+        ...timeoutArg(600, "how long it may take in one guest"),
         ...jobsArg,
       },
       words: {
@@ -280,15 +302,18 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         id: { type: "positional", description: "the guest" },
         ...whichExperiment,
         lines: {
-          type: "string",
+          type: "number",
+          max: 1e9,
           valueHint: "N",
-          default: "20",
+          default: 20,
           description: "how many lines of its past come first",
         },
         wait: {
-          type: "string",
+          type: "number",
+          max: 86_400,
+          integer: false,
           valueHint: "SECONDS",
-          default: "1",
+          default: 1,
           description: "without a terminal: how long the guest must be silent after stdin has ended",
         },
       },
@@ -302,8 +327,16 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         ...setArg,
         ...filterArgs,
         ...whichExperiment,
-        follow: { type: "boolean", description: "go on with what comes; with SET" },
-        lines: { type: "string", valueHint: "N", description: "only the last lines of each" },
+        follow: {
+          type: "boolean",
+          needs: {
+            arg: "set",
+            because: "it would never end, and the records go on",
+            example: "mt-boot log --follow 'g[0-3]'",
+          },
+          description: "go on with what comes; with SET",
+        },
+        lines: { type: "number", max: 1e9, valueHint: "N", description: "only the last lines of each" },
       },
       stdin: "optional",
       reads: ["experiment", "guest"],
@@ -311,7 +344,10 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     },
     supervise: {
       summary: "is the supervisor of one experiment on this host",
-      args: { experiment: { type: "positional", description: "the experiment" }, host: filterArgs.host },
+      args: {
+        experiment: { type: "positional", value: "id", description: "the experiment" },
+        host: filterArgs.host,
+      },
       stdin: "none",
       reads: [],
       writes: [],
@@ -347,4 +383,4 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     69: "QEMU is not installed",
   },
   seeAlso: ["mt-vnet(1)", "mt-push(1)", "mt-ksm(1)", "mt-records(5)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

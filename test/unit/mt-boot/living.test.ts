@@ -2,12 +2,14 @@
 import { appendFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
+import { parse } from "../../../shared/cli/parse.ts";
 import type { Exit } from "../../../shared/records/index.ts";
 import { validate } from "../../../shared/records/index.ts";
 import { foldExits } from "../../../tools/mt-boot/client/fold-exits.ts";
 import { whoIsHere } from "../../../tools/mt-boot/client/who-is-here.ts";
 import { copyPlan } from "../../../tools/mt-boot/commands/copy.ts";
 import { ConsoleFile, lastLines } from "../../../tools/mt-boot/guest/console-file.ts";
+import { spec } from "../../../tools/mt-boot/spec.ts";
 import { tempDir } from "../shared/fixtures.ts";
 
 describe("copy: what its words mean", () => {
@@ -63,7 +65,8 @@ describe("copy: what its words mean", () => {
     expect(refused(["a", "g0:/x", "out"])).toContain("from guests and from this host");
     expect(refused([], { to: "/tmp/" })).toContain("FILE is missing");
     expect(refused(["a", "b"], { from: "/x" })).toContain("one DIR");
-    expect(refused(["a"], { from: "/x", to: "/y" })).toContain("one way");
+    const both = parse(spec, ["copy", "a", "--from", "/x", "--to", "/y"], {});
+    expect(both._unsafeUnwrapErr().message).toBe("Cannot use --to with --from: take one of them");
   });
 });
 

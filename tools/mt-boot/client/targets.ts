@@ -2,8 +2,7 @@
  * The guests that a command is for: a set on the command line (`g[0-3],gw`), or those of the guest records on
  * stdin, which go on unchanged. What became of each guest is a record of its own, as it comes.
  */
-import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import { type FilterCall, hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Progress } from "../../../shared/cli/progress.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
 import { expandSet } from "../../../shared/nodeset/ranges.ts";
@@ -24,6 +23,11 @@ export interface Group extends Asking {
   emit(record: object): void;
 }
 
+/** A command with flags that name guests. */
+interface Guests extends FilterCall {
+  args: FilterCall["args"] & { experiment?: string };
+}
+
 export interface OverGuests {
   /** Guests by name; empty: those of the records on stdin. */
   set: string;
@@ -40,17 +44,17 @@ export interface OverGuests {
 }
 
 /** Runs the work over the guests; gives the exit code. */
-export async function overGuests(invocation: Invocation, what: OverGuests): Promise<number> {
+export async function overGuests(invocation: Guests, what: OverGuests): Promise<number> {
   if (what.set !== "") return overSet(invocation, what);
   const none = noRecords(what.example);
   if (none) throw new MtFailure(none);
   return overStream(invocation, what);
 }
 
-async function overSet(invocation: Invocation, { set, work, finish }: OverGuests): Promise<number> {
+async function overSet(invocation: Guests, { set, work, finish }: OverGuests): Promise<number> {
   const { args, signal } = invocation;
   const targets = orThrow(expandSet(set)).map((id) => ({ id }));
-  const experiment = orThrow(await theExperiment(args.experiment as string | undefined));
+  const experiment = orThrow(await theExperiment(args.experiment));
   const writer = new LineWriter();
   const emit = (record: object) => {
     writer.line(JSON.stringify(record));
@@ -92,9 +96,9 @@ function oneAtATime() {
     });
 }
 
-async function overStream(invocation: Invocation, what: OverGuests): Promise<number> {
+async function overStream(invocation: Guests, what: OverGuests): Promise<number> {
   const { args } = invocation;
-  let experiment = (args.experiment as string | undefined) || undefined;
+  let { experiment } = args;
   let worst: number = EXIT.ok;
   const together = oneAtATime();
   const onGuest = async (record: Guest, { host, signal, emit }: FilterContext): Promise<undefined> => {

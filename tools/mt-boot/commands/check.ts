@@ -8,8 +8,9 @@ import { failedEarlier, withoutFailure } from "../../../shared/stages.ts";
 import { ask, because, supervisorPid } from "../client/client.ts";
 import { foldNamed } from "../client/fold.ts";
 import { hasLedger } from "../persist/ledger.ts";
+import type { spec } from "../spec.ts";
 
-export const check: Run = async (invocation) => {
+export const check: Run<typeof spec, "check"> = async (invocation) => {
   let experiment: string | undefined;
   /** Asked once: the supervisor knows a guest's death at once, so it knows them all as they are now. */
   let here: Promise<Map<string, Outcome> | MtError> | undefined;

@@ -8,7 +8,6 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
 import { lock } from "../../../shared/host/lock.ts";
@@ -21,6 +20,7 @@ import { whoIsHere } from "../client/who-is-here.ts";
 import { lastLines } from "../guest/console-file.ts";
 import { guestFiles } from "../machine/argv.ts";
 import { guestsKnown } from "../persist/ledger.ts";
+import type { spec } from "../spec.ts";
 
 /** Ctrl-], as telnet has it. */
 const DETACH = 0x1d;
@@ -28,14 +28,12 @@ const CONNECT_S = 5;
 /** The lock of one that was killed is taken away at the second look. */
 const LOCK_S = 1;
 
-export const console: Run = async ({ args, signal }) => {
-  const id = String(args.id);
-  const lines = orThrow(numberArg(args, "lines", { max: 1e9 }));
-  const silent_s = orThrow(numberArg(args, "wait", { max: 86_400, integer: false }));
+export const console: Run<typeof spec, "console"> = async ({ args, signal }) => {
+  const { id, lines, wait: silent_s } = args;
   const range = orThrow(parseRange(id));
   if (range.spans.length > 0)
     throw new MtFailure(mtError("usage", `Cannot attach to ${id}: a console is of one guest`, "mt-boot log"));
-  const experiment = orThrow(await theExperiment(args.experiment as string | undefined));
+  const experiment = orThrow(await theExperiment(args.experiment));
   const known = await guestsKnown(experiment);
   const cannot = (why: string, hint: string) =>
     new MtFailure(mtError("failed", `Cannot attach to the console of ${id}: ${why}`, hint));

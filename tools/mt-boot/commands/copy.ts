@@ -6,13 +6,13 @@ import { mkdirSync, statSync } from "node:fs";
 import { basename, isAbsolute, join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
 import { fail, type MtError, orThrow, toMtError } from "../../../shared/errors.ts";
 import { parseSet } from "../../../shared/nodeset/ranges.ts";
 import { jobsOf } from "../client/jobs.ts";
 import { askExits, overGuests } from "../client/targets.ts";
 import type { CopyFile } from "../protocol.ts";
+import type { spec } from "../spec.ts";
 
 /** What is to be copied: into guests, or where `dir` is set out of them into that. */
 export interface CopyPlan {
@@ -24,14 +24,13 @@ export interface CopyPlan {
 
 const FORMS = "mt-boot copy FILE 'g[0-3]:/tmp/', or mt-boot copy 'g[0-3]:/var/log/x' DIR";
 
-export const copy: Run = async (invocation) => {
+export const copy: Run<typeof spec, "copy"> = async (invocation) => {
   const { args, words } = invocation;
-  const jobs = orThrow(jobsOf(args, 4));
-  const timeout_s = orThrow(numberArg(args, "timeout", { min: 1, max: 86_400 }));
-  const flag = (name: string) => (typeof args[name] === "string" ? (args[name] as string) : undefined);
-  const { set, dir, files } = orThrow(copyPlan(words, { to: flag("to"), from: flag("from") }));
+  const jobs = jobsOf(args, 4);
+  const { timeout: timeout_s } = args;
+  const { set, dir, files } = orThrow(copyPlan(words, args));
   orThrow(dir === undefined ? filesThere(files) : directoryThere(dir));
-  const progress = startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress);
   const code = await overGuests(invocation, {
     set,
     changes: true,
@@ -57,8 +56,6 @@ export function copyPlan(
   words: readonly string[],
   flags: { to?: string; from?: string },
 ): Result<CopyPlan, MtError> {
-  if (flags.to !== undefined && flags.from !== undefined)
-    return usage("Cannot use --to with --from: files go one way", FORMS);
   if (flags.to !== undefined) {
     if (words.length === 0)
       return usage("Cannot copy: FILE is missing", "mt-boot copy --to /tmp/ FILE <PLAN");

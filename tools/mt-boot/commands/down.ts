@@ -4,7 +4,6 @@
  */
 import { existsSync, rmSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
-import { experimentArg } from "../../../shared/cli/experiment-arg.ts";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { fail, type MtError, MtFailure, orThrow } from "../../../shared/errors.ts";
@@ -18,14 +17,14 @@ import { askOnce, supervisorPid } from "../client/client.ts";
 import { endGuests, endSupervisors, livingGuests, livingSupervisors } from "../machine/processes.ts";
 import { removeDirectory, removeFiles, removeGuest, startLock, supervisorLock } from "../persist/files.ts";
 import { dropFromLedger } from "../persist/ledger.ts";
+import type { spec } from "../spec.ts";
 
 const SUPERVISOR_END_S = 5;
 
-export const down: Run = async (invocation) => {
+export const down: Run<typeof spec, "down"> = async (invocation) => {
   const { args } = invocation;
-  if (typeof args.experiment === "string" && args.experiment !== "") {
-    const id = orThrow(experimentArg(args.experiment));
-    orThrow(await endExperiment(id));
+  if (args.experiment !== undefined) {
+    orThrow(await endExperiment(args.experiment));
     return 0;
   }
   const none = noRecords("mt-boot down <abilene.plan, or mt-boot down --experiment ID");

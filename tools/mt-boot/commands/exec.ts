@@ -1,7 +1,6 @@
 /** `mt-boot exec`: runs a command in guests through their agents; an `exit` record a guest, as they come. */
 import { err, ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
 import { fail, type MtError, orThrow } from "../../../shared/errors.ts";
 import type { Exit } from "../../../shared/records/index.ts";
@@ -9,18 +8,19 @@ import { noRecords, readStdin } from "../../../shared/stream/stdin.ts";
 import { foldExits } from "../client/fold-exits.ts";
 import { jobsOf } from "../client/jobs.ts";
 import { askExits, type Group, overGuests } from "../client/targets.ts";
+import type { spec } from "../spec.ts";
 
 /** The agent keeps what the command reads in the guest's memory, several times over. */
 const STDIN_BYTES_MAX = 1024 * 1024;
 
-export const exec: Run = async (invocation) => {
+export const exec: Run<typeof spec, "exec"> = async (invocation) => {
   const { args, rest: argv } = invocation;
-  const jobs = orThrow(jobsOf(args, 4));
-  const timeout_s = orThrow(numberArg(args, "timeout", { min: 1, max: 86_400 }));
-  const set = String(args.set ?? "");
-  const stdin_base64 =
-    args.stdin === true ? orThrow(await commandInput(set, invocation.signal)).toString("base64") : undefined;
-  const progress = startProgress("guests", args.progress === true);
+  const jobs = jobsOf(args, 4);
+  const { timeout: timeout_s, set = "" } = args;
+  const stdin_base64 = args.stdin
+    ? orThrow(await commandInput(invocation.signal)).toString("base64")
+    : undefined;
+  const progress = startProgress("guests", args.progress);
   const kept: Exit[] = [];
   const keep = (group: Group): Group => ({ ...group, emit: (exit) => void kept.push(exit as Exit) });
   const code = await overGuests(invocation, {
@@ -30,10 +30,10 @@ export const exec: Run = async (invocation) => {
     jobs,
     work: (group) =>
       askExits(
-        args.fold === true ? keep(group) : group,
+        args.fold ? keep(group) : group,
         "run a command",
         "exec",
-        { argv, literal: args.literal === true, jobs: jobs.count(), timeout_s, stdin_base64 },
+        { argv, literal: args.literal, jobs: jobs.count(), timeout_s, stdin_base64 },
         progress,
       ),
     finish: async (emit) => {
@@ -45,13 +45,7 @@ export const exec: Run = async (invocation) => {
 };
 
 /** What each command gets on its stdin: all of ours. */
-async function commandInput(set: string, signal: AbortSignal): Promise<Result<Buffer, MtError>> {
-  if (set === "")
-    return fail(
-      "usage",
-      "Cannot use --stdin without SET: the records are on stdin",
-      "mt-boot exec --stdin 'g[0-3]' -- CMD <FILE",
-    );
+async function commandInput(signal: AbortSignal): Promise<Result<Buffer, MtError>> {
   const none = noRecords("mt-boot exec --stdin … <FILE", "read for the command");
   if (none) return err(none);
   const bytes = await readStdin(signal);

@@ -4,8 +4,9 @@ import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT } from "../../../shared/errors.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { removeUnused } from "../persist/template.ts";
+import type { spec } from "../spec.ts";
 
-export const gc: Run = async (invocation) => {
+export const gc: Run<typeof spec, "gc"> = async (invocation) => {
   const { removed, used, freed_mib } = removeUnused();
   const writer = new LineWriter();
   writer.line(

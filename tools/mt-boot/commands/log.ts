@@ -6,10 +6,9 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { plainLines } from "../../../shared/cli/plain.ts";
 import { warn } from "../../../shared/cli/stderr.ts";
-import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { EXIT, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
 import { guestDir } from "../../../shared/host/names.ts";
 import { expandSet } from "../../../shared/nodeset/ranges.ts";
 import type { Exit } from "../../../shared/records/index.ts";
@@ -22,6 +21,7 @@ import { whoIsHere } from "../client/who-is-here.ts";
 import { ConsoleFile, lastLines } from "../guest/console-file.ts";
 import { guestFiles } from "../machine/argv.ts";
 import { guestsKnown } from "../persist/ledger.ts";
+import type { spec } from "../spec.ts";
 
 /** Of a guest's console, in a record. */
 const OUTPUT_BYTES_MAX = 256 * 1024;
@@ -29,16 +29,10 @@ const LOOK_MS = 200;
 
 const consoleFile = (experiment: string, id: string) => guestFiles(guestDir(experiment, id)).console;
 
-export const log: Run = async (invocation) => {
+export const log: Run<typeof spec, "log"> = async (invocation) => {
   const { args } = invocation;
-  const set = String(args.set ?? "");
-  const lines =
-    args.lines === undefined || args.lines === ""
-      ? undefined
-      : orThrow(numberArg(args, "lines", { max: 1e9 }));
+  const { set = "", lines } = args;
   if (set !== "") return logSet(invocation, set, lines);
-  if (args.follow === true)
-    throw new MtFailure(mtError("usage", "Cannot use --follow without SET", "mt-boot log --follow 'g[0-3]'"));
   return overGuests(invocation, {
     set,
     changes: false,
@@ -70,9 +64,13 @@ function notThere(experiment: string, id: string, known: ReadonlySet<string>): M
   return undefined;
 }
 
-async function logSet({ args, signal }: Invocation, set: string, lines?: number): Promise<number> {
+async function logSet(
+  { args, signal }: Invocation<typeof spec, "log">,
+  set: string,
+  lines?: number,
+): Promise<number> {
   const ids = orThrow(expandSet(set));
-  const experiment = orThrow(await theExperiment(args.experiment as string | undefined));
+  const experiment = orThrow(await theExperiment(args.experiment));
   const known = await guestsKnown(experiment);
   const errors = ids.flatMap((id) => notThere(experiment, id, known) ?? []);
   for (const error of errors) warn(error);

@@ -13,23 +13,21 @@ import { textOf } from "../client/came-as.ts";
 import { ask, experimentsHere } from "../client/client.ts";
 import { foldGuests } from "../client/fold.ts";
 import { whoIsHere } from "../client/who-is-here.ts";
+import type { spec } from "../spec.ts";
 
-export const ls: Run = async (invocation) => {
+export const ls: Run<typeof spec, "ls"> = async (invocation) => {
   const { args, signal } = invocation;
   const host = hostOf(invocation);
   const here = await experimentsHere();
-  const set = typeof args.set === "string" && args.set !== "" ? args.set : undefined;
+  const set = args.set || undefined;
   const ranges = set === undefined ? undefined : orThrow(parseSet(set));
   const known = new Set<string>();
-  const wanted =
-    typeof args.experiment === "string" && args.experiment !== ""
-      ? here.filter((id) => id === args.experiment)
-      : here;
+  const wanted = here.filter((id) => args.experiment === undefined || id === args.experiment);
   const rows: string[][] = [
     ["EXPERIMENT", "GUEST", "STATE", "IMAGE", "CORES", "MEM_MIB", "ADDRESS", "ERROR"],
   ];
   const writer = new LineWriter();
-  const human = args.human === true || isTerminal(1);
+  const human = args.human || isTerminal(1);
   for (const experiment of wanted) {
     const guests: Guest[] = [];
     orThrow(

@@ -4,7 +4,6 @@
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { type Progress, startProgress } from "../../../shared/cli/progress.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
 import { expandSet, fold } from "../../../shared/nodeset/ranges.ts";
@@ -21,6 +20,7 @@ import { failedExit } from "../client/targets.ts";
 import { whoIsHere } from "../client/who-is-here.ts";
 import { hasLedger } from "../persist/ledger.ts";
 import type { GuestLine, ResumeRequest } from "../protocol.ts";
+import type { spec } from "../spec.ts";
 
 type Verb = "pause" | "resume" | "reset";
 
@@ -28,18 +28,18 @@ type Verb = "pause" | "resume" | "reset";
 const RETRIES = 3;
 const HINT = { pause: "mt-boot up", resume: "mt-boot up --paused", reset: "mt-boot up" };
 
-export const pause: Run = (invocation) => power("pause", invocation);
-export const resume: Run = (invocation) => power("resume", invocation);
-export const reset: Run = (invocation) => power("reset", invocation);
+export const pause: Run<typeof spec, "pause"> = (invocation) => power("pause", invocation);
+export const resume: Run<typeof spec, "resume"> = (invocation) => power("resume", invocation);
+export const reset: Run<typeof spec, "reset"> = (invocation) => power("reset", invocation);
 
-async function power(verb: Verb, invocation: Invocation): Promise<number> {
+async function power(verb: Verb, invocation: Invocation<typeof spec, Verb>): Promise<number> {
   const { args } = invocation;
-  const set = String(args.set ?? "");
-  const jobs = orThrow(jobsOf(args, 2));
-  const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
+  const { set = "" } = args;
+  const jobs = jobsOf(args, 2);
+  const ready_timeout_s = args["ready-timeout"];
   const none = set === "" ? noRecords(`mt-boot ${verb} 'g[0-3]'`) : undefined;
   if (none) throw new MtFailure(none);
-  const progress = startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress);
   const wish = () => ({ jobs: jobs.count(), retries: RETRIES, ready_timeout_s });
   const code = await (set === "" ? overStream() : overSet(verb, invocation, set, wish(), progress));
   progress.stop();
@@ -48,7 +48,7 @@ async function power(verb: Verb, invocation: Invocation): Promise<number> {
   async function overStream(): Promise<number> {
     const ids: string[] = [];
     let outcomeOf: (id: string) => Outcome;
-    let experiment = (args.experiment as string | undefined) || undefined;
+    let { experiment } = args;
     return runFilterCommand(invocation, {
       changes: true,
       reads: {
@@ -123,14 +123,14 @@ async function turn(
 /** The guests that are known come out as records; of others there is nothing to say but that, in an `exit` record. */
 async function overSet(
   verb: Verb,
-  invocation: Invocation,
+  invocation: Invocation<typeof spec, Verb>,
   set: string,
   wish: Wish,
   progress: Progress,
 ): Promise<number> {
   const { args, signal } = invocation;
   const ids = orThrow(expandSet(set));
-  const experiment = orThrow(await theExperiment(args.experiment as string | undefined));
+  const experiment = orThrow(await theExperiment(args.experiment));
   const asking = { experiment, host: hostOf(invocation), signal };
   const known = new Map<string, Guest>();
   if (hasLedger(experiment) || supervisorPid(experiment) !== undefined)

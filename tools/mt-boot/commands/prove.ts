@@ -14,6 +14,7 @@ import type { Guest, Host, Image } from "../../../shared/records/index.ts";
 import { chooseAccelerator, probeBoot } from "../machine/accel.ts";
 import type { Boot } from "../machine/boot.ts";
 import { prepareDisk } from "../machine/disk.ts";
+import type { spec } from "../spec.ts";
 
 /** Translated, on a machine that does other things too. */
 const TCG_S = 90;
@@ -27,7 +28,7 @@ const PROBE_GUEST: Guest = {
   interfaces: [],
 };
 
-export const prove: Run = (invocation) => {
+export const prove: Run<typeof spec, "prove"> = (invocation) => {
   let image: Image | undefined;
   return runFilterCommand(invocation, {
     changes: true,

@@ -5,7 +5,6 @@
 import { resolve } from "node:path";
 import { hostOf } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
 import { EXIT, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
 import { expandSet } from "../../../shared/nodeset/ranges.ts";
@@ -18,24 +17,24 @@ import { jobsOf } from "../client/jobs.ts";
 import { checkSaved, diskFile, readSaved, type SavedGuest } from "../persist/saved.ts";
 import { qemuVersion } from "../persist/template.ts";
 import type { GuestLine, UpRequest } from "../protocol.ts";
+import type { spec } from "../spec.ts";
 
-export const restore: Run = async (invocation) => {
+export const restore: Run<typeof spec, "restore"> = async (invocation) => {
   const { args, signal } = invocation;
-  const jobs = orThrow(jobsOf(args, 2));
-  const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
-  const answer_timeout_s = orThrow(numberArg(args, "answer-timeout", { max: 86_400 }));
-  const reserve_mib = orThrow(numberArg(args, "reserve-mib", { max: 2 ** 40 }));
-  const dir = resolve(String(args.dir));
+  const jobs = jobsOf(args, 2);
+  const ready_timeout_s = args["ready-timeout"];
+  const answer_timeout_s = args["answer-timeout"];
+  const reserve_mib = args["reserve-mib"];
+  const dir = resolve(args.dir);
   const all = orThrow(readSaved(dir));
-  const set =
-    typeof args.set === "string" && args.set !== "" ? new Set(orThrow(expandSet(args.set))) : undefined;
+  const set = args.set ? new Set(orThrow(expandSet(args.set))) : undefined;
   const chosen = all.filter(({ record }) => set === undefined || set.has(record.id));
   for (const { record } of chosen) set?.delete(record.id);
   if (set !== undefined && set.size > 0)
     throw new MtFailure(mtError("failed", `Cannot restore ${[...set][0]}: it is not saved in ${dir}`));
   const host = hostOf(invocation);
   const qemu = orThrow(await qemuVersion());
-  const progress = startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress);
   progress.grow(chosen.length);
 
   const restoreOne = async (note: SavedGuest): Promise<Guest> => {

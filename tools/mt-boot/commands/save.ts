@@ -3,14 +3,15 @@ import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
-import { MtFailure, mtError, orThrow, toMtError } from "../../../shared/errors.ts";
+import { MtFailure, mtError, toMtError } from "../../../shared/errors.ts";
 import { jobsOf } from "../client/jobs.ts";
 import { askExits, overGuests } from "../client/targets.ts";
+import type { spec } from "../spec.ts";
 
-export const save: Run = async (invocation) => {
+export const save: Run<typeof spec, "save"> = async (invocation) => {
   const { args } = invocation;
-  const jobs = orThrow(jobsOf(args, 1));
-  const dir = resolve(String(args.dir));
+  const jobs = jobsOf(args, 1);
+  const dir = resolve(args.dir);
   try {
     // What was saved before is not mixed with what is now.
     if (existsSync(dir) && readdirSync(dir).length > 0)
@@ -21,9 +22,9 @@ export const save: Run = async (invocation) => {
   } catch (thrown) {
     throw new MtFailure(toMtError(thrown));
   }
-  const progress = startProgress("guests", args.progress === true);
+  const progress = startProgress("guests", args.progress);
   const code = await overGuests(invocation, {
-    set: typeof args.set === "string" ? args.set : "",
+    set: args.set ?? "",
     changes: true,
     example: "mt-boot save DIR 'g[0-3]'",
     jobs,

@@ -4,7 +4,7 @@
  */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { tableLines } from "../../../shared/cli/table.ts";
-import { EXIT, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { EXIT, mtError, orThrow } from "../../../shared/errors.ts";
 import { guestDir } from "../../../shared/host/names.ts";
 import { fold } from "../../../shared/nodeset/ranges.ts";
 import type { Guest } from "../../../shared/records/index.ts";
@@ -16,6 +16,7 @@ import { whoIsHere } from "../client/who-is-here.ts";
 import { type Cost, costOf, type Links, readLinks } from "../machine/cost.ts";
 import { livingGuests } from "../machine/processes.ts";
 import { hasLedger } from "../persist/ledger.ts";
+import type { spec } from "../spec.ts";
 
 /** A guest, and what it has cost where it runs. */
 interface Measured {
@@ -25,18 +26,10 @@ interface Measured {
   cost?: Cost;
 }
 
-export const stats: Run = async (invocation) => {
+export const stats: Run<typeof spec, "stats"> = async (invocation) => {
   const { args } = invocation;
-  const set = String(args.set ?? "");
-  if (args.human === true && set === "")
-    throw new MtFailure(
-      mtError(
-        "usage",
-        "Cannot use --human without SET: the records go on",
-        "mt-boot stats --human 'g[0-99]'",
-      ),
-    );
-  const human = args.human === true || (isTerminal(1) && set !== "");
+  const { set = "" } = args;
+  const human = args.human || (isTerminal(1) && set !== "");
   const all: Measured[] = [];
   let now: Promise<Snapshot> | undefined;
   let where: Pick<Group, "experiment" | "host"> | undefined;
@@ -68,8 +61,8 @@ export const stats: Run = async (invocation) => {
       if (!where || all.length === 0) return;
       const { experiment, host } = where;
       const common = { host, time: new Date().toISOString(), experiment };
-      if (human) table(args.each === true ? eachRows(all) : summaryRows(all));
-      else if (args.each === true)
+      if (human) table(args.each ? eachRows(all) : summaryRows(all));
+      else if (args.each)
         for (const { id, cost, state, restarts } of all)
           emit({ kind: "sample", id, ...common, guest: id, guest_state: state, restarts, ...cost });
       else emit({ kind: "sample", id: "guests", ...common, ...summary(all) });

@@ -4,10 +4,9 @@
  */
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
-import { type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
+import { type MtError, mtError, orThrow } from "../../../shared/errors.ts";
 import { findProgram } from "../../../shared/host/process.ts";
 import type { Experiment, Guest, Image } from "../../../shared/records/index.ts";
 import { guestMembers, type Outcome } from "../../../shared/records/members.ts";
@@ -19,24 +18,20 @@ import { foldNamed } from "../client/fold.ts";
 import { jobsOf } from "../client/jobs.ts";
 import { QEMU } from "../machine/argv.ts";
 import { availableMib } from "../machine/room.ts";
-import type { AcceleratorWish, BootMode } from "../persist/ledger.ts";
 import type { GuestLine, StatsLine, UpRequest } from "../protocol.ts";
+import type { spec } from "../spec.ts";
 import { bootInBatches } from "./batches.ts";
 
-export const up: Run = async (invocation) => {
+export const up: Run<typeof spec, "up"> = async (invocation) => {
   const { args } = invocation;
-  const jobs = orThrow(jobsOf(args, 2));
-  const retries = orThrow(numberArg(args, "retries", { max: 1000 }));
-  const ready_timeout_s = orThrow(numberArg(args, "ready-timeout", { min: 1, max: 86_400 }));
-  const answer_timeout_s = orThrow(numberArg(args, "answer-timeout", { max: 86_400 }));
-  const reserve_mib = orThrow(numberArg(args, "reserve-mib", { max: 2 ** 40 }));
-  const batch =
-    args.batch === undefined ? undefined : orThrow(numberArg(args, "batch", { min: 1, max: 4096 }));
-  const between = typeof args.between === "string" && args.between !== "" ? args.between : undefined;
-  if (between !== undefined && batch === undefined)
-    throw new MtFailure(mtError("usage", "Cannot use --between: it runs after each --batch", "--batch 32"));
-  const until_full = args["until-full"] === true;
-  const progress = startProgress("guests", args.progress === true, () => `${availableMib()} MiB free`);
+  const jobs = jobsOf(args, 2);
+  const { retries, batch } = args;
+  const ready_timeout_s = args["ready-timeout"];
+  const answer_timeout_s = args["answer-timeout"];
+  const reserve_mib = args["reserve-mib"];
+  const between = args.between || undefined;
+  const until_full = args["until-full"];
+  const progress = startProgress("guests", args.progress, () => `${availableMib()} MiB free`);
   const images = new Map<string, Image>();
   /** What became of each guest, by id: what was said last. */
   const outcomes = new Map<string, GuestLine>();
@@ -55,13 +50,13 @@ export const up: Run = async (invocation) => {
       guest,
       text: keptText(guest),
       image: images.get(guest.image)!,
-      paused: args.paused === true,
+      paused: args.paused,
       jobs: jobs.count(),
       retries,
       ready_timeout_s,
       answer_timeout_s,
-      accel: args.accel as AcceleratorWish,
-      boot_mode: args.boot as BootMode,
+      accel: args.accel,
+      boot_mode: args.boot,
       reserve_mib,
       until_full,
     };

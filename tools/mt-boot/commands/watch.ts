@@ -10,10 +10,11 @@ import { textOf } from "../client/came-as.ts";
 import { ask, supervisorPid, theExperiment } from "../client/client.ts";
 import { hasLedger } from "../persist/ledger.ts";
 import { nameGuest } from "../protocol.ts";
+import type { spec } from "../spec.ts";
 
-export const watch: Run = async (invocation) => {
+export const watch: Run<typeof spec, "watch"> = async (invocation) => {
   const { args, signal } = invocation;
-  const experiment = orThrow(await theExperiment(args.experiment as string | undefined));
+  const experiment = orThrow(await theExperiment(args.experiment));
   if (!hasLedger(experiment) && supervisorPid(experiment) === undefined)
     throw new MtFailure(mtError("failed", `Cannot watch ${experiment}: it has no guests here`, "mt-boot up"));
   const writer = new LineWriter();

@@ -29,6 +29,7 @@ import {
   TICK_MS,
   type UpRequest,
 } from "../protocol.ts";
+import type { spec } from "../spec.ts";
 import { listLineOf } from "./entry-lines.ts";
 import { LOOK_MS } from "./heartbeat.ts";
 import { meanMemory } from "./memory.ts";
@@ -40,8 +41,8 @@ const UNUSED_MS = 20_000;
 /** The one before us may still be taking its files away. */
 const LOCK_S = 10;
 
-export const supervise: Run = async ({ args, signal, ...invocation }) => {
-  const experiment = String(args.experiment);
+export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, ...invocation }) => {
+  const { experiment } = args;
   const host = hostOf({ args, ...invocation });
   const unlock = await lock(supervisorLock(experiment), `the supervisor of ${experiment}`, LOCK_S);
   if (unlock.isErr()) {
