@@ -1,26 +1,19 @@
 /**
- * System calls made in a guest for the host, over a virtio-serial port: what mt-image puts into a guest as
- * /sbin/mt-syscalls reads a frame, makes the calls in it one after the other and sends it back. No fork, no
- * exec, no shell: the cheapest way there is to change a clone that has translated nothing yet.
- *
- * A frame: 4096 bytes, little-endian. "mtc1", 4 bytes nothing, 8 bytes that we choose and get back; then a
- * call each 32 bytes, its number (of x86-64) and three arguments; a number of -1 ends them; then what the
- * arguments point to. The guest has the frame at 0x600000, and puts a call's result in its number's place.
+ * System calls made in a guest for the host: /sbin/mt-syscalls there reads a frame from a virtio-serial port, makes
+ * the calls in it and sends it back (shared/guest-protocol.ts). No fork, no exec, no shell: nothing is cheaper in a
+ * clone that has translated none of its code yet.
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
+import { FRAME } from "../../../shared/guest-protocol.ts";
 import { openSocket } from "../machine/lines.ts";
 
-const FRAME_BYTES = 4096;
-const FRAME_ADDRESS = 0x600000;
-const MAGIC = "mtc1";
-const HEADER_BYTES = 16;
-const CALL_BYTES = 32;
-/** Bytes wait in the socket until the guest opens its port; one whose program was started anew has lost them. */
+const { bytes: FRAME_BYTES, header_bytes: HEADER_BYTES, call_bytes: CALL_BYTES } = FRAME;
+/** Bytes wait in the socket until the guest opens its port; a program that was started anew has lost its frame. */
 const AGAIN_MS = 5_000;
-/** Frames that nobody waits for any more are few: who sends more sends no answer. */
+/** Late answers are few: a guest that sends more than this sends no answers, and is not read on. */
 const ASKED_BYTES_MAX = 1024 * 1024;
 
 export interface Call {
@@ -50,7 +43,7 @@ const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, number])
 /** The frame of these calls. @throws where they do not fit */
 export function encodeFrame(calls: readonly Call[], mark: Buffer): Buffer {
   const frame = Buffer.alloc(FRAME_BYTES);
-  frame.write(MAGIC);
+  frame.write(FRAME.magic);
   mark.copy(frame, 8);
   for (const [i, call] of calls.entries()) {
     const at = HEADER_BYTES + i * CALL_BYTES;
@@ -62,8 +55,8 @@ export function encodeFrame(calls: readonly Call[], mark: Buffer): Buffer {
   for (const { bytes, at, argument_at, points } of placements(calls)) {
     if (at + bytes.length > FRAME_BYTES) throw new Error("a frame of system calls is too long");
     bytes.copy(frame, at);
-    frame.writeBigInt64LE(BigInt(FRAME_ADDRESS + at), argument_at);
-    if (points) frame.writeBigInt64LE(BigInt(FRAME_ADDRESS + at + points.to), at + points.at);
+    frame.writeBigInt64LE(BigInt(FRAME.address + at), argument_at);
+    if (points) frame.writeBigInt64LE(BigInt(FRAME.address + at + points.to), at + points.at);
   }
   return frame;
 }
@@ -105,17 +98,17 @@ export async function openCalls(
   if (opened.isErr()) return opened.map(() => undefined as never);
   const socket = opened.value;
   let open = true;
-  let come = Buffer.alloc(0);
+  let received = Buffer.alloc(0);
   let look: () => void = () => {};
-  /** Bytes that have come since calls were last made. */
+  /** Bytes received since calls were last made. */
   let bytes = 0;
-  // Nothing is read that nobody asked for: it stays with who sends it.
+  // Not read while nothing is asked: what the guest sends then stays in its port.
   socket.pause();
   socket.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > ASKED_BYTES_MAX) socket.pause();
-    // What came before a frame that we wait for is of nobody: of one who asked before us, of a request sent twice.
-    come = Buffer.concat([come.subarray(-2 * FRAME_BYTES), chunk]);
+    // Bytes before our frame are discarded: replies to an earlier client, or to a frame that was sent twice.
+    received = Buffer.concat([received.subarray(-2 * FRAME_BYTES), chunk]);
     look();
   });
   const close = () => {
@@ -144,10 +137,10 @@ export async function openCalls(
       const header = frame.subarray(0, HEADER_BYTES);
       look = () => {
         if (!open) return finish(fail("lost", "Cannot make system calls in the guest: it has gone"));
-        const at = come.indexOf(header);
-        if (at < 0 || come.length < at + FRAME_BYTES) return;
-        const results = decodeFrame(come.subarray(at, at + FRAME_BYTES), calls);
-        come = come.subarray(at + FRAME_BYTES);
+        const at = received.indexOf(header);
+        if (at < 0 || received.length < at + FRAME_BYTES) return;
+        const results = decodeFrame(received.subarray(at, at + FRAME_BYTES), calls);
+        received = received.subarray(at + FRAME_BYTES);
         const failed = firstFailure(calls, results);
         finish(failed === undefined ? ok(results) : fail("failed", `Cannot ${failed}`));
       };

@@ -7,6 +7,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
+import { NEXT_FD } from "../../../shared/guest-protocol.ts";
 import { type Agent, runInGuest } from "./agent.ts";
 import type { Call, Calls } from "./calls.ts";
 
@@ -27,9 +28,6 @@ const RNDRESEEDCRNG = 0x5207;
 const SEED_BYTES = 32;
 const SCHED_FIFO = 1;
 const O = { wronly: 0o1, creat: 0o100, excl: 0o200, trunc: 0o1000 };
-
-/** 0, 1 and 2 are the console, 3 is the port: what the program opens next is 4, and it opens one at a time. */
-export const FD = 4;
 
 /**
  * `told`: it is told who it is, as a clone at its barrier or after a cold boot. `goes on`: it was stopped, and may
@@ -74,7 +72,7 @@ export const FRESH: readonly Fresh[] = [
       const seed = (request: number, argument: number | Buffer): Call => ({
         what: "seed its random generator",
         number: SYS.ioctl,
-        args: [FD, request, argument],
+        args: [NEXT_FD, request, argument],
       });
       return [
         { what: "open /dev/urandom", number: SYS.open, args: [text("/dev/urandom"), O.wronly, 0] },
@@ -121,14 +119,14 @@ rm -f /run/mt-boot-id
 echo "$1" >/run/mt-boot-id && chmod 444 /run/mt-boot-id && mount --bind /run/mt-boot-id "$id"`;
 
 export const text = (t: string) => Buffer.from(`${t}\0`);
-export const close = (): Call => ({ what: "close a file", number: SYS.close, args: [FD] });
+export const close = (): Call => ({ what: "close a file", number: SYS.close, args: [NEXT_FD] });
 
 export function writeFile(path: string, content: string, flags = O.creat | O.trunc): Call[] {
   const bytes = Buffer.from(content);
   const what = `write ${path}`;
   return [
     { what, number: SYS.open, args: [text(path), O.wronly | flags, 0o644] },
-    { what, number: SYS.write, args: [FD, bytes, bytes.length] },
+    { what, number: SYS.write, args: [NEXT_FD, bytes, bytes.length] },
     close(),
   ];
 }

@@ -6,10 +6,11 @@
 import { err, ok, type Result } from "neverthrow";
 import { formatIp, guestMac, parseCidr, parseIp } from "../../../shared/addresses.ts";
 import { fail, type MtError, mtError } from "../../../shared/errors.ts";
+import { NEXT_FD, SYSCALLS_PROGRAM } from "../../../shared/guest-protocol.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 import { type Agent, runInGuest } from "./agent.ts";
 import type { Call, Calls } from "./calls.ts";
-import { close, FD, freshCalls, SYS, writeFile } from "./fresh.ts";
+import { close, freshCalls, SYS, writeFile } from "./fresh.ts";
 
 const SIOC = {
   addroute: 0x890b,
@@ -31,7 +32,6 @@ const UP = 0x1043;
 /** RTF_UP | RTF_GATEWAY */
 const BY_GATEWAY = 3;
 
-const PROGRAM = "/sbin/mt-syscalls";
 /** The program answers as soon as the agent does: after so long, is it there at all? */
 const EXPLAIN_AFTER_S = 10;
 
@@ -95,7 +95,7 @@ interface LinkSaid {
   mtu: Buffer;
 }
 
-/** One call on a device: FD is a socket. */
+/** One call on a device: NEXT_FD is a socket. */
 const ask = (
   what: string,
   device: string,
@@ -106,7 +106,7 @@ const ask = (
 ): Call => ({
   what: `${what} ${device}`,
   number: SYS.ioctl,
-  args: [FD, request, bytes],
+  args: [NEXT_FD, request, bytes],
   ...(or === undefined ? {} : { or }),
   ...(points === undefined ? {} : { points }),
 });
@@ -294,11 +294,14 @@ const identityError = (error: MtError): Result<void, MtError> =>
 
 /** Where nothing answers: an image from before this program, or one of somebody's own? The agent can tell. */
 async function whySilent(agent: Agent): Promise<MtError | undefined> {
-  const asked = await runInGuest(agent, ["test", "-e", PROGRAM], { timeout_s: 10, output_bytes_max: 1024 });
+  const asked = await runInGuest(agent, ["test", "-e", SYSCALLS_PROGRAM], {
+    timeout_s: 10,
+    output_bytes_max: 1024,
+  });
   if (asked.isErr() || asked.value.code !== 1) return undefined;
   return mtError(
     "unavailable",
-    `Cannot find ${PROGRAM} in the guest: its image is older than this mt-boot`,
+    `Cannot find ${SYSCALLS_PROGRAM} in the guest: its image is older than this mt-boot`,
     "mt-image build tux, then write the plan again",
   );
 }

@@ -4,17 +4,17 @@
  */
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
+import { OWN_PROGRAM } from "../../../shared/guest-protocol.ts";
 import { type Agent, runInGuest } from "./agent.ts";
 
-const PROGRAM = "/sbin/mt-own";
 const OUTPUT_BYTES_MAX = 4096;
 
 /** A guest is ready only where it exits with 0. */
 export async function makeOwn(agent: Agent, timeout_s: number): Promise<Result<void, MtError>> {
-  const done = await runInGuest(agent, [PROGRAM], { timeout_s, output_bytes_max: OUTPUT_BYTES_MAX });
+  const done = await runInGuest(agent, [OWN_PROGRAM], { timeout_s, output_bytes_max: OUTPUT_BYTES_MAX });
   return done.andThen(({ code, signal, stderr }) => {
     if (code === 0) return ok(undefined);
-    const why = stderr.trim().split("\n").pop() || `${PROGRAM}: exit code ${code ?? signal}`;
+    const why = stderr.trim().split("\n").pop() || `${OWN_PROGRAM}: exit code ${code ?? signal}`;
     return fail("failed", `Cannot give {id} what is its own: ${why}`);
   });
 }

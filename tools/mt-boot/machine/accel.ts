@@ -8,6 +8,7 @@ import { release } from "node:os";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
+import { CONSOLE } from "../../../shared/guest-protocol.ts";
 import { lock } from "../../../shared/host/lock.ts";
 import { cacheDir } from "../../../shared/host/names.ts";
 import { runOk, waitFor } from "../../../shared/host/process.ts";
@@ -61,7 +62,7 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
       disk: probe.disk && { ...probe.disk, overlay: `${dir}.qcow2` },
       accelerator: "kvm",
       guest: { ...probe.guest, interfaces: [] },
-      cmdline: "console=ttyS0 panic=-1",
+      cmdline: `console=${CONSOLE} panic=-1`,
     };
     const disk = await prepareDisk(onKvm);
     if (disk.isErr()) return disk.map(() => "tcg" as const);

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { guestMac } from "../../../shared/addresses.ts";
+import { AGENT_PORT, CONSOLE, IDENTITY_PORT } from "../../../shared/guest-protocol.ts";
 import { tapName } from "../../../shared/host/names.ts";
 import { socketName } from "../../../shared/own-place.ts";
 import type { Guest } from "../../../shared/records/index.ts";
@@ -12,8 +13,6 @@ import type { Boot, MemoryFile } from "./boot.ts";
 import { diskArgv } from "./disk.ts";
 
 export const QEMU = "qemu-system-x86_64";
-export const AGENT_PORT = "org.qemu.guest_agent.0";
-export const IDENTITY_PORT = "org.megatux.identity.0";
 
 /**
  * For an image that names no command line: a serial console, no clock watchdogs (an idle guest wakes a third
@@ -21,7 +20,7 @@ export const IDENTITY_PORT = "org.megatux.identity.0";
  * is not averaged every two seconds, and security modules without a policy are not asked at every file.
  */
 export const DEFAULT_CMDLINE =
-  "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=tsc cryptomgr.notests " +
+  `console=${CONSOLE} quiet panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=tsc cryptomgr.notests ` +
   "random.trust_cpu=on no_timer_check i8042.noaux i8042.nokbd 8250.nr_uarts=1 " +
   "psi=0 lsm= audit=0";
 

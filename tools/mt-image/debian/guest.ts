@@ -3,7 +3,14 @@
  * makes its ssh host keys. Its agent and the program that takes its identity are those of tux.
  * Reads, writes: nothing; the scripts say what they do inside the guest.
  */
-import { AGENT_PORT, IDENTITY_PORT, PORT, SILENT, SLEEPS_WHEN_IDLE } from "../tux/guest.ts";
+import {
+  AGENT_PORT,
+  CONSOLE,
+  IDENTITY_PORT,
+  OWN_PROGRAM,
+  SYSCALLS_PROGRAM,
+} from "../../../shared/guest-protocol.ts";
+import { PORT, SILENT, SLEEPS_WHEN_IDLE } from "../tux/guest.ts";
 import { syscallsProgram } from "../tux/syscalls.ts";
 
 /** A file that is put on the disk. */
@@ -40,9 +47,9 @@ const INITTAB = `id:2:initdefault:
 si::sysinit:/sbin/mt-sysinit
 l0:0:wait:/etc/init.d/rc 0
 l6:6:wait:/etc/init.d/rc 6
-sc:2:respawn:/sbin/mt-port ${IDENTITY_PORT} /sbin/mt-syscalls
+sc:2:respawn:/sbin/mt-port ${IDENTITY_PORT} ${SYSCALLS_PROGRAM}
 ag:2:respawn:/sbin/mt-port ${AGENT_PORT} /sbin/qemu-ga -m virtio-serial -p
-co:2:respawn:/sbin/agetty --autologin root --wait-cr --noissue ttyS0 115200 linux
+co:2:respawn:/sbin/agetty --autologin root --wait-cr --noissue ${CONSOLE} 115200 linux
 ca::ctrlaltdel:/sbin/shutdown -r now
 `;
 
@@ -88,8 +95,8 @@ export const debianInit = INIT;
 export const debianFiles = (): DiskFile[] => [
   { path: "/sbin/mt-sysinit", mode: 0o755, data: SYSINIT },
   { path: "/sbin/mt-port", mode: 0o755, data: PORT },
-  { path: "/sbin/mt-syscalls", mode: 0o755, data: syscallsProgram() },
-  { path: "/sbin/mt-own", mode: 0o755, data: OWN },
+  { path: SYSCALLS_PROGRAM, mode: 0o755, data: syscallsProgram() },
+  { path: OWN_PROGRAM, mode: 0o755, data: OWN },
   { path: "/etc/inittab", mode: 0o644, data: INITTAB },
   { path: "/etc/ssh/sshd_config.d/megatux.conf", mode: 0o644, data: SSHD },
   { path: "/etc/fstab", mode: 0o644, data: "/dev/vda / ext4 noatime 0 1\n" },

@@ -8,6 +8,7 @@ import { chmod, mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import type { MtError } from "../../../shared/errors.ts";
+import { SYSCALLS_PROGRAM } from "../../../shared/guest-protocol.ts";
 import { imageError } from "../errors.ts";
 import { KERNEL_META_PACKAGE, readKernel } from "../kernel/kernel.ts";
 import { findLibraries } from "../packages/libraries.ts";
@@ -20,7 +21,6 @@ import { syscallsProgram } from "./syscalls.ts";
 export interface BuildOptions {
   output_dir: string;
   cache_dir: string;
-  /** Aborted where somebody does not want it any more. */
 }
 
 /** The files of an image, by role, where they were built; and what they were built from. */
@@ -54,7 +54,7 @@ export async function buildTux(options: BuildOptions): Promise<Result<BuiltImage
     ...kernel.value.entries,
     ...busybox.value,
     { type: "file", path: "/sbin/qemu-ga", mode: 0o755, data: agent.value },
-    { type: "file", path: "/sbin/mt-syscalls", mode: 0o755, data: syscallsProgram() },
+    { type: "file", path: SYSCALLS_PROGRAM, mode: 0o755, data: syscallsProgram() },
     ...libraries.value.files.map(
       ({ soname, data }): InitramfsEntry => ({
         type: "file",

@@ -1,7 +1,9 @@
 /**
- * What the tux guest runs beside Debian's programs: its init, its few files of configuration. They are text here so that a compiled binary carries them.
+ * What the tux guest runs beside Debian's programs: its init, its few files of configuration. They are text here so
+ * that a compiled binary carries them.
  * Reads, writes: nothing; the scripts say what they do inside the guest.
  */
+import { AGENT_PORT, CONSOLE, IDENTITY_PORT, SYSCALLS_PROGRAM } from "../../../shared/guest-protocol.ts";
 
 /** A text file of the guest. */
 export interface GuestFile {
@@ -10,11 +12,6 @@ export interface GuestFile {
   text: string;
 }
 
-export const AGENT_PORT = "org.qemu.guest_agent.0";
-/** Through it the host makes system calls in the guest: syscalls.ts. */
-export const IDENTITY_PORT = "org.megatux.identity.0";
-
-/** Runs once as process 1, then becomes busybox init, which reaps and respawns. */
 /** Guests stay silent until told otherwise. */
 export const SILENT = `# No router solicitations, no neighbour discovery.
 echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
@@ -31,6 +28,7 @@ for file in /proc/sys/net/ipv[46]/neigh/*/interval_probe_time_ms; do
 done
 `;
 
+/** Runs once as process 1, then becomes busybox init, which reaps and respawns. */
 const INIT = `#!/bin/sh
 # Mounts, loads the modules of the devices that are there, then becomes busybox init.
 export PATH=/sbin:/bin
@@ -61,9 +59,9 @@ exec /sbin/init
 `;
 
 /** The last but one: a shell on the console for `mt-boot console`, which starts when somebody presses Enter there. */
-const INITTAB = `::respawn:/sbin/mt-port ${IDENTITY_PORT} /sbin/mt-syscalls
+const INITTAB = `::respawn:/sbin/mt-port ${IDENTITY_PORT} ${SYSCALLS_PROGRAM}
 ::respawn:/sbin/mt-port ${AGENT_PORT} /sbin/qemu-ga -m virtio-serial -p
-ttyS0::askfirst:-/bin/sh
+${CONSOLE}::askfirst:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 `;
 

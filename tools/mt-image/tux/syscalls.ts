@@ -2,16 +2,25 @@
  * /sbin/mt-syscalls PORT, a program of some 160 bytes of x86-64 code: reads frames from a virtio-serial port,
  * makes the system calls that stand in each, and sends the frame back with their results. A guest gets its
  * identity from it without a fork or an exec, which a fresh clone under translation pays dearly (SPECIFICATION.md).
- * Reads, writes: nothing here. The frame is described in mt-boot's calls.ts, which writes it.
- * While the port has no other side it looks every 2 s. It ends where what came is no frame; init starts it again.
+ * The frame stands in shared/guest-protocol.ts.
+ * While nobody has opened the host's side of the port it looks every 2 s. It ends where what came is no frame; init
+ * starts it again.
  */
+import { FRAME } from "../../../shared/guest-protocol.ts";
 
 const CODE_ADDRESS = 0x400000;
-/** Where the frame stands: pointers in a frame are made for this address. */
-const FRAME_ADDRESS = 0x600000;
-const FRAME_BYTES = 4096;
 const ELF_HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
+
+/** Bytes of a number in the code, little-endian. */
+function hex(value: number, bytes: 1 | 4): string {
+  const number = Buffer.alloc(bytes);
+  number.writeUIntLE(value, 0, bytes);
+  return number.toString("hex");
+}
+const ADDRESS = hex(FRAME.address, 4);
+const LENGTH = hex(FRAME.bytes, 4);
+const MAGIC = Buffer.from(FRAME.magic).toString("hex");
 
 /** r13 is the port, ebp how much of the frame has come, rbx the call in hand. */
 const CODE = [
@@ -25,19 +34,19 @@ const CODE = [
   "31 ed", // frame: xor ebp, ebp
   "31 c0", // fill: xor eax, eax: read
   "44 89 ef", // mov edi, r13d
-  "8d b5 00 00 60 00", // lea esi, [rbp+0x600000]
-  "ba 00 10 00 00", // mov edx, 0x1000
+  `8d b5 ${ADDRESS}`, // lea esi, [rbp+address]
+  `ba ${LENGTH}`, // mov edx, length
   "29 ea", // sub edx, ebp
   "0f 05", // syscall
   "85 c0", // test eax, eax
   "7e 50", // jle alone: the other side has gone
   "01 c5", // add ebp, eax
-  "81 fd 00 10 00 00", // cmp ebp, 0x1000
+  `81 fd ${LENGTH}`, // cmp ebp, length
   "72 de", // jb fill
-  "bb 00 00 60 00", // mov ebx, 0x600000
-  "81 3b 6d 74 63 31", // cmp dword [rbx], 0x3163746d: "mtc1"
+  `bb ${ADDRESS}`, // mov ebx, address
+  `81 3b ${MAGIC}`, // cmp dword [rbx], magic
   "75 4d", // jne end
-  "48 83 c3 10", // add rbx, 0x10
+  `48 83 c3 ${hex(FRAME.header_bytes, 1)}`, // add rbx, header
   "48 8b 03", // call: mov rax, [rbx]: its number
   "48 85 c0", // test rax, rax
   "78 17", // js answer: -1: it was the last
@@ -46,12 +55,12 @@ const CODE = [
   "48 8b 53 18", // mov rdx, [rbx+0x18]
   "0f 05", // syscall
   "48 89 03", // mov [rbx], rax: its result
-  "48 83 c3 20", // add rbx, 0x20
+  `48 83 c3 ${hex(FRAME.call_bytes, 1)}`, // add rbx, length of a call
   "eb e1", // jmp call
   "b8 01 00 00 00", // answer: mov eax, 0x1: write
   "44 89 ef", // mov edi, r13d
-  "be 00 00 60 00", // mov esi, 0x600000
-  "ba 00 10 00 00", // mov edx, 0x1000
+  `be ${ADDRESS}`, // mov esi, address
+  `ba ${LENGTH}`, // mov edx, length
   "0f 05", // syscall
   "eb 96", // jmp frame
   "6a 00", // alone: push 0x0
@@ -89,6 +98,6 @@ export function syscallsProgram(): Buffer {
       headers.writeBigUInt64LE(BigInt(field), at + 8 + 8 * i);
   };
   segment(ELF_HEADER_BYTES, 5, CODE_ADDRESS, file_bytes, file_bytes);
-  segment(ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES, 6, FRAME_ADDRESS, 0, FRAME_BYTES);
+  segment(ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES, 6, FRAME.address, 0, FRAME.bytes);
   return Buffer.concat([headers, code]);
 }
