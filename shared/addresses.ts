@@ -71,4 +71,10 @@ function mac(first: number, nic: number, index: number): string {
   return bytes.map((b) => b.toString(16).padStart(2, "0")).join(":");
 }
 export const guestMac = (index: number, nic: number) => mac(0x02, nic, index);
+/** The index in a guest's MAC; undefined where it is no guest's. */
+export function guestIndexOf(mac: string): number | undefined {
+  const bytes = mac.split(":").map((byte) => Number.parseInt(byte, 16));
+  if (bytes.length !== 6 || bytes[0] !== 0x02) return undefined;
+  return bytes.slice(2).reduce((index, byte) => index * 256 + byte, 0);
+}
 export const routerMac = (index: number, nic: number) => mac(0x06, nic, index);

@@ -343,6 +343,42 @@ describe("mt-vnet up", () => {
     expect(vnet("a", ["down"], own(more, guest("k0", "back"))).code).toBe(0);
   });
 
+  it("takes away ports of guests that the segment has on other hosts, and no MAC or port of a guest that only did not come", async () => {
+    const on = (host: "a" | "b", index: number, count: number) => ({
+      host: HOSTS[host],
+      underlay: underlay[host],
+      index,
+      count,
+    });
+    const lan = { ...linkAB, id: "go", vni: 70, members: [...linkAB.members, on("a", 0, 4)] };
+    const taps = [0, 1, 2, 3].map((k) => tapName(EXP, `go${k}`, 0));
+    const macs = () =>
+      inside(netns.a, ["bridge", "fdb", "show", "br", bridgeName(EXP, "go")]).match(
+        /^02:00:00:00:00:0\d(?=.* static)/gm,
+      );
+    expect(vnet("a", ["up"], lines(lan, guest("go[0-3]", "go"))).code).toBe(0);
+    const all = [0, 1, 2, 3].map((k) => `02:00:00:00:00:0${k}`);
+    expect(macs()?.sort()).toEqual(all);
+    // Only a part of the plan came.
+    expect(vnet("a", ["up"], lines(lan, guest("go0", "go"))).code).toBe(0);
+    expect(macs()?.sort()).toEqual(all);
+    // As QEMU has the tap of a guest that runs.
+    const open = `import fcntl, struct, sys; f = open("/dev/net/tun", "r+b", 0); fcntl.ioctl(f, 0x400454CA, struct.pack("16sH22x", b"${taps[1]}", 0x1002)); print("up", flush=True); sys.stdin.read()`;
+    const holder = spawn("nsenter", [`--net=/run/netns/${netns.a}`, "--", "python3", "-c", open]);
+    try {
+      await new Promise((resolve) => holder.stdout.once("data", resolve));
+      const moved = { ...lan, members: [...linkAB.members, on("a", 0, 1), on("b", 1, 3)] };
+      expect(vnet("a", ["up"], lines(moved)).code).toBe(0);
+      const names = namesOf(netns.a);
+      expect(taps.filter((name) => names.includes(name))).toEqual(taps.slice(0, 2));
+      expect(macs()).toEqual(all.slice(0, 1));
+      expect(vnet("a", ["down"], lines(moved)).code).toBe(0);
+      expect(namesOf(netns.a)).not.toContain(taps[1]);
+    } finally {
+      holder.kill("SIGKILL");
+    }
+  });
+
   it("takes no link of another kind for its own, and makes its own half-made ones anew", () => {
     const own = lines({ ...lanA, id: "kind", vni: 50 }, guest("q0", "kind"));
     const bridge = bridgeName(EXP, "kind");

@@ -1,17 +1,20 @@
 /** mt-vnet's parts that need no kernel: what a segment needs, what a batch says, how work is collected. */
 import { describe, expect, it } from "vitest";
+import { guestIndexOf, guestMac, routerMac } from "../../../shared/addresses.ts";
 import { tunnelPort } from "../../../shared/host/names.ts";
 import type { Segment } from "../../../shared/records/index.ts";
-import { switchesOf } from "../../../tools/mt-vnet/commands/ls.ts";
-import { isHere, planSegment } from "../../../tools/mt-vnet/fabric/segment-plan.ts";
+import { movedTaps } from "../../../tools/mt-vnet/fabric/bridge/moved.ts";
+import { planSegment } from "../../../tools/mt-vnet/fabric/bridge/segment-plan.ts";
+import { switchesOf } from "../../../tools/mt-vnet/fabric/bridge/switches.ts";
+import { isHere } from "../../../tools/mt-vnet/fabric/plan-here.ts";
 import { parseFailures } from "../../../tools/mt-vnet/kernel/batch.ts";
 import { collect } from "../../../tools/mt-vnet/kernel/collect.ts";
 import type { Link } from "../../../tools/mt-vnet/kernel/kernel.ts";
-import { applied, shapeLine } from "../../../tools/mt-vnet/shape/shape.ts";
+import { applied, shapeLine } from "../../../tools/mt-vnet/shape/tc/tc.ts";
 
 const link = (ifname: string, more: Partial<Link>): [string, Link] => [
   ifname,
-  { ifname, mtu: 1500, up: true, arp: true, group: "default", addresses: [], ...more },
+  { ifname, mtu: 1500, up: true, carrier: true, arp: true, group: "default", addresses: [], ...more },
 ];
 const segment: Segment = {
   kind: "segment",
@@ -79,6 +82,28 @@ describe("a segment on one host", () => {
     expect(tunnelPort("one")).not.toBe(tunnelPort("two"));
     expect(tunnelPort("one")).toBeGreaterThanOrEqual(20_000);
     expect(tunnelPort("one")).toBeLessThan(30_000);
+  });
+});
+
+describe("guests that moved to another host", () => {
+  const plan = planSegment("e", segment, "ha", new Map([link("u", { addresses: ["10.0.0.1"] })]));
+  const tap = (name: string, mac: string, more: Partial<Link> = {}) =>
+    link(name, { kind: "tap", master: plan._unsafeUnwrap().bridge, macs: [mac], ...more });
+
+  it("are those that the segment has elsewhere, whatever guests came with it", () => {
+    const links = new Map([
+      tap("t0", guestMac(0, 0)),
+      tap("t3", guestMac(3, 1)),
+      tap("t4", guestMac(4, 0)),
+      tap("other", guestMac(0, 0), { master: "b0" }),
+      link("v0", { kind: "veth", master: plan._unsafeUnwrap().bridge, macs: [routerMac(0, 0)] }),
+    ]);
+    expect(movedTaps(plan._unsafeUnwrap(), links).map((l) => l.ifname)).toEqual(["t0", "t3"]);
+  });
+
+  it("are told by their MACs", () => {
+    expect(guestIndexOf(guestMac(0xfedcba98, 3))).toBe(0xfedcba98);
+    expect(guestIndexOf(routerMac(7, 0))).toBeUndefined();
   });
 });
 

@@ -1,18 +1,18 @@
 /**
- * `mt-vnet prove`: tries every link between routers that has an end on this host, by real frames over the bridges
- * and tunnels that `mt-vnet up` made, small ones and those that fill the MTU. What gets lost fails the router and
- * this host's own record, with what mends it. Changes nothing.
+ * mt-vnet prove: tries every link between routers that has an end on this host, by real frames over what
+ * `mt-vnet up` made, small ones and those that fill the MTU. Where frames get lost, the router and this host's
+ * own record fail, with a hint that mends it. Changes nothing.
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { type MtError, mtError } from "../../../shared/errors.ts";
+import { namespaceInode } from "../../../shared/host/netns.ts";
 import { findProgram } from "../../../shared/host/process.ts";
 import { limiter } from "../../../shared/limiter.ts";
 import type { Host, Router, Segment } from "../../../shared/records/index.ts";
+import { fabricHere } from "../fabric/fabrics.ts";
+import { type LinkEnd, linkEnds } from "../fabric/plan-here.ts";
 import { tryLink } from "../fabric/try-link.ts";
-import { packetsReceived, whyLost } from "../fabric/why-lost.ts";
-import { whatIsMissing } from "../kernel/kernel.ts";
-import { type LinkEnd, linkEnds } from "../kernel/links-here.ts";
 import type { spec } from "../spec.ts";
 
 const LINKS_AT_ONCE = 8;
@@ -20,15 +20,16 @@ const HOSTS_NAMED_MAX = 4;
 
 interface Proof {
   ends: LinkEnd[];
-  /** What is wrong, by router. */
+  /** The first error of each router. */
   errors: Map<string, MtError>;
 }
 
-export const prove: Run<typeof spec, "prove"> = (invocation) => {
+export const prove: Run<typeof spec, "prove"> = async (invocation) => {
   const timeout_s = invocation.args.timeout;
   const host = hostOf(invocation);
+  const fabric = await fabricHere();
   const missing =
-    whatIsMissing() ??
+    fabric.missing() ??
     findProgram("ping").match<MtError | undefined>(
       () => undefined,
       (error) => error,
@@ -37,7 +38,7 @@ export const prove: Run<typeof spec, "prove"> = (invocation) => {
   const segments = new Map<string, Segment>();
   const routers: Router[] = [];
   let proof: Promise<Proof> | undefined;
-  /** Once, when all has come. */
+  /** Tries all links, once, when all records have come. */
   const proven = (signal: AbortSignal) => (proof ??= tryAll(signal));
 
   const tryAll = async (signal: AbortSignal): Promise<Proof> => {
@@ -48,12 +49,17 @@ export const prove: Run<typeof spec, "prove"> = (invocation) => {
     const turn = limiter(LINKS_AT_ONCE);
     const tryEnd = (end: LinkEnd) =>
       turn(async () => {
-        const before = await packetsReceived(id, end);
+        if (namespaceInode(end.netns) === undefined) {
+          const why = `Cannot try the links of router ${end.router}: its namespace ${end.netns} is not there`;
+          errors.set(end.router, mtError("failed", why, "mt-vnet up"));
+          return;
+        }
+        const before = await fabric.received(id, end);
         const tried = await tryLink(end, timeout_s, signal);
         if (tried.is === "whole" || signal.aborted || errors.has(end.router)) return;
-        errors.set(end.router, await whyLost(id, host, end, tried, before, signal));
+        errors.set(end.router, await fabric.whyLost(id, host, end, tried, before, signal));
       });
-    // A bridge that passes nothing explains every tunnel that does not either.
+    // Links on this host first: a bridge that loses frames explains lost frames in its tunnels too.
     await Promise.all(ends.filter((end) => !end.other).map(tryEnd));
     if (errors.size === 0) await Promise.all(ends.filter((end) => end.other).map(tryEnd));
     return { ends, errors };

@@ -13,15 +13,11 @@ import { foldOutcomes, guestMembers, type Outcome } from "../../../shared/record
 import { isUnplaced, notPlaced } from "../../../shared/records/placed.ts";
 import { failedEarlier, withoutFailure } from "../../../shared/stages.ts";
 import type { FilterContext } from "../../../shared/stream/filter.ts";
-import { runBatch } from "../kernel/batch.ts";
 import { type Collector, collect } from "../kernel/collect.ts";
-import { type Link, readDetails, readLinks, whatIsMissing } from "../kernel/kernel.ts";
 import { NEIGHBOURS_USUAL, neighboursOn, raiseNeighbourTable } from "../kernel/neighbours.ts";
-import { probe, type Shaper, unshapeable } from "../shape/shape.ts";
-import { buildPorts, type Port } from "./ports.ts";
-import type { Owner, RouterWork } from "./routers.ts";
-import { isHere, planSegment } from "./segment-plan.ts";
-import { buildSegments, type SegmentState } from "./segments.ts";
+import type { Shaper } from "../shape/shaper.ts";
+import type { Building, Fabric, Owner, Port, RouterWork, SegmentState } from "./fabric.ts";
+import { isHere } from "./plan-here.ts";
 import { switchRecord } from "./switch-record.ts";
 
 /** What came in one record: a segment to build, or the ports of a router or of a range of guests. */
@@ -31,21 +27,23 @@ export class Network {
   experiment: string | undefined;
   readonly #host: string;
   readonly #progress: Progress;
+  readonly #fabric: Fabric;
+  readonly #shaper: Shaper;
   readonly #segments = new Map<string, SegmentState>();
-  readonly #shaper: Shaper = {};
   readonly #work: Collector<Item>;
-  readonly #missing: MtError | undefined = whatIsMissing();
-  #links: Map<string, Link> | undefined;
+  readonly #missing: MtError | undefined;
+  #building: Building | undefined;
   /** Neighbours that a router has, by segment; and those of all routers of this host together. */
   readonly #neighboursOn = new Map<string, number>();
-  /** Names of the ports that the plan has here. */
-  readonly #asked = new Set<string>();
   #neighbours = 0;
   #notRaised: MtError | undefined;
 
-  constructor(call: FilterCall, progress: Progress) {
+  constructor(call: FilterCall, progress: Progress, fabric: Fabric, shaper: Shaper) {
     this.#host = hostOf(call);
     this.#progress = progress;
+    this.#fabric = fabric;
+    this.#shaper = shaper;
+    this.#missing = fabric.missing();
     this.#work = collect((items) => this.#build(items));
   }
 
@@ -59,7 +57,7 @@ export class Network {
       return;
     }
     this.#neighboursOn.set(segment.id, neighboursOn(segment));
-    // What goes wrong with the whole batch comes out with the ports, and again in report().
+    // An error of the whole batch is also on its ports; report() puts it on the switch record.
     this.#work.add({ segment, state }).catch((thrown) => {
       state.error ??= toMtError(thrown);
     });
@@ -122,14 +120,13 @@ export class Network {
     return orThrow(foldOutcomes(clean, outcomes));
   }
 
-  /** One switch record a segment; the stream is read, so everything has been asked for. */
+  /** When the whole stream has been read: one switch record a segment. */
   async report(context: FilterContext, end?: End): Promise<void> {
     await this.#work.idle();
     this.#progress.stop();
-    if (end !== undefined) await this.#forgetMoved();
     if (this.#missing) context.note(this.#missing);
-    // Hosts may be of one machine, with one table: as many as the plan has. A small network works without
-    // more, and a container may not touch it: said where it matters, never fatal.
+    // All hosts of the plan may be on one machine, with one table. A small network does without a larger one, and a
+    // container may not change it: so this is a warning, and only where the network is not small.
     const needed = this.#neighbours * (end?.counts.host ?? 1);
     if (this.#notRaised && needed > NEIGHBOURS_USUAL)
       warn({
@@ -137,31 +134,11 @@ export class Network {
         hint: `the ARP table keeps its size, and up to ${needed} neighbours need room in it; see gc_thresh3 in arp(7)`,
       });
     const unsealed = [...this.#segments.values()].find((state) => state.unsealed !== undefined)?.unsealed;
-    if (unsealed !== undefined)
-      warn(
-        mtError(
-          "unavailable",
-          `Cannot keep broadcasts of guests from this host: ${unsealed}`,
-          "the kernel needs clsact and cls_bpf: modprobe -a sch_ingress cls_bpf",
-        ),
-      );
-    for (const state of this.#segments.values())
-      context.emit(switchRecord(state, this.#host, this.#shaper, context.by, this.#missing));
-  }
-
-  /** Guests that are on another host now: their MACs are behind the tunnel, not behind the ports that they had here. */
-  async #forgetMoved(): Promise<void> {
-    const bridges = new Set(
-      [...this.#segments.values()].flatMap(({ plan }) => (plan?.tunnel === undefined ? [] : [plan.bridge])),
-    );
-    const moved = [...(this.#links ?? [])].filter(
-      ([name, { master }]) =>
-        master !== undefined && bridges.has(master) && name.startsWith("t") && !this.#asked.has(name),
-    );
-    const lines = moved.flatMap(([name, { macs = [] }]) =>
-      macs.map((mac) => ({ line: `fdb del ${mac} dev ${name} master`, failed: () => {} })),
-    );
-    if (lines.length > 0) await runBatch("bridge", lines);
+    if (unsealed !== undefined) warn(unsealed);
+    for (const state of this.#segments.values()) {
+      const where = this.#building?.switchOf(state.id);
+      context.emit(switchRecord(state, where, this.#host, this.#shaper, context.by, this.#missing));
+    }
   }
 
   /** The experiment, or why nothing can be done. */
@@ -189,7 +166,6 @@ export class Network {
 
   async #make(item: Extract<Item, { ports: Port[] }>): Promise<void> {
     this.#progress.grow(item.ports.length);
-    for (const { name } of item.ports) this.#asked.add(name);
     await this.#work.add(item);
     this.#progress.step(item.ports.length, item.ports.filter((p) => p.owner.error).length);
   }
@@ -203,15 +179,15 @@ export class Network {
           item.state.error = mtError("data", "Cannot build a segment: no experiment record came before");
       return;
     }
-    this.#links ??= await this.#begin(experiment);
-    const links = this.#links;
+    this.#building ??= await this.#begin(experiment);
+    const building = this.#building;
     const states: SegmentState[] = [];
     for (const item of items) {
       if (!("state" in item)) continue;
-      planSegment(experiment, item.segment, this.#host, links).match(
+      building.plan(item.segment).match(
         (plan) => {
           item.state.plan = plan;
-          item.state.error = unshapeable(plan);
+          item.state.error = this.#shaper.impossible(plan);
         },
         (error) => {
           item.state.error = error;
@@ -219,30 +195,20 @@ export class Network {
       );
       states.push(item.state);
     }
-    const netem = this.#shaper.netem;
-    await probe(
-      this.#shaper,
-      states.flatMap((s) => s.plan ?? []),
-    );
-    if (netem === undefined && this.#shaper.netem === false)
-      inform("delay_ms and loss are not applied: this kernel has no netem (CONFIG_NET_SCH_NETEM)");
-    await buildSegments(states, links);
+    for (const note of await this.#shaper.probe(states.flatMap((s) => s.plan ?? []))) inform(note);
+    await building.segments(states);
     const work = items.flatMap((item) => ("ports" in item ? [item] : []));
     if (work.length > 0)
-      await buildPorts(
+      await building.ports(
         work.flatMap((w) => w.ports),
         work.flatMap((w) => w.router ?? []),
-        links,
-        this.#shaper,
       );
   }
 
   /** Once, before anything is made. */
-  async #begin(experiment: string): Promise<Map<string, Link>> {
+  async #begin(experiment: string): Promise<Building> {
     const raised = await raiseNeighbourTable(this.#host, experiment);
     if (raised.isErr()) this.#notRaised = raised.error;
-    const links = orThrow(await readLinks());
-    orThrow(await readDetails(links, experiment));
-    return links;
+    return orThrow(await this.#fabric.open(experiment, this.#host, this.#shaper));
   }
 }

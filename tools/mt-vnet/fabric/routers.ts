@@ -1,27 +1,16 @@
 /**
  * Routers' namespaces: made in one batch, then set up from inside by one process a router: addresses,
- * forwarding, no reverse-path check (a router's ways need not be symmetric), no IPv6.
+ * forwarding, no reverse-path filtering (routes need not be symmetric), no IPv6.
  */
 import { rmSync } from "node:fs";
-import { type MtError, mtError } from "../../../shared/errors.ts";
+import { err, ok, type Result } from "neverthrow";
+import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { namespaceInode } from "../../../shared/host/netns.ts";
-import { findProgram, netnsPath, run } from "../../../shared/host/process.ts";
+import { findProgram, netnsPath, run, runOk } from "../../../shared/host/process.ts";
 import { parseFailures, runBatch } from "../kernel/batch.ts";
-import type { SegmentState } from "./segments.ts";
+import type { RouterWork } from "./fabric.ts";
 
-/** One guest or router whose ports are made; its first error is its outcome. */
-export interface Owner {
-  error?: MtError;
-}
-
-export interface RouterWork {
-  netns: string;
-  owner: Owner;
-  /** eth0, eth1, … in order: the address, and the segment that gives the MTU. */
-  interfaces: { ip: string; segment: SegmentState }[];
-}
-
-/** Processes at a time: they mostly wait for the kernel's one lock on links. */
+/** Processes at a time: they mostly wait for the kernel's lock on links (RTNL). */
 const AT_ONCE = 4;
 
 /** Makes the namespaces that are missing; gives those that are new. */
@@ -41,19 +30,21 @@ export async function makeNamespaces(routers: readonly RouterWork[]): Promise<Se
   return new Set(missing);
 }
 
-/** The script is fixed; what comes from records goes through stdin, as lines of words. $1 is ip. */
+/** The script is fixed; what comes from records goes through stdin, as lines for ip, which is $1. */
 const INSIDE = `
 for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >"$f"; done
-echo 1 >/proc/sys/net/ipv4/ip_forward
+v4=/proc/sys/net/ipv4/ip_forward
+[ "$(cat $v4)" = 1 ] || echo 1 >$v4 || exit
 v6=/proc/sys/net/ipv6/conf/all/disable_ipv6
 [ ! -e $v6 ] || echo 1 >$v6
 exec "$1" -force -batch -`;
 
-/** @param fresh those whose namespaces are new: there is nothing to take back in them */
+/** @param fresh those whose namespaces are new: an older plan left nothing in them */
 export async function insideRouters(
   routers: readonly RouterWork[],
   fresh: ReadonlySet<RouterWork>,
 ): Promise<void> {
+  // Fabric.missing() has seen that it is there.
   const ip = findProgram("ip").unwrapOr("ip");
   const queue = routers.filter((r) => !r.owner.error);
   const worker = async () => {
@@ -65,14 +56,19 @@ export async function insideRouters(
 
 async function inside(router: RouterWork, ip: string, fresh: boolean): Promise<void> {
   const { netns, owner, interfaces } = router;
-  const lines = ["link set dev lo up", ...(fresh ? [] : await leftovers(router))];
+  const cannot = `Cannot set up namespace ${netns}`;
+  const old = fresh ? ok([]) : await leftovers(router);
+  if (old.isErr()) {
+    owner.error ??= mtError(old.error.code, `${cannot}: ${old.error.message}`, old.error.hint);
+    return;
+  }
+  const lines = ["link set dev lo up", ...old.value];
   for (const [nic, { ip: address, segment }] of interfaces.entries())
     lines.push(
       `address replace ${address} dev eth${nic}`,
       `link set dev eth${nic} mtu ${segment.plan!.mtu} up`,
     );
   const done = await run("sh", ["-c", INSIDE, "sh", ip], { netns, input: `${lines.join("\n")}\n` });
-  const cannot = `Cannot set up namespace ${netns}`;
   if (done.isErr())
     owner.error ??= mtError(done.error.code, `${cannot}: ${done.error.message}`, done.error.hint);
   else if (done.value.code !== 0) {
@@ -86,14 +82,20 @@ async function inside(router: RouterWork, ip: string, fresh: boolean): Promise<v
 }
 
 /**
- * What takes back what an older plan gave: interfaces after the router's last, and the addresses of an interface
- * that has not yet the one of the plan. Addresses beside the plan's own were added by hand, and stay.
+ * Lines that remove what an older plan gave: interfaces after the router's last, and the addresses of an interface
+ * that does not have the plan's yet. Addresses beside the plan's own were added by hand, and stay.
  */
-async function leftovers({ netns, interfaces }: RouterWork): Promise<string[]> {
-  const shown = await run("ip", ["-j", "address", "show"], { netns });
-  if (shown.isErr() || shown.value.code !== 0) return [];
+async function leftovers({ netns, interfaces }: RouterWork): Promise<Result<string[], MtError>> {
+  const read = await runOk("ip", ["-j", "address", "show"], { netns });
+  if (read.isErr()) return err(read.error);
+  let shown: Shown[];
+  try {
+    shown = JSON.parse(read.value.stdout || "[]");
+  } catch {
+    return fail("failed", "ip -j gave no JSON", "iproute2 5.0 or newer is needed");
+  }
   const lines: string[] = [];
-  for (const { ifname = "", addr_info = [] } of JSON.parse(shown.value.stdout || "[]") as Shown[]) {
+  for (const { ifname = "", addr_info = [] } of shown) {
     const nic = /^eth(\d+)$/.exec(ifname)?.[1];
     if (nic === undefined) continue;
     const wanted = interfaces[Number(nic)]?.ip;
@@ -102,7 +104,7 @@ async function leftovers({ netns, interfaces }: RouterWork): Promise<string[]> {
     if (wanted !== undefined && !there.includes(wanted))
       for (const address of there) lines.push(`address del ${address} dev ${ifname}`);
   }
-  return lines;
+  return ok(lines);
 }
 
 interface Shown {

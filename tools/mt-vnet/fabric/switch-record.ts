@@ -1,11 +1,15 @@
-/** A segment as it stands on this host, as a record. */
+/** A segment as it is on this host, as a record. */
 import { type MtError, mtError } from "../../../shared/errors.ts";
-import { applied, type Shaper } from "../shape/shape.ts";
-import type { SegmentState } from "./segments.ts";
+import type { Shaper } from "../shape/shaper.ts";
+import type { SegmentState, Switch } from "./fabric.ts";
 
-/** @param missing why nothing could be built at all */
+/**
+ * @param where absent where it was not planned
+ * @param missing why nothing could be built at all
+ */
 export function switchRecord(
   { id, plan, error, ports, unshaped }: SegmentState,
+  where: Switch | undefined,
   host: string,
   shaper: Shaper,
   by: string,
@@ -14,22 +18,9 @@ export function switchRecord(
   const record = { kind: "switch", id, host };
   const failure =
     missing ?? error ?? (plan ? undefined : mtError("failed", `Cannot build segment ${id}: interrupted`));
-  const shaped = plan && applied(plan, unshaped || failure ? {} : shaper);
-  if (failure || !plan)
-    return {
-      ...record,
-      state: "failed",
-      ...(shaped ? { applied: shaped } : {}),
-      error: { by, ...failure },
-    };
-  const { bridge, tunnel, mtu } = plan;
-  return {
-    ...record,
-    state: "up",
-    bridge,
-    ...(tunnel ? { tunnel: tunnel.link, vni: tunnel.vni, udp_port: tunnel.udp_port } : {}),
-    ports,
-    mtu,
-    applied: shaped,
-  };
+  const applied = plan && shaper.applied(plan);
+  if (unshaped || failure) for (const field in applied) applied[field] = false;
+  if (failure || !plan || !where)
+    return { ...record, state: "failed", ...(applied ? { applied } : {}), error: { by, ...failure } };
+  return { ...record, state: "up", ...where, ports, mtu: plan.mtu, applied };
 }

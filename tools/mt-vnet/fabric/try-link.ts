@@ -1,11 +1,11 @@
 /**
- * Whether packets get from one end of a link to the other and back: real frames, from the router's namespace over
- * its bridge and tunnel, answered by the kernel at the other end. Small ones first, then those that fill the MTU.
+ * Whether packets get from one end of a link to the other and back: pings from the router's namespace, answered by
+ * the kernel at the other end. Small ones first, then those that fill the MTU.
  */
 import { run } from "../../../shared/host/process.ts";
-import type { LinkEnd } from "../kernel/links-here.ts";
+import type { LinkEnd } from "./plan-here.ts";
 
-/** `narrow`: only packets up to so many bytes get through. */
+/** `narrow`: only packets up to `carries` bytes get through. */
 export type Tried = { is: "whole" } | { is: "narrow"; carries: number } | { is: "none" };
 
 /** IPv4 and ICMP headers. */
@@ -44,7 +44,7 @@ async function comesBack(
   }
 }
 
-/** One ping, in a packet of so many bytes that is not fragmented on its way. */
+/** Whether one ping is answered, in a packet of so many bytes, which is no more than the MTU: nothing fragments it. */
 export async function ping(
   netns: string | undefined,
   address: string,

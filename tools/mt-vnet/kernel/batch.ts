@@ -1,13 +1,12 @@
 /**
  * Many commands of ip, bridge or tc in one process: `-force -batch -` goes on after an error and says on
- * stderr which line failed. Only a wrong argument (a master, a namespace that is not there) ends the
- * process; so those are made in a batch before the one that names them.
+ * stderr which line failed. Only a wrong argument (a master or namespace that is not there) ends the
+ * process, so these are made by an earlier batch than the one that names them.
  */
-
 import { type MtError, mtError } from "../../../shared/errors.ts";
 import { run } from "../../../shared/host/process.ts";
 
-/** One line of a batch, made of words without white space, and what to do where it fails. */
+/** One line of a batch, and what to do where it fails. No word of it has white space. */
 export interface Command {
   line: string;
   failed: (why: string) => void;
@@ -15,10 +14,7 @@ export interface Command {
 
 const BATCH_TIMEOUT_S = 300;
 
-/**
- * Runs the commands in order. The program itself failing (not there, too slow) fails every command and
- * is returned.
- */
+/** Runs the commands in order. Where the program itself fails (not there, too slow), every command fails, and it is returned. */
 export async function runBatch(
   program: "ip" | "bridge" | "tc",
   commands: readonly Command[],
@@ -34,7 +30,7 @@ export async function runBatch(
   const failures = parseFailures(done.value.stderr);
   for (const [n, why] of failures.lines) commands[n - 1]?.failed(why);
   if (failures.rest === undefined && failures.lines.size > 0) return undefined;
-  // It ended before its last line: what was done after the last failure is not known.
+  // It ended before its last line: which lines after the last failure were done is not known.
   const last = Math.max(0, ...failures.lines.keys());
   const error = mtError(
     "failed",
@@ -44,7 +40,7 @@ export async function runBatch(
   return error;
 }
 
-/** Which lines failed and why, and what was said after the last of them. */
+/** Which lines failed and why, and the error after the last of them, which ended the batch. */
 export function parseFailures(stderr: string): { lines: Map<number, string>; rest: string | undefined } {
   const lines = new Map<number, string>();
   let said: string[] = [];
@@ -57,11 +53,11 @@ export function parseFailures(stderr: string): { lines: Map<number, string>; res
     lines.set(Number(at[1]), reason(said));
     said = [];
   }
-  // A warning at the end (tc's about a quantum) ends no batch; an error does.
+  // A warning at the end (as tc's about a quantum) does not end a batch; an error does.
   return { lines, rest: said.some((s) => s.startsWith("Error")) ? reason(said) : undefined };
 }
 
-/** One line of it: the usage text that tc adds says nothing of the reason. */
+/** The reason in one line, without the usage text that tc adds. */
 function reason(said: string[]): string {
   const usage = said.findIndex((s) => /^usage:/i.test(s));
   const why = usage > 0 ? said.slice(0, usage) : said.slice(0, 3);

@@ -1,6 +1,6 @@
 /**
- * Work in batches without waiting for more of it: what comes while a batch is being worked on makes the
- * next one. So a thousand records in one chunk cost one round, and a single one starts at once.
+ * Work in batches: what comes while a batch is worked on makes the next one. So a thousand records in one chunk
+ * cost one round, and a single record starts at once.
  */
 export interface Collector<T> {
   /** Resolves when the batch that the item was in is done. */
@@ -15,7 +15,7 @@ export function collect<T>(work: (items: T[]) => Promise<void>): Collector<T> {
   let last: Promise<void> = Promise.resolve();
   const turn = async (before: Promise<void>) => {
     await before.catch(() => {});
-    // All that the chunk in hand brings is read before this.
+    // Lets the rest of the chunk that is being read come in first.
     await new Promise((resolve) => setImmediate(resolve));
     const batch = items;
     items = [];

@@ -1,18 +1,18 @@
 /**
- * What the kernel has now: the links of this network namespace, read at once by `ip -j`, and the
- * namespaces of routers. Also what must be there at all: root, iproute2, util-linux.
+ * What the kernel has now: the links of this network namespace, all read by one `ip -j`, and the
+ * namespaces of routers. Also what mt-vnet needs of the machine: root, iproute2, util-linux.
  */
 import { readdirSync } from "node:fs";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { findProgram, runOk } from "../../../shared/host/process.ts";
 
 export interface PortFlags {
-  /** Whether the bridge learns who is behind it. */
+  /** Whether the bridge learns MACs from the frames that come in by it. */
   learning?: boolean;
-  /** Whether it is given frames for MACs that the bridge does not know. */
+  /** Whether it gets frames for MACs that the bridge does not know. */
   flood?: boolean;
-  /** Which of the sixteen addresses of link-local protocols are passed on, as `0xfffd`. */
+  /** Which of the sixteen addresses of link-local protocols (01:80:c2:00:00:0X) are forwarded: a mask, as `0xfffd`. */
   group_fwd_mask?: string;
 }
 
@@ -25,6 +25,8 @@ export interface Link {
   master?: string;
   mtu: number;
   up: boolean;
+  /** A tap has it while a process has it open. */
+  carrier: boolean;
   arp: boolean;
   group: string;
   /** IPv4 addresses. */
@@ -34,21 +36,22 @@ export interface Link {
   udp_port?: number;
   /** Local address of a tunnel. */
   local?: string;
-  /** Ports only, from `readDetails`: the shaping that is there. */
+  /** Ports only, from `readDetails`: the queueing discipline that shapes it. */
   qdisc?: string;
-  /** Ports only: what the bridge does with what comes from it and goes to it. */
+  /** Ports of bridges only. */
   port?: PortFlags;
-  /** Bridges only, from `readDetails`: whether it has what drops frames that would go up to the host. */
+  /** Bridges only, from `readDetails`: whether it has the qdisc whose filter drops frames for the host. */
   seal?: boolean;
-  /** Ports only, from `readDetails`: the MACs that the bridge was told are behind it. */
+  /** Ports only, from `readDetails`: its static MACs. */
   macs?: string[];
-  /** Tunnels only, from `readDetails`: where a frame for an unknown place goes. */
+  /** Tunnels only, from `readDetails`: addresses of the hosts that get frames for MACs that it does not know. */
   floods?: string[];
 }
 
-/** A link as it is once our commands have run: what later batches build on. */
+/** A link as it is once our commands have run: later batches of the same run start from it. */
 export const madeLink = (link: Pick<Link, "ifname" | "kind" | "alias" | "mtu"> & Partial<Link>): Link => ({
   up: true,
+  carrier: true,
   arp: true,
   group: "default",
   addresses: [],
@@ -73,7 +76,7 @@ interface IpLink {
 
 export async function readLinks(): Promise<Result<Map<string, Link>, MtError>> {
   const list = await readJson<IpLink>("ip", ["-d", "address", "show"]);
-  // ip puts out an empty object for a link that went away meanwhile.
+  // ip prints an empty object for a link that was removed while it listed them.
   return list.map(
     (all) => new Map(all.filter((l) => l.ifname !== undefined).map((l) => [l.ifname, linkOf(l)])),
   );
@@ -83,12 +86,13 @@ function linkOf(l: IpLink): Link {
   const data = l.linkinfo?.info_data;
   return {
     ifname: l.ifname,
-    // A tun link without Ethernet has the same kind, and can be no port.
+    // A tun link without Ethernet has the same kind; it cannot be a port of a bridge.
     kind: data?.type === "tap" ? "tap" : l.linkinfo?.info_kind,
     alias: l.ifalias,
     master: l.master,
     mtu: l.mtu,
     up: l.flags.includes("UP"),
+    carrier: l.flags.includes("LOWER_UP"),
     arp: !l.flags.includes("NOARP"),
     group: l.group ?? "default",
     addresses: (l.addr_info ?? []).flatMap((a) =>
@@ -101,12 +105,12 @@ function linkOf(l: IpLink): Link {
   };
 }
 
-/** The MAC that stands for every unknown place in a tunnel's table. */
+/** In a tunnel's table: stands for every MAC that it does not know. */
 export const ALL_ZERO = "00:00:00:00:00:00";
 
 /**
- * Adds what only tc and bridge know: which ports are shaped, which MACs they have, where tunnels flood to. Asks only where
- * something of the experiment is there already.
+ * Adds what only tc and bridge know: which ports are shaped, which MACs they have, where tunnels flood to. Asks
+ * nothing where the experiment has no links yet.
  */
 export async function readDetails(
   links: ReadonlyMap<string, Link>,
@@ -115,7 +119,7 @@ export async function readDetails(
   const ours = [...links.values()].filter((l) => isOf(experiment, l));
   if (ours.length === 0) return ok(undefined);
   const qdiscs = await readJson<{ kind: string; dev?: string; root?: boolean }>("tc", ["qdisc", "show"]);
-  if (qdiscs.isErr()) return qdiscs.map(() => undefined);
+  if (qdiscs.isErr()) return err(qdiscs.error);
   for (const { kind, dev, root } of qdiscs.value) {
     const link = links.get(dev ?? "");
     if (link && root && (kind === "tbf" || kind === "netem")) link.qdisc = kind;
@@ -128,7 +132,7 @@ export async function readDetails(
     master?: string;
     state?: string;
   }>("bridge", ["fdb", "show"]);
-  if (entries.isErr()) return entries.map(() => undefined);
+  if (entries.isErr()) return err(entries.error);
   for (const { mac, ifname, dst, master, state } of entries.value) {
     const link = links.get(ifname ?? "");
     if (link && mac !== undefined && master !== undefined && state === "static") (link.macs ??= []).push(mac);
@@ -153,8 +157,8 @@ async function readJson<T>(program: string, words: readonly string[]): Promise<R
 }
 
 /**
- * Whether the link that has our name can be used: undefined where it can; "half-made" where it has our alias
- * and is of another kind, so that it is to be made anew; else why it cannot.
+ * Whether a link that has one of our names can be used: undefined where it can; "half-made" where it has our alias
+ * but is of another kind, so that it is to be made anew; else why it cannot.
  */
 export function misfit(link: Link, kind: string, alias: string): "half-made" | MtError | undefined {
   if (link.kind === kind) return undefined;
@@ -169,10 +173,10 @@ export function misfit(link: Link, kind: string, alias: string): "half-made" | M
 /** The kind of link that a name of shared/names.ts says, by its first letter. */
 const KIND_OF: Readonly<Record<string, string>> = { b: "bridge", x: "vxlan", t: "tap", v: "veth" };
 
-/** Whether a link is of this experiment, by its alias. */
+/** Whether a link belongs to this experiment, by its alias. */
 export const isOf = (experiment: string, { alias }: Link) => alias?.startsWith(`mt:${experiment}:`) === true;
 
-/** Why a link that has a name of ours is not to be removed: no alias of ours, nor a link that has none yet. */
+/** Why a link that has one of our names is not to be removed; undefined where it has our alias, or none yet and our kind. */
 export function notOurs(link: Link, experiment: string): MtError | undefined {
   if (isOf(experiment, link)) return undefined;
   if (link.alias === undefined && link.kind === KIND_OF[link.ifname[0]!]) return undefined;
@@ -198,12 +202,14 @@ const NETNS_DIR = "/run/netns";
 export function namespaces(prefix: string): string[] {
   try {
     return readdirSync(NETNS_DIR).filter((name) => name.startsWith(prefix));
-  } catch {
-    return [];
+  } catch (thrown) {
+    // Nobody has made a namespace yet.
+    if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw thrown;
   }
 }
 
-/** Why nothing can be done here at all. */
+/** Why mt-vnet can do nothing here; undefined where it can. */
 export function whatIsMissing(): MtError | undefined {
   if (process.getuid?.() !== 0)
     return mtError("permission", "Cannot change the network: not root", "run it as root");

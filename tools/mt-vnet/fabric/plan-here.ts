@@ -1,9 +1,16 @@
-/** The links between routers that have an end on this host, as mt-vnet prove tries them. */
+/** What of a plan is on this host: segments, and the ends of links between routers. */
 import { formatIp, parseCidr } from "../../../shared/addresses.ts";
 import { routerNamespace } from "../../../shared/host/names.ts";
 import type { Router, Segment } from "../../../shared/records/index.ts";
 import { MTU_USUAL, TUNNEL_OVERHEAD } from "../../../shared/records/segment.ts";
 
+/** Whether this host has a part of the segment. */
+export function isHere(segment: Segment, host: string): boolean {
+  if (segment.hosts) return segment.hosts.includes(host);
+  return segment.members === undefined || segment.members.some((m) => m.host === host);
+}
+
+/** The end on this host of a link between two routers. */
 export interface LinkEnd {
   router: string;
   segment: string;

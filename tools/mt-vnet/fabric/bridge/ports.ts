@@ -1,31 +1,19 @@
 /**
  * Ports on bridges: a persistent tap for an interface of a guest, one end of a veth pair for an interface
- * of a router, whose other end is eth0, eth1, … in the router's namespace. The bridge is told who is behind each and
- * learns nothing: a guest that sends from a million MACs adds no entry to its table.
+ * of a router, whose other end is eth0, eth1, … in the router's namespace. The bridge is told each port's MAC and
+ * learns none: a guest that sends from a million MACs adds no entry to its table.
  */
 import { existsSync } from "node:fs";
-import { mtError } from "../../../shared/errors.ts";
-import { BRIDGE_PORTS_MAX } from "../../../shared/records/segment.ts";
-import { type Command, runBatch } from "../kernel/batch.ts";
-import { type Link, madeLink, misfit, portCounts } from "../kernel/kernel.ts";
-import { withoutIpv6 } from "../kernel/sysctl.ts";
-import { type Shaper, shapeLine } from "../shape/shape.ts";
-import { insideRouters, makeNamespaces, type Owner, type RouterWork } from "./routers.ts";
-import { macCommands, portLine } from "./seal.ts";
-import type { SegmentState } from "./segments.ts";
-
-export interface Port {
-  owner: Owner;
-  /** Interface number in the guest or router. */
-  nic: number;
-  name: string;
-  alias: string;
-  segment: SegmentState;
-  /** Where the other end of the veth pair goes; a tap has none. */
-  router?: RouterWork;
-  /** Who is behind it. */
-  mac: string;
-}
+import { mtError } from "../../../../shared/errors.ts";
+import { BRIDGE_PORTS_MAX } from "../../../../shared/records/segment.ts";
+import { type Command, runBatch } from "../../kernel/batch.ts";
+import { type Link, madeLink, misfit, portCounts } from "../../kernel/kernel.ts";
+import { withoutIpv6 } from "../../kernel/sysctl.ts";
+import type { ShapedPort, Shaper } from "../../shape/shaper.ts";
+import type { Port, RouterWork } from "../fabric.ts";
+import { insideRouters, makeNamespaces } from "../routers.ts";
+import { macCommands, notSealed, portLine } from "./seal.ts";
+import type { BridgePlan } from "./segment-plan.ts";
 
 const kindOf = (port: Port) => (port.router ? "veth" : "tap");
 
@@ -33,20 +21,21 @@ const kindOf = (port: Port) => (port.router ? "veth" : "tap");
 export async function buildPorts(
   ports: readonly Port[],
   routers: readonly RouterWork[],
+  plans: ReadonlyMap<string, BridgePlan>,
   links: Map<string, Link>,
   shaper: Shaper,
 ): Promise<void> {
   const fresh = await makeNamespaces(routers);
   const counts = portCounts(links);
-  const able = ports.filter((port) => admit(port, links, counts));
+  const able = ports.filter((port) => admit(port, plans.get(port.segment.id), links, counts));
   const create: Command[] = [];
   for (const port of able) {
     const { name, router, nic, mac } = port;
-    const { mtu } = port.segment.plan!;
+    const { mtu } = plans.get(port.segment.id)!;
     const there = links.get(name);
     const failed = failing(port);
     if (router && there && fresh.has(router)) {
-      // The end of a pair whose namespace went: the kernel may be about to remove it, or have done so.
+      // One end of a pair whose other end went with its namespace: the kernel removes it now, or has done so.
       create.push({ line: `link del dev ${name}`, failed: () => {} });
       links.delete(name);
     } else if (there && misfit(there, kindOf(port), port.alias) === "half-made") {
@@ -67,48 +56,55 @@ export async function buildPorts(
     "ip",
     create.filter((c) => !c.line.startsWith("tuntap") || existsSync("/dev/net/tun")),
   );
-  for (const { name } of able) withoutIpv6(name);
+  for (const port of able) {
+    const open = withoutIpv6(port.name);
+    if (open !== undefined) port.segment.unsealed ??= notSealed(open);
+  }
   const set: Command[] = [];
   const table: Command[] = [];
-  const shape: Command[] = [];
+  const shape: ShapedPort[] = [];
   for (const port of able) {
     if (port.owner.error) continue;
     const { name, alias, segment } = port;
-    const { bridge, mtu } = segment.plan!;
+    const plan = plans.get(segment.id)!;
+    const { bridge, mtu } = plan;
     const there = links.get(name);
     const on = there?.master === bridge ? there : undefined;
     const add = (line: string) => set.push({ line, failed: failing(port) });
     if (there?.mtu !== mtu || there.alias !== alias || !on)
       add(`link set dev ${name} master ${bridge} mtu ${mtu} alias ${alias}`);
-    // Where there is a tunnel, a MAC that the plan does not have is looked for on other hosts alone: every frame for
-    // a guest there would go to all guests here else.
-    const flags = portLine(name, segment.plan!.tunnel === undefined, on);
+    // Where there is a tunnel, frames for MACs that the bridge does not know go into the tunnel only. Guests on other
+    // hosts are such MACs: else all guests here would get every frame for them.
+    const flags = portLine(name, plan.tunnel === undefined, on);
     if (flags !== undefined) add(flags);
     if (!there?.up || !on) add(`link set dev ${name} up`);
     table.push(...macCommands(name, port.mac, on, failing(port)));
-    const line = shapeLine(name, segment.plan!, shaper);
     const failed = (why: string) => {
       segment.unshaped = true;
       failing(port)(why);
     };
-    if (line !== undefined) shape.push({ line, failed });
-    else if (there?.qdisc !== undefined) shape.push({ line: `qdisc del dev ${name} root`, failed });
+    shape.push({ name, shape: plan, shaped: there?.qdisc !== undefined, failed });
     segment.ports++;
     links.set(name, madeLink({ ifname: name, kind: kindOf(port), alias, mtu, master: bridge }));
   }
   await runBatch("ip", set);
   await runBatch("bridge", table);
-  await runBatch("tc", shape);
+  await shaper.apply(shape);
   await insideRouters(routers, fresh);
   for (const port of able) if (port.owner.error) links.delete(port.name);
 }
 
-/** Whether the port can be made: its segment stands and has room. Errors name no member, so that ranges fold. */
-function admit(port: Port, links: Map<string, Link>, counts: Map<string, number>): boolean {
+/** Whether the port can be made: its segment is there and has room. Errors name no member, so that ranges fold. */
+function admit(
+  port: Port,
+  plan: BridgePlan | undefined,
+  links: Map<string, Link>,
+  counts: Map<string, number>,
+): boolean {
   const { owner, segment, nic } = port;
   if (owner.error) return false;
   const cannot = `Cannot connect eth${nic} to segment ${segment.id}`;
-  if (segment.error || !segment.plan) {
+  if (segment.error || !plan) {
     owner.error = mtError(
       "failed",
       `${cannot}: ${segment.error?.message ?? "it is not on this host"}`,
@@ -122,7 +118,7 @@ function admit(port: Port, links: Map<string, Link>, counts: Map<string, number>
     owner.error = mtError("failed", `${cannot}: ${wrong.message}`, wrong.hint);
     return false;
   }
-  const { bridge } = segment.plan;
+  const { bridge } = plan;
   if (there?.master === bridge) return true;
   const count = counts.get(bridge) ?? 0;
   if (count >= BRIDGE_PORTS_MAX) {

@@ -1,29 +1,27 @@
 /**
- * What a segment needs on this host, worked out from its record alone: names, the tunnel's ends. Its MTU stands
- * in the record, so that no two of its hosts ever have different ones; a host that cannot carry it says so.
+ * What a segment needs on this host, worked out from its record alone: names, the tunnel's ends. Its MTU comes from
+ * the record, so that all its hosts have the same; a host whose underlay does not carry it fails the segment.
  * Two experiments may use the same VXLAN identifiers on the same hosts: each has a UDP port of its own.
  */
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "../../../shared/errors.ts";
-import { bridgeName, linkAlias, tunnelPort, vxlanName } from "../../../shared/host/names.ts";
-import type { Segment } from "../../../shared/records/index.ts";
-import { MTU_USUAL, TUNNEL_OVERHEAD } from "../../../shared/records/segment.ts";
-import type { Link } from "../kernel/kernel.ts";
+import { fail, type MtError } from "../../../../shared/errors.ts";
+import { bridgeName, linkAlias, tunnelPort, vxlanName } from "../../../../shared/host/names.ts";
+import type { Segment } from "../../../../shared/records/index.ts";
+import { MTU_USUAL, TUNNEL_OVERHEAD } from "../../../../shared/records/segment.ts";
+import type { Link } from "../../kernel/kernel.ts";
+import type { SegmentPlan } from "../fabric.ts";
 
-/** Room in a tunnel's table for guests that take other MACs than the plan's. */
+/** Least size of a tunnel's table of MACs: room for guests that use other MACs than the plan's. */
 const ADDRESSES_MIN = 4096;
 
-export interface SegmentPlan {
-  id: string;
+export interface BridgePlan extends SegmentPlan {
   bridge: string;
   alias: string;
-  mtu: number;
-  /** What its tunnel is called, whether it needs one or not. */
+  /** The name that its tunnel has, whether it needs one or not. */
   tunnelName: string;
   tunnel?: Tunnel;
-  delay_ms?: number;
-  rate_mbit?: number;
-  loss?: number;
+  /** Indexes of its guests on other hosts. */
+  elsewhere: { index: number; count: number }[];
 }
 
 export interface Tunnel {
@@ -34,14 +32,8 @@ export interface Tunnel {
   /** Underlay address of this host, and of every other member. */
   local: string;
   remotes: string[];
-  /** How many MACs it learns a place of. Whoever has none is reached too, over every tunnel of the segment. */
+  /** How many MACs it learns the host of. Frames for other MACs go to all hosts of the segment. */
   addresses_max: number;
-}
-
-/** Whether this host has a part of the segment. */
-export function isHere(segment: Segment, host: string): boolean {
-  if (segment.hosts) return segment.hosts.includes(host);
-  return segment.members === undefined || segment.members.some((m) => m.host === host);
 }
 
 export function planSegment(
@@ -49,9 +41,10 @@ export function planSegment(
   segment: Segment,
   host: string,
   links: ReadonlyMap<string, Link>,
-): Result<SegmentPlan, MtError> {
+): Result<BridgePlan, MtError> {
   const { id, delay_ms, rate_mbit, loss } = segment;
-  const plan: SegmentPlan = {
+  const others = (segment.members ?? []).filter((m) => m.host !== host);
+  const plan: BridgePlan = {
     id,
     bridge: bridgeName(experiment, id),
     alias: linkAlias(experiment, "segment", id),
@@ -60,11 +53,13 @@ export function planSegment(
     delay_ms: delay_ms || undefined,
     rate_mbit,
     loss: loss || undefined,
+    elsewhere: others.flatMap(({ index, count }) =>
+      index === undefined || count === undefined ? [] : [{ index, count }],
+    ),
   };
-  const others = (segment.members ?? []).filter((m) => m.host !== host);
   if (others.length === 0) return ok(plan);
   const bad = (why: string, hint: string) =>
-    fail<SegmentPlan>("data", `Cannot build the tunnel of segment ${id}: ${why}`, hint);
+    fail<BridgePlan>("data", `Cannot build the tunnel of segment ${id}: ${why}`, hint);
   const local = segment.members?.find((m) => m.host === host)?.underlay;
   if (local === undefined)
     return bad(`its members do not say the underlay address of ${host}`, "mt-topo place HOSTS writes them");
@@ -84,7 +79,7 @@ export function planSegment(
       `this host has no address ${local}`,
       "place the plan on the hosts as they are now: mt-tree status | mt-topo place",
     );
-  // In a plan that no place has closed: the same on every host, all the same.
+  // A plan that mt-topo place has not closed has no MTU: this is the same on every host.
   plan.mtu = segment.mtu ?? MTU_USUAL - TUNNEL_OVERHEAD;
   const needed = plan.mtu + TUNNEL_OVERHEAD;
   if (needed > under.mtu)

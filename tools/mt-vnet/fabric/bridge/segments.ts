@@ -1,27 +1,16 @@
 /** Segments: a bridge each, and a VXLAN tunnel with head-end replication where other hosts have members. */
-import { type MtError, mtError } from "../../../shared/errors.ts";
-import { type Command, runBatch } from "../kernel/batch.ts";
-import { ALL_ZERO, type Link, madeLink, misfit } from "../kernel/kernel.ts";
-import { sealed, withoutIpv6 } from "../kernel/sysctl.ts";
-import { portLine, sealLines } from "./seal.ts";
-import type { SegmentPlan, Tunnel } from "./segment-plan.ts";
-
-export interface SegmentState {
-  id: string;
-  /** Absent where the record could not be understood. */
-  plan?: SegmentPlan;
-  error?: MtError;
-  /** Ports of guests and routers of this plan on it. */
-  ports: number;
-  /** Why broadcasts from it still come to this host: the kernel has not what seals its bridge. */
-  unsealed?: string;
-  /** The kernel would not shape a port of it. */
-  unshaped?: boolean;
-}
+import { mtError } from "../../../../shared/errors.ts";
+import { type Command, runBatch } from "../../kernel/batch.ts";
+import { ALL_ZERO, type Link, madeLink, misfit } from "../../kernel/kernel.ts";
+import { sealed, withoutIpv6 } from "../../kernel/sysctl.ts";
+import type { SegmentState } from "../fabric.ts";
+import { notSealed, portLine, sealLines } from "./seal.ts";
+import type { BridgePlan, Tunnel } from "./segment-plan.ts";
 
 /** Makes what is missing of the segments; what fails is noted as their error. */
 export async function buildSegments(
   states: readonly SegmentState[],
+  plans: ReadonlyMap<string, BridgePlan>,
   links: Map<string, Link>,
 ): Promise<void> {
   const drop: Command[] = [];
@@ -30,14 +19,14 @@ export async function buildSegments(
   const fdb: Command[] = [];
   const seal: Command[] = [];
   for (const state of states) {
-    const { plan } = state;
+    const plan = plans.get(state.id);
     if (!plan || state.error) continue;
     const failed = (why: string, hint?: string) => {
       state.error ??= mtError("failed", `Cannot build segment ${state.id}: ${why}`, hint);
     };
     const add = (commands: Command[], line: string) => commands.push({ line, failed });
     const { bridge, alias, mtu, tunnel } = plan;
-    /** The link of this name, as far as it can be used; throws no stranger's link away. */
+    /** The link of this name, where it can be used. One that mt-vnet did not make fails the segment. */
     const usable = (name: string, kind: string, itsAlias: string): Link | undefined => {
       const link = links.get(name);
       const wrong = link && misfit(link, kind, itsAlias);
@@ -58,38 +47,44 @@ export async function buildSegments(
       seal.push({
         line,
         failed: (why) => {
-          state.unsealed = why;
+          state.unsealed = mtError(
+            "unavailable",
+            `Cannot keep broadcasts of guests from this host: ${why}`,
+            "the kernel needs clsact and cls_bpf: modprobe -a sch_ingress cls_bpf",
+          );
         },
       });
     if (!there?.up || there.mtu !== mtu || there.alias !== alias || there.arp)
       add(set, `link set dev ${bridge} mtu ${mtu} alias ${alias} arp off up`);
     links.set(bridge, madeLink({ ifname: bridge, kind: "bridge", alias, mtu, arp: false }));
     const older = links.get(plan.tunnelName);
-    // All members are on this host by now.
+    // An older plan had members on other hosts; now all are here.
     if (!tunnel && older?.kind === "vxlan" && older.master === bridge) {
       add(drop, `link del dev ${older.ifname}`);
       links.delete(older.ifname);
     }
     if (tunnel) planTunnel(tunnel, plan, tunnelThere, links, failed, { drop, create, set, fdb });
   }
-  // First, so that tunnels can take over each other's identifiers.
+  // Removals first: a new tunnel may take the identifier of one that goes.
   await runBatch("ip", drop);
   await runBatch("ip", create);
-  for (const { plan, error } of states) {
-    if (!plan || error) continue;
-    sealed(plan.bridge);
-    if (plan.tunnel) withoutIpv6(plan.tunnel.link);
-  }
   // A master that is not there would end the whole batch: what could not be made is left out.
-  const made = new Set(
-    states.filter((s) => !s.error).flatMap((s) => (s.plan ? [s.plan.bridge, s.plan.tunnel?.link] : [])),
-  );
-  const wanted = (c: Command) => made.has(c.line.split(" ")[c.line.split(" ").indexOf("dev") + 1]);
+  const made = new Set<string>();
+  for (const state of states) {
+    const plan = plans.get(state.id);
+    if (!plan || state.error) continue;
+    const open = sealed(plan.bridge) ?? (plan.tunnel && withoutIpv6(plan.tunnel.link));
+    if (open !== undefined) state.unsealed ??= notSealed(open);
+    made.add(plan.bridge);
+    if (plan.tunnel) made.add(plan.tunnel.link);
+  }
+  const wanted = (c: Command) => made.has(c.line.split(" ")[c.line.split(" ").indexOf("dev") + 1]!);
   await runBatch("tc", seal.filter(wanted));
   await runBatch("ip", set.filter(wanted));
   await runBatch("bridge", fdb.filter(wanted));
-  for (const { plan, error } of states) {
-    if (!plan || !error) continue;
+  for (const state of states) {
+    const plan = plans.get(state.id);
+    if (!plan || !state.error) continue;
     links.delete(plan.bridge);
     if (plan.tunnel) links.delete(plan.tunnel.link);
   }
@@ -97,7 +92,7 @@ export async function buildSegments(
 
 function planTunnel(
   tunnel: Tunnel,
-  plan: SegmentPlan,
+  plan: BridgePlan,
   before: Link | undefined,
   links: Map<string, Link>,
   failed: (why: string, hint?: string) => void,
@@ -108,7 +103,7 @@ function planTunnel(
   const add = (commands: Command[], line: string) => commands.push({ line, failed });
   let there = before;
   if (there && (there.vni !== vni || there.udp_port !== udp_port || there.local !== local)) {
-    // Its ends cannot be changed while it is there.
+    // The ends of a tunnel cannot be changed: it is made anew.
     add(drop, `link del dev ${link}`);
     there = undefined;
   }
@@ -131,11 +126,11 @@ function planTunnel(
   const on = there?.master === bridge ? there : undefined;
   if (there?.mtu !== mtu || there.alias !== alias || !on)
     add(set, `link set dev ${link} mtu ${mtu} alias ${alias} master ${bridge}`);
-  // What the bridge does not know it gives to the tunnel, which learns where that is, up to its limit.
+  // Frames for MACs that the bridge does not know go to the tunnel, which learns their hosts, up to its limit.
   const flags = portLine(link, true, on);
   if (flags !== undefined) add(set, flags);
   if (!there?.up || !on) add(set, `link set dev ${link} up`);
-  // What has no known place goes to every other member, and to nobody who left the segment.
+  // Frames for MACs that the tunnel does not know go to every other member, and to no host that left the segment.
   const floods = new Set(there?.floods);
   for (const remote of tunnel.remotes)
     if (!floods.delete(remote)) add(fdb, `fdb append ${ALL_ZERO} dev ${link} dst ${remote}`);

@@ -1,22 +1,21 @@
-/** What stands in the way of frames that get lost, and what mends it. */
+/** Why frames on a link get lost, and what mends it: from what the bridges, tunnels and the underlay show. */
 import { readFileSync } from "node:fs";
-import { type MtError, mtError } from "../../../shared/errors.ts";
-import { TUNNEL_PORTS, tunnelPort, vxlanName } from "../../../shared/host/names.ts";
-import { run } from "../../../shared/host/process.ts";
-import { TUNNEL_OVERHEAD } from "../../../shared/records/segment.ts";
-import type { LinkEnd } from "../kernel/links-here.ts";
-import { ping, type Tried } from "./try-link.ts";
+import { type MtError, mtError } from "../../../../shared/errors.ts";
+import { TUNNEL_PORTS, tunnelPort, vxlanName } from "../../../../shared/host/names.ts";
+import { run } from "../../../../shared/host/process.ts";
+import { TUNNEL_OVERHEAD } from "../../../../shared/records/segment.ts";
+import type { LinkEnd } from "../plan-here.ts";
+import { ping, type Tried } from "../try-link.ts";
 
 const LAST_PORT = TUNNEL_PORTS.first + TUNNEL_PORTS.count - 1;
 const UNDERLAY_PING_BYTES = 84;
 
-/** @param heard_before `packetsReceived` of it, before it was tried */
 export async function whyLost(
   experiment: string,
   host: string,
   end: LinkEnd,
   tried: Exclude<Tried, { is: "whole" }>,
-  heard_before: number,
+  received_before: number | undefined,
   signal: AbortSignal,
 ): Promise<MtError> {
   if (!end.other) return bridgeError(host, end, tried);
@@ -27,9 +26,11 @@ export async function whyLost(
       `Cannot send packets of ${end.mtu} bytes from ${host} to ${other}: up to ${tried.carries} get through, so the network between them takes ${tried.carries + TUNNEL_OVERHEAD} and not the ${end.mtu + TUNNEL_OVERHEAD} of a full tunnel packet`,
       `on ${host} and ${other}: ip link set dev DEVICE mtu ${tried.carries + TUNNEL_OVERHEAD}, then mt-topo place takes that; or let the network between them carry more`,
     );
-  const heard = (await packetsReceived(experiment, end)) - heard_before;
+  const received = await packetsReceived(experiment, end);
   const answers = addr === undefined || (await ping(undefined, addr, UNDERLAY_PING_BYTES, signal));
-  const how = heard > 0 ? "frames come from there, and none of ours is answered" : "nothing comes from there";
+  let how = "none of our frames is answered";
+  if (received !== undefined && received_before !== undefined)
+    how = received > received_before ? `frames come from there, and ${how}` : "nothing comes from there";
   const beside = answers ? "" : `; ${addr} does not answer a ping either`;
   const ports = `${TUNNEL_PORTS.first}:${LAST_PORT}`;
   return mtError(
@@ -68,17 +69,16 @@ function filtersBridges(): boolean {
   }
 }
 
-/** Packets that have come out of the tunnel of a link; 0 where it has none. */
-export async function packetsReceived(experiment: string, end: LinkEnd): Promise<number> {
-  if (!end.other) return 0;
+/** Packets that have come out of the tunnel of a link; undefined where it has none, or the kernel does not say. */
+export async function packetsReceived(experiment: string, end: LinkEnd): Promise<number | undefined> {
+  if (!end.other) return undefined;
   const words = ["-s", "-j", "link", "show", "dev", vxlanName(experiment, end.segment)];
   const shown = await run("ip", words, { timeout_s: 10 });
+  if (shown.isErr()) return undefined;
   try {
-    const [found] = JSON.parse(shown.isOk() ? shown.value.stdout : "[]") as {
-      stats64?: { rx?: { packets?: number } };
-    }[];
-    return found?.stats64?.rx?.packets ?? 0;
+    const [found] = JSON.parse(shown.value.stdout) as { stats64?: { rx?: { packets?: number } } }[];
+    return found?.stats64?.rx?.packets;
   } catch {
-    return 0;
+    return undefined;
   }
 }
