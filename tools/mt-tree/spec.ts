@@ -1,7 +1,8 @@
+/** mt-tree: its commands, flags, kinds and examples. */
 import type { ToolSpec } from "../../shared/cli/spec.ts";
 import { WAY_NAMES } from "./via/ways.ts";
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-tree",
   summary: "join hosts into a tree and run things on them",
   description: `Every host runs one agent; agents speak TLS on one port, with an authority made for this cluster, and stand
@@ -20,7 +21,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         },
         via: {
           type: "enum",
-          options: [...WAY_NAMES],
+          options: WAY_NAMES,
           default: "local",
           description:
             "how hosts are reached: network namespaces of this machine, machines by ssh, nodes of a Slurm job",
@@ -36,8 +37,22 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description:
             "with ssh: IPv4 address at which hosts reach this machine (default: the one that ssh comes from)",
         },
-        fanout: { type: "string", valueHint: "N", default: "16", description: "children a node" },
-        port: { type: "string", valueHint: "PORT", default: "7420", description: "TCP port of the agents" },
+        fanout: {
+          type: "number",
+          min: 1,
+          max: 1024,
+          valueHint: "N",
+          default: 16,
+          description: "children a node",
+        },
+        port: {
+          type: "number",
+          min: 1,
+          max: 65_535,
+          valueHint: "PORT",
+          default: 7420,
+          description: "TCP port of the agents",
+        },
         "no-port": {
           type: "boolean",
           description: "with ssh: every link stays inside it, one level deep, and nobody listens",
@@ -49,15 +64,17 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
             "with local: MTU of the hosts' links to each other, 1500 unless said here; may be given several times",
         },
         silence: {
-          type: "string",
+          type: "number",
+          min: 1,
           valueHint: "S",
-          default: "2",
+          default: 2,
           description: "seconds after which a node that says nothing is given up",
         },
         timeout: {
-          type: "string",
+          type: "number",
+          min: 1,
           valueHint: "S",
-          default: "30",
+          default: 30,
           description: "seconds that a host has to join",
         },
         upgrade: {
@@ -75,9 +92,10 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       args: {
         all: { type: "boolean", description: "run it on every host of the tree" },
         buffer: {
-          type: "string",
+          type: "number",
+          min: 1,
           valueHint: "MIB",
-          default: "4",
+          default: 4,
           description: "what may wait for one slow host before the stream is held back",
         },
         reduce: {
@@ -85,7 +103,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           valueHint: "CMD",
           description: "a shell line that makes one output of several, run at every inner node and here",
         },
-        timeout: { type: "string", valueHint: "S", default: "3600", description: "seconds for the whole" },
+        timeout: {
+          type: "number",
+          min: 1,
+          valueHint: "S",
+          default: 3600,
+          description: "seconds for the whole",
+        },
       },
       rest: { name: "CMD [ARG...]", required: true, description: "the filter, as mt-boot up" },
       stdin: "records",
@@ -108,7 +132,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description: "set a variable for the command; may be given several times",
         },
         cwd: { type: "string", valueHint: "DIR", description: "run it in this directory (default: /)" },
-        timeout: { type: "string", valueHint: "S", default: "600", description: "seconds for the whole" },
+        timeout: {
+          type: "number",
+          min: 1,
+          valueHint: "S",
+          default: 600,
+          description: "seconds for the whole",
+        },
       },
       rest: { name: "CMD [ARG...]", required: true, description: "the command; no shell reads it" },
       stdin: "optional",
@@ -119,8 +149,12 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       summary: "print what a node set means: folded, or a host a line, or how many",
       args: {
         set: { type: "positional", description: "node set; - reads it from stdin" },
-        fold: { type: "boolean", description: "print it as few names as it takes (so without any flag)" },
-        expand: { type: "boolean", description: "print a host a line, each once" },
+        fold: {
+          type: "boolean",
+          excludes: ["expand", "count"],
+          description: "print it in as few names as it takes (the default)",
+        },
+        expand: { type: "boolean", excludes: ["count"], description: "print a host a line, each once" },
         count: { type: "boolean", description: "print how many hosts it has" },
       },
       stdin: "none",
@@ -212,4 +246,4 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
     77: "not root (--via local)",
   },
   seeAlso: ["mt-push(1)", "mt-launch(1)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

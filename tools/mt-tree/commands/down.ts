@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
 import { clusterNamespace, runDir, stateDir, treeDir, treeFile } from "../../../shared/host/names.ts";
@@ -12,13 +12,14 @@ import { checkOwn } from "../../../shared/own-place.ts";
 import { endNode } from "../node/node-here.ts";
 import { lockTree, openTree } from "../node/tree-file.ts";
 import { TreeClient } from "../session/client.ts";
+import type { spec } from "../spec.ts";
 import { leaveTree } from "../via/ssh/leave.ts";
 import { wayOf } from "../via/ways.ts";
 
 /** Seconds that a host may take to be reached: one that is off does not hold up the others for long. */
 const REACH_S = 5;
 
-export async function down({ tool, args }: Invocation): Promise<number> {
+export const down: Run<typeof spec, "down"> = async ({ tool, args }) => {
   checkOwn(treeFile());
   checkOwn(join(runDir(), "hosts"));
   // Of a tree whose directory somebody took away, local hosts are there, and no other is known of.
@@ -30,8 +31,7 @@ export async function down({ tool, args }: Invocation): Promise<number> {
     const opened = openTree();
     if (opened.isErr() && opened.error.code === "permission") orThrow(opened);
     const tree = opened.unwrapOr(undefined);
-    const way =
-      tree && (await wayOf(tree.via, { ssh: tree.ssh, timeout_s: REACH_S, purge: args.purge === true }));
+    const way = tree && (await wayOf(tree.via, { ssh: tree.ssh, timeout_s: REACH_S, purge: args.purge }));
     if (tree) await way?.leave?.(tree);
     else if (!lost) left = await leaveUnknown(opened);
     await endNode(join(treeDir(), "head.json"));
@@ -45,7 +45,7 @@ export async function down({ tool, args }: Invocation): Promise<number> {
   }
   for (const dir of [join(runDir(), "hosts"), join(stateDir(), "hosts"), runDir()]) removeIfEmpty(dir);
   return left ? complain(tool, left) : EXIT.ok;
-}
+};
 
 /** Without the tree's file: agents that the head still has are ended through it; of others nobody knows. */
 async function leaveUnknown(opened: Result<unknown, MtError>): Promise<MtError | undefined> {

@@ -3,8 +3,7 @@
  * --stdin. Every host asked is in the result. For people lines are printed as they come, or folded.
  */
 import { ok, type Result } from "neverthrow";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
 import { namedHosts } from "../../../shared/nodeset/groups.ts";
 import { isTerminal } from "../../../shared/stream/descriptors.ts";
@@ -13,20 +12,21 @@ import { StdoutClosed } from "../../../shared/stream/writer.ts";
 import type { CommandEnd } from "../node/command.ts";
 import { environmentForHosts, TreeClient } from "../session/client.ts";
 import type { CommandSession, Session } from "../session/session.ts";
+import type { spec } from "../spec.ts";
 import { foldedPrinter, labelledPrinter, recordPrinter } from "./exec-output.ts";
 
 /** A host kills after 5 s what did not heed SIGTERM; who has said nothing then is given up. */
 const END_GRACE_MS = 7_000;
 
-export async function exec({ args, rest, signal }: Invocation): Promise<number> {
-  const hosts = orThrow(namedHosts(String(args.hosts)));
-  const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
-  const env = { ...environmentForHosts(), ...orThrow(variables(args.env as string[])) };
+export const exec: Run<typeof spec, "exec"> = async ({ args, rest, signal }) => {
+  const hosts = orThrow(namedHosts(args.hosts));
+  const { timeout: timeout_s } = args;
+  const env = { ...environmentForHosts(), ...orThrow(variables(args.env)) };
   const cwd = orThrow(directory(args.cwd));
   const client = orThrow(await TreeClient.connect());
   orThrow(await client.list());
-  const human = args.human === true || isTerminal(1);
-  const printer = args.fold === true ? foldedPrinter(hosts) : human ? labelledPrinter() : recordPrinter();
+  const human = args.human || isTerminal(1);
+  const printer = args.fold ? foldedPrinter(hosts) : human ? labelledPrinter() : recordPrinter();
   const began = Date.now();
   let code: number = EXIT.ok;
   /** Why what runs is being ended; who ends after that did not end by itself. */
@@ -51,7 +51,7 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
         reject(thrown);
       }
     };
-    const command = { argv: rest, env, cwd, stdin: args.stdin === true };
+    const command = { argv: rest, env, cwd, stdin: args.stdin };
     const session: Session = client.session(
       command,
       {
@@ -81,7 +81,7 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
     const interrupted = () => end(mtError("failed", `Cannot run ${rest[0]}: interrupted`));
     signal.addEventListener("abort", interrupted, { once: true });
     if (signal.aborted) interrupted();
-    if (args.stdin === true)
+    if (args.stdin)
       void (async () => {
         for await (const chunk of stdinChunks(signal)) {
           if (!session.broadcast(chunk))
@@ -101,7 +101,7 @@ export async function exec({ args, rest, signal }: Invocation): Promise<number> 
     });
   client.close();
   return code;
-}
+};
 
 /** `K=V` words as an environment. */
 function variables(words: readonly string[]): Result<Record<string, string>, MtError> {
@@ -119,8 +119,8 @@ function variables(words: readonly string[]): Result<Record<string, string>, MtE
   return ok(env);
 }
 
-function directory(word: unknown): Result<string | undefined, MtError> {
-  if (typeof word !== "string") return ok(undefined);
+function directory(word: string | undefined): Result<string | undefined, MtError> {
+  if (word === undefined) return ok(undefined);
   if (word.startsWith("/") && !word.includes("\0")) return ok(word);
   return fail(
     "usage",

@@ -1,5 +1,5 @@
 /** mt-tree status: the hosts of the tree, as records, or as a table for people. */
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import type { Run } from "../../../shared/cli/invocation.ts";
 import { tableLines } from "../../../shared/cli/table.ts";
 import { EXIT, mtError, orThrow } from "../../../shared/errors.ts";
 import type { Host } from "../../../shared/records/index.ts";
@@ -8,11 +8,12 @@ import { writeAll } from "../../../shared/stream/writer.ts";
 import type { HostStatus } from "../link/messages.ts";
 import { readTree } from "../node/tree-file.ts";
 import { TreeClient } from "../session/client.ts";
+import type { spec } from "../spec.ts";
 
 /** How long hosts have to say how they are; who does not is shown without it. */
 export const PROBE_MS = 2_000;
 
-export async function status({ args }: Invocation): Promise<number> {
+export const status: Run<typeof spec, "status"> = async ({ args }) => {
   const client = orThrow(await TreeClient.connect());
   const hosts = orThrow(await client.list());
   const probed = await client.probe(
@@ -23,7 +24,7 @@ export async function status({ args }: Invocation): Promise<number> {
   // Who has children knows the round trips to them.
   const rtts = new Map([...probed.values()].flatMap(({ links }) => Object.entries(links)));
   const known = new Map((readTree()?.hosts ?? []).map((h) => [h.id, h]));
-  const table = args.human === true || (isTerminal(1) && args.records !== true);
+  const table = args.human || (isTerminal(1) && !args.records);
   const records = hosts.map((h): Host => {
     const { cores = 0, mem_mib = 0 } = known.get(h.host) ?? {};
     const vitals = probed.get(h.host)?.vitals;
@@ -50,7 +51,7 @@ export async function status({ args }: Invocation): Promise<number> {
   const text = table ? asTable(records) : records.map((r) => JSON.stringify(r));
   if (text.length > 0) writeAll(1, Buffer.from(`${text.join("\n")}\n`));
   return hosts.every((h) => h.present) ? EXIT.ok : EXIT.failed;
-}
+};
 
 const missing = (h: HostStatus) => ({
   by: "mt-tree",

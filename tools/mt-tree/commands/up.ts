@@ -5,8 +5,7 @@
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { parseIp } from "../../../shared/addresses.ts";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
+import type { ArgsOf, Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { EXIT, fail, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
@@ -29,6 +28,7 @@ import {
   writeTree,
 } from "../node/tree-file.ts";
 import { type Probed, TreeClient } from "../session/client.ts";
+import type { spec } from "../spec.ts";
 import { RELEASE } from "../via/ssh/binary.ts";
 import { oldAgent } from "../via/ssh/bootstrap.ts";
 import type { AgentStart, Started, Way } from "../via/way.ts";
@@ -38,29 +38,26 @@ import { PROBE_MS } from "./status.ts";
 /** No id of a host has parentheses: none gets a certificate in the head's name. */
 const HEAD = "(head)";
 
-export async function up(invocation: Invocation): Promise<number> {
+export const up: Run<typeof spec, "up"> = async (invocation) => {
   const { args } = invocation;
-  const fanout = orThrow(numberArg(args, "fanout", { min: 1, max: 1024 }));
-  const port = orThrow(numberArg(args, "port", { min: 1, max: 65535 }));
-  const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
-  const silence_ms = orThrow(numberArg(args, "silence", { min: 1 })) * 1000;
+  const { fanout, port, upgrade, timeout: timeout_s } = args;
+  const silence_ms = args.silence * 1000;
   const unlock = orThrow(await lockTree("mt-tree up"));
   try {
     const opened = openTree();
     if (opened.isErr() && opened.error.code !== "data") orThrow(opened);
     let earlier = opened.unwrapOr(undefined);
-    const via = earlier?.via ?? String(args.via);
-    const upgrade = args.upgrade === true;
-    const ssh = via === "ssh" ? String(args.ssh ?? earlier?.ssh ?? "ssh") : undefined;
-    const no_port = earlier ? earlier.no_port : via === "ssh" && args["no-port"] === true;
+    const via = earlier?.via ?? args.via;
+    const ssh = via === "ssh" ? (args.ssh ?? earlier?.ssh ?? "ssh") : undefined;
+    const no_port = earlier ? earlier.no_port : via === "ssh" && args["no-port"];
     const way = await wayOf(via, {
       ssh,
-      head: args.head === undefined ? undefined : String(args.head),
+      head: args.head,
       timeout_s,
       no_port,
-      mtu: args.mtu as string[],
+      mtu: args.mtu,
       upgrade,
-      progress: args.progress === true,
+      progress: args.progress,
     });
     // "local" is also what is meant where nothing is said: a tree that is here keeps its own way.
     if (earlier && args.via !== "local" && args.via !== via)
@@ -82,7 +79,7 @@ export async function up(invocation: Invocation): Promise<number> {
       );
       earlier = await newTree(remains, "");
     }
-    if ((args.mtu as string[]).length > 0 && via !== "local")
+    if (args.mtu.length > 0 && via !== "local")
       orThrow(
         fail("usage", `Cannot use --mtu with --via ${via}: it is for the hosts that --via local makes`),
       );
@@ -109,7 +106,7 @@ export async function up(invocation: Invocation): Promise<number> {
         hosts,
       };
     }
-    const names = args.hosts === undefined ? [] : orThrow(namedHosts(String(args.hosts)));
+    const names = args.hosts === undefined ? [] : orThrow(namedHosts(args.hosts));
     const { hosts, head, listen, failed = new Map() } = orThrow(await way.hosts(names, earlier));
     const tree: TreeFile =
       earlier && remains.length === 0 ? { ...earlier, hosts, ssh } : await newTree(hosts, head, listen);
@@ -186,14 +183,14 @@ export async function up(invocation: Invocation): Promise<number> {
   } finally {
     unlock();
   }
-}
+};
 
 /** Flags that another way would pass over: a tree of namespaces is not what `--no-port` asks for. */
-function onlyForSsh(args: Invocation["args"], via: string): Result<void, MtError> {
-  const given = ["head", "no-port", "upgrade"].find((f) => args[f] !== undefined && args[f] !== false);
+function onlyForSsh(args: ArgsOf<typeof spec, "up">, via: string): Result<void, MtError> {
+  const given = (["head", "no-port", "upgrade"] as const).find((f) => args[f]);
   if (via !== "ssh" && given !== undefined)
     return fail("usage", `Cannot use --${given} with --via ${via}: it is for --via ssh`);
-  if (args.head !== undefined && parseIp(String(args.head)).isErr())
+  if (args.head !== undefined && parseIp(args.head).isErr())
     return fail("usage", `Cannot use --head ${JSON.stringify(args.head)}: expected an IPv4 address`);
   return ok(undefined);
 }

@@ -5,8 +5,7 @@
  * records, and those of all others come out failed.
  */
 
-import type { Invocation } from "../../../shared/cli/invocation.ts";
-import { numberArg } from "../../../shared/cli/parse.ts";
+import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
 import { inform, warn } from "../../../shared/cli/stderr.ts";
 import { EXIT, exitCodeOf, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
 import { collectAfter } from "../../../shared/host/garbage.ts";
@@ -36,6 +35,7 @@ import type { CommandEnd } from "../node/command.ts";
 import { readTree } from "../node/tree-file.ts";
 import { environmentForHosts, TreeClient } from "../session/client.ts";
 import type { CommandSession, Session, SessionEvents } from "../session/session.ts";
+import type { spec } from "../spec.ts";
 import { HereSession } from "./here.ts";
 import { TreeReduction } from "./reduce.ts";
 import { type As, Tally, type Verdict } from "./tally.ts";
@@ -51,7 +51,7 @@ const BUFFERS_MAX = 3;
 /** Without a head every record fails. For what may still come, stdin has to say something once in this time. */
 const IDLE_AFTER_HEAD_MS = 10_000;
 
-export async function map(invocation: Invocation): Promise<number> {
+export const map: Run<typeof spec, "map"> = async (invocation) => {
   const connected = await TreeClient.connect();
   const listed = connected.isOk() ? await connected.value.list() : connected;
   if (listed.isErr()) {
@@ -68,7 +68,7 @@ export async function map(invocation: Invocation): Promise<number> {
   } finally {
     client.close();
   }
-}
+};
 
 /** One host's side of the run. */
 interface HostRun {
@@ -83,7 +83,7 @@ interface HostRun {
 }
 
 class MapRun {
-  readonly #invocation: Invocation;
+  readonly #invocation: Invocation<typeof spec, "map">;
   /** Hosts of the tree when this began, for --all. */
   readonly #all: string[];
   readonly #session: CommandSession;
@@ -124,7 +124,7 @@ class MapRun {
    * @param unreachable why there is no head, where there is none from the beginning
    */
   constructor(
-    invocation: Invocation,
+    invocation: Invocation<typeof spec, "map">,
     client: TreeClient | undefined,
     status: HostStatus[],
     unreachable?: MtError,
@@ -132,7 +132,7 @@ class MapRun {
     this.#invocation = invocation;
     this.#badInput = unreachable;
     this.#all = status.map((h) => h.host);
-    this.#buffer_bytes = orThrow(numberArg(invocation.args, "buffer", { min: 1 })) * 2 ** 20;
+    this.#buffer_bytes = invocation.args.buffer * 2 ** 20;
     this.#frame_bytes = Math.min(CHUNK_BYTES, windowFor(status.length) / 2);
     const { reduce } = invocation.args;
     const events: SessionEvents = {
@@ -154,14 +154,14 @@ class MapRun {
       this.#tree = { client, session };
       this.#session = session;
     } else {
-      this.#here = new HereSession(invocation.rest, reduce as string | undefined, events);
+      this.#here = new HereSession(invocation.rest, reduce, events);
       this.#session = this.#here;
     }
   }
 
   async run(): Promise<number> {
     const { args, signal } = this.#invocation;
-    const timeout_s = orThrow(numberArg(args, "timeout", { min: 1 }));
+    const { timeout: timeout_s } = args;
     const stop = (error: MtError) => {
       this.#badInput ??= error;
       this.#readNoMore();
@@ -177,7 +177,7 @@ class MapRun {
     if (signal.aborted) onAbort();
     try {
       if (this.#badInput) this.#boundIdle();
-      if (args.all === true) for (const host of this.#all) this.#host(host);
+      if (args.all) for (const host of this.#all) this.#host(host);
       if (this.#here) this.#host(this.#here.host);
       await this.#readAll();
       this.#session.end();
@@ -186,7 +186,7 @@ class MapRun {
         if (this.#session.running.length === 0) resolve();
       });
       if (this.#broken !== undefined) throw this.#broken;
-      if (args.reduce !== undefined && this.#tree) await this.#reduce(String(args.reduce), this.#tree);
+      if (args.reduce !== undefined && this.#tree) await this.#reduce(args.reduce, this.#tree);
       // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
       if (this.#end !== undefined && !signal.aborted && args.reduce === undefined)
         this.#writer.line(this.#end);

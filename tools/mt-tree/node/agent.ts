@@ -2,7 +2,7 @@
 import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
-import type { Invocation } from "../../../shared/cli/invocation.ts";
+import type { Call } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError } from "../../../shared/errors.ts";
 import { collectWhenQuiet } from "../../../shared/host/garbage.ts";
@@ -20,8 +20,12 @@ import { TreeNode } from "./node.ts";
  * The configuration's file tells who watches the agent, too: beside it stand its pid, and `.ready` once it takes
  * others. `-` is stdin, and leaves nothing on the disk.
  */
-export async function agent({ tool, args, signal }: Invocation): Promise<number> {
-  const path = String(args.config);
+export async function agent({
+  tool,
+  args,
+  signal,
+}: Call & { args: { config: string; stdio: boolean } }): Promise<number> {
+  const path = args.config;
   const file = path === "-" ? undefined : path;
   const config = JSON.parse(file ? readOwn(file) : String(await readStdin(signal))) as NodeConfig;
   const beside = (ending: string) => file?.replace(/\.json$/, ending);
@@ -33,7 +37,7 @@ export async function agent({ tool, args, signal }: Invocation): Promise<number>
     end = resolve;
   });
   signal.addEventListener("abort", end, { once: true });
-  const transport = transportOf(config, args.stdio === true, end);
+  const transport = transportOf(config, args.stdio, end);
   try {
     await runNode(config, transport, groups, ended, () => note(".ready", ""));
   } catch (thrown) {

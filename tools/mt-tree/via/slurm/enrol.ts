@@ -5,7 +5,7 @@
  */
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { Invocation } from "../../../../shared/cli/invocation.ts";
+import type { Call } from "../../../../shared/cli/invocation.ts";
 import { EXIT, type MtError, mtError } from "../../../../shared/errors.ts";
 import { runDir } from "../../../../shared/host/names.ts";
 import { endProcess, isAlive } from "../../../../shared/host/process.ts";
@@ -35,7 +35,7 @@ type EnrolConfig = Omit<NodeConfig, "identity"> & {
 /** How long it waits to be told. */
 const TOLD_S = 60;
 
-export async function enrol({ signal }: Invocation): Promise<number> {
+export async function enrol({ signal }: Call): Promise<number> {
   const host = process.env.SLURMD_NODENAME ?? "";
   const say = (answer: EnrolAnswer) => writeAll(1, markedLine(JSON.stringify(answer)));
   const { publicKey, key } = await makeKey();

@@ -6,7 +6,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createInterface } from "node:readline";
-import type { Invocation } from "../../../../shared/cli/invocation.ts";
+import type { Call } from "../../../../shared/cli/invocation.ts";
 import { EXIT } from "../../../../shared/errors.ts";
 import { writeAll } from "../../../../shared/stream/writer.ts";
 import { markedLine } from "../marker.ts";
@@ -15,7 +15,7 @@ import { packed } from "./binary.ts";
 /** However long the other end keeps the connection. */
 const LIFE_S = 900;
 
-export async function handOn({ args, signal }: Invocation): Promise<number> {
+export async function handOn({ args, signal }: Call & { args: { addr: string } }): Promise<number> {
   const say = (text: string) => writeAll(1, markedLine(text));
   const paths = new Set<string>();
   const bytes = packed(process.execPath);
@@ -26,7 +26,7 @@ export async function handOn({ args, signal }: Invocation): Promise<number> {
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(0, String(args.addr), resolve);
+    server.listen(0, args.addr, resolve);
   });
   say(`port ${(server.address() as AddressInfo).port}`);
   const lines = createInterface({ input: process.stdin });
