@@ -4,7 +4,7 @@ import type { commonArgs, ToolSpec, Values } from "./spec.ts";
 
 /** Names of a tool's commands. */
 export type CommandOf<Spec extends ToolSpec> = keyof Spec["commands"] & string;
-/** What `args` of a command has: `ArgsOf<typeof spec, "up">`. Of a tool that is not known: anything. */
+/** What `args` of a command has: `ArgsOf<typeof spec, "up">`. Of a tool that is not known, anything. */
 export type ArgsOf<Spec extends ToolSpec, Command extends CommandOf<Spec>> =
   string extends CommandOf<Spec>
     ? Parsed["args"]
@@ -16,15 +16,12 @@ export interface Call extends Pick<Parsed, "command" | "spec" | "words" | "rest"
   /** Aborted by SIGINT, SIGTERM and SIGHUP. */
   signal: AbortSignal;
 }
-export interface Invocation<
-  Spec extends ToolSpec = ToolSpec,
-  Command extends CommandOf<Spec> = CommandOf<Spec>,
-> extends Call {
+export interface Invocation<Spec extends ToolSpec, Command extends CommandOf<Spec>> extends Call {
   args: ArgsOf<Spec, Command>;
 }
 
 /** Does the work of one command; gives its exit code. A thrown MtError is told on stderr and mapped. */
-export type Run<Spec extends ToolSpec = ToolSpec, Command extends CommandOf<Spec> = CommandOf<Spec>> = (
+export type Run<Spec extends ToolSpec, Command extends CommandOf<Spec>> = (
   invocation: Invocation<Spec, Command>,
 ) => Promise<number>;
 /** All commands of a tool, loaded only when called: what a tool does not use does not slow its start. */

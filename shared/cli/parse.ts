@@ -331,13 +331,3 @@ function numberOf(text: string, said: string, range: NumberRange): Result<number
     );
   return ok(n);
 }
-
-/** TEMPORARY, until every command has its numbers parsed: see `type: "number"` in spec.ts. */
-export function numberArg(
-  args: Parsed["args"],
-  flag: string,
-  range: NumberRange = {},
-): Result<number, MtError> {
-  const value = args[flag];
-  return numberOf(value === undefined ? "" : String(value), `--${flag} `, range);
-}

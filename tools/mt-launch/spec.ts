@@ -1,11 +1,10 @@
 /** What mt-launch takes, beside the script: `mt --words` reads its command line by it, and tells about it. */
-import type { ArgDef, ArgsDef } from "citty";
-import type { ToolSpec } from "../../shared/cli/spec.ts";
+import type { ArgDef, ArgsDef, ToolSpec } from "../../shared/cli/spec.ts";
 
 const experiment = {
   type: "positional",
   description: "a topology (abilene.gml), a plan (JSON lines), or the id of one that is up",
-} satisfies ArgDef;
+} as const satisfies ArgDef;
 const tree = {
   hosts: {
     type: "string",
@@ -19,13 +18,19 @@ const tree = {
     default: "local",
     description: "how hosts are reached",
   },
-  fanout: { type: "string", valueHint: "N", default: "16", description: "children a node of that tree" },
-} satisfies ArgsDef;
+  fanout: {
+    type: "number",
+    min: 1,
+    valueHint: "N",
+    default: 16,
+    description: "children a node of that tree",
+  },
+} as const satisfies ArgsDef;
 const image = {
   image: { type: "string", valueHint: "NAME", default: "tux", description: "what guests boot" },
-} satisfies ArgsDef;
+} as const satisfies ArgsDef;
 
-export const spec: ToolSpec = {
+export const spec = {
   name: "mt-launch",
   summary: "one experiment, up, checked and down: the pipeline and nothing else",
   description: `A short shell script over the tools, for people and for cron. It prints the verdict on stdout, and says nothing
@@ -36,7 +41,7 @@ where nothing is wrong. \`up\` saves the plan before anything changes; Ctrl-C ta
       args: {
         experiment,
         ...tree,
-        guests: { type: "string", valueHint: "N", description: "add so many guests, in all" },
+        guests: { type: "number", min: 1, valueHint: "N", description: "add so many guests, in all" },
         ...image,
       },
       stdin: "none",
@@ -78,4 +83,4 @@ where nothing is wrong. \`up\` saves the plan before anything changes; Ctrl-C ta
     143: "ended by SIGTERM, and taken down",
   },
   seeAlso: ["mt-topo(1)", "mt-tree(1)", "mt-status(1)", "megatux(7)"],
-};
+} as const satisfies ToolSpec;

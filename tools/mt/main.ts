@@ -18,7 +18,7 @@ else if (!Object.hasOwn(TOOLS, name)) {
   if (Object.hasOwn(TOOLS, name)) process.argv.splice(2, 1);
 }
 const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
-if (forScript) await import("./words.ts");
+if (forScript) await import("./launch-args.ts");
 else if (load) await load();
 else if (process.argv[2] === "--links") await import("./links.ts");
 else if (process.argv[2] === "--plans") await import("./plans.ts");

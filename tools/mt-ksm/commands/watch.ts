@@ -159,7 +159,7 @@ async function leaveOne(
       "--every",
       "0",
       "--gain",
-      String(invocation.args.gain),
+      `${invocation.args.gain}`,
     ];
     const started = startDaemon(file!, [...words, "watch", ...flags], { log: watchLog(experiment) });
     if (started.isErr()) return started.error;
