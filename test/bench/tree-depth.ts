@@ -5,7 +5,6 @@
  * of them this one core has to do the work of all agents. BENCH_AGENTS says how many.
  */
 import { spawnSync } from "node:child_process";
-import { setSilence } from "../../tools/mt-tree/link/link.ts";
 import type { Launch } from "../../tools/mt-tree/node/command.ts";
 import type { TreeClient } from "../../tools/mt-tree/session/client.ts";
 import { memoryTree } from "../support/memory-net.ts";
@@ -67,12 +66,11 @@ async function times(client: TreeClient, names: readonly string[]): Promise<{ ms
 }
 
 async function measure(n: number): Promise<Measured> {
-  // Thousands of agents that join at once on one core are not frozen.
-  setSilence(60_000);
   const collect = () => (globalThis as { Bun?: { gc(force: boolean): void } }).Bun?.gc(true);
   collect();
   const before = process.memoryUsage.rss();
-  const tree = await memoryTree(n, FANOUT, DELAY_MS, launch);
+  // Thousands of agents that join at once on one core are not frozen.
+  const tree = await memoryTree(n, FANOUT, DELAY_MS, launch, { silence_ms: 60_000 });
   const { client, names } = tree;
   const hosts = (await client.list())._unsafeUnwrap().sort((a, b) => b.depth! - a.depth!);
   collect();

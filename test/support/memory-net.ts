@@ -157,12 +157,17 @@ export interface Tree {
   end(): void;
 }
 
-/** A tree of `n` agents `n0`…, all joined. `launch` runs commands, told the host. */
+/**
+ * A tree of `n` agents `n0`…, all joined.
+ * @param launch runs commands on a host
+ * @param timing of all nodes
+ */
 export async function memoryTree(
   n: number,
   fanout: number,
   delay_ms: number,
   launch: (host: string) => Launch,
+  timing: Pick<NodeConfig, "silence_ms" | "rejoin_ms"> = {},
 ): Promise<Tree> {
   const net = new MemoryNet(delay_ms);
   const place = (name: string): Place => ({ name, addr: "", port: 0 });
@@ -171,7 +176,7 @@ export async function memoryTree(
   const nodes = new Map<string, TreeNode>();
   const start = (name: string, config: Partial<NodeConfig>) => {
     const node = new TreeNode(
-      { self: place(name), identity, ancestors: [], ...config },
+      { self: place(name), identity, ancestors: [], ...timing, ...config },
       net.transport(name),
       launch(name),
     );
@@ -184,7 +189,7 @@ export async function memoryTree(
     start(name, { ancestors: [...ancestorsOf(k, fanout).map((a) => place(names[a]!)), place("head")] });
   const [ours, theirs] = net.wires("client", "head");
   head.client(theirs);
-  const client = new TreeClient(ours);
+  const client = new TreeClient(ours, timing.silence_ms);
   for (;;) {
     const listed = await client.list();
     if (listed.isErr()) throw new Error(listed.error.message);

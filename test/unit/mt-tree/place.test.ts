@@ -3,13 +3,13 @@
  * the one before that still is. Real nodes over wires that are memory, and a peer with a host's own name.
  */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Link, setSilence } from "../../../tools/mt-tree/link/link.ts";
+import { Link } from "../../../tools/mt-tree/link/link.ts";
 import { PROTOCOL, type Presence } from "../../../tools/mt-tree/link/messages.ts";
 import type { CommandEnd, Launch } from "../../../tools/mt-tree/node/command.ts";
 import { Routes } from "../../../tools/mt-tree/node/routes.ts";
 import { memoryTree, type Tree } from "../../support/memory-net.ts";
 
-setSilence(1_000);
+const SILENCE_MS = 1_000;
 let tree: Tree;
 /** Commands that run now, by host. */
 const running = new Map<string, number>();
@@ -42,7 +42,7 @@ const launch =
 beforeEach(async () => {
   running.clear();
   // n0-n3 under the head, n4-n7 under n0, n8-n11 under n1, and so on.
-  tree = await memoryTree(20, 4, 0, launch);
+  tree = await memoryTree(20, 4, 0, launch, { silence_ms: SILENCE_MS });
 });
 afterEach(() => tree.end());
 
@@ -53,7 +53,12 @@ const presence = (host: string, more: Partial<Presence> = {}): Presence => ({
 /** Somebody who speaks as this host, to this node; gives what ends it. */
 async function claim(host: string, to: string, more: Partial<Presence> = {}): Promise<() => void> {
   const dialled = await tree.net.transport(host).dial({ name: to, addr: "", port: 0 }, 1_000);
-  const link = new Link(dialled._unsafeUnwrap(), { message: () => {}, close: () => {} }, "watches");
+  const link = new Link(
+    dialled._unsafeUnwrap(),
+    { message: () => {}, close: () => {} },
+    "watches",
+    SILENCE_MS,
+  );
   const presences = [presence(host, { parent: to, ...more })];
   link.send({ type: "hello", protocol: PROTOCOL, release: "0", presences });
   return () => link.close();

@@ -1,53 +1,81 @@
 /**
- * One connection between two nodes, or between a client and the head: frames both ways, and a heartbeat,
- * which alone finds a peer that is frozen or cut off. The parent's end asks, the child's answers, so that
- * an idle agent wakes as seldom as can be.
+ * One connection between two nodes, or between a client and the head: frames both ways, and a heartbeat, without which
+ * a peer that is frozen or cut off would not be noticed. The parent's end pings, the child's answers, so that an idle
+ * agent wakes as seldom as possible.
  */
 import { collectAfter } from "../../../shared/host/garbage.ts";
 import { encodeFrame, encodeHeader, type FrameHandler, FrameReader } from "./frames.ts";
 import type { Message } from "./messages.ts";
 import type { Wire } from "./wire.ts";
 
-/** A peer that has said nothing for this long is given up. */
-let silence_ms = 2_000;
-export const silence = () => silence_ms;
-/** For all links of this process; to be called before the first. */
-export function setSilence(ms: number): void {
-  silence_ms = ms;
-}
-/** How often a parent asks its children; one ticker for all links of a process. */
-const tickMs = () => silence_ms / 2.2;
+/** A peer that has sent nothing for this long is given up, where the tree's configuration does not say otherwise. */
+export const SILENCE_MS = 2_000;
 
-/** Frames up to this size are put together, so that many small ones are one write. */
+/** Frames up to this size are joined, so that many small ones are one write. */
 const SMALL_BYTES = 16 * 1024;
 const WRITE_BYTES = 64 * 1024;
 
 export interface LinkEvents {
-  /** `frame` is the whole of it, as it can be sent on. */
+  /** `frame` is the whole frame, as it can be forwarded. */
   message(message: Message, payload: Buffer, frame: Buffer): void;
-  /** Once, whatever ended it; not where we closed it ourselves. */
+  /** Once, whatever ended the link; not where we closed it ourselves. */
   close(why: string): void;
 }
 
-/** Whose task the heartbeat is: the parent asks, the child watches, between a client and the head nobody does. */
+/** This end's part in the heartbeat: a parent asks, a child watches that it is asked, the head does nothing for a client. */
 export type Heartbeat = "asks" | "watches" | "none";
 
-const ticking = new Set<Link>();
-let ticker: NodeJS.Timeout | undefined;
-let lastTick = 0;
+/** Pings on all links of a process with the same limit of silence: one timer, so that many links wake it no more often. */
+class Pinger {
+  readonly #silence_ms: number;
+  readonly #links = new Set<Link>();
+  #timer: NodeJS.Timeout | undefined;
+  #last = 0;
 
-function tick(): void {
-  const now = Date.now();
-  // A process that was itself stopped for a while has heard nothing, and it is not the peers' fault.
-  const slept = now - lastTick > tickMs() + silence_ms / 4;
-  lastTick = now;
-  for (const link of ticking) link.tick(now, slept);
+  constructor(silence_ms: number) {
+    this.#silence_ms = silence_ms;
+  }
+
+  get every_ms(): number {
+    return this.#silence_ms / 2.2;
+  }
+
+  add(link: Link): void {
+    this.#links.add(link);
+    if (this.#timer) return;
+    this.#last = Date.now();
+    this.#timer = setInterval(() => this.#ping(), this.every_ms);
+  }
+
+  #ping(): void {
+    const now = Date.now();
+    // A process that was itself stopped for a while has heard nothing, through no fault of its peers.
+    const slept = now - this.#last > this.every_ms + this.#silence_ms / 4;
+    this.#last = now;
+    for (const link of this.#links) link.ping(now, slept);
+  }
+
+  remove(link: Link): void {
+    this.#links.delete(link);
+    if (this.#links.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+const pingers = new Map<number, Pinger>();
+function pingerFor(silence_ms: number): Pinger {
+  let pinger = pingers.get(silence_ms);
+  if (!pinger) pingers.set(silence_ms, (pinger = new Pinger(silence_ms)));
+  return pinger;
 }
 
 export class Link {
   readonly #wire: Wire;
   readonly #events: LinkEvents;
   readonly #heartbeat: Heartbeat;
+  readonly #silence_ms: number;
+  readonly #pinger: Pinger | undefined;
   #heard = Date.now();
   #closed = false;
   #deadline: NodeJS.Timeout | undefined;
@@ -57,10 +85,13 @@ export class Link {
   /** Last round trip, in ms; known where this end asks. */
   rtt_ms: number | undefined;
 
-  constructor(wire: Wire, events: LinkEvents, heartbeat: Heartbeat) {
+  /** @param silence_ms how long the peer may send nothing before the link ends */
+  constructor(wire: Wire, events: LinkEvents, heartbeat: Heartbeat, silence_ms = SILENCE_MS) {
     this.#wire = wire;
     this.#events = events;
     this.#heartbeat = heartbeat;
+    this.#silence_ms = silence_ms;
+    this.#pinger = heartbeat === "asks" ? pingerFor(silence_ms) : undefined;
     const handle: FrameHandler = (header, payload, frame) => {
       if (this.#closed) return;
       const message = header as unknown as Message;
@@ -81,32 +112,27 @@ export class Link {
       },
       (why) => this.#end(why),
     );
-    if (heartbeat === "none") return;
-    // Who only watches wakes when time may be up, not at every tick: most agents have no children.
+    // An end that only watches wakes when time may be up, not at every ping: most agents have no children.
     if (heartbeat === "watches") this.#watch(silence_ms);
-    else {
-      ticking.add(this);
-      lastTick = ticker ? lastTick : Date.now();
-      ticker ??= setInterval(tick, tickMs());
-    }
+    this.#pinger?.add(this);
   }
 
-  /** Called by the ticker; `slept`: this process was itself stopped for a while. */
-  tick(now: number, slept: boolean): void {
+  /** Called by the pinger; `slept`: this process was itself stopped for a while. */
+  ping(now: number, slept: boolean): void {
     const left = this.#check(now, slept);
     if (left <= 0) return;
     this.send({ type: "ping", at: performance.now() });
-    // Given up when its time is over, not at the tick after that.
-    if (left < tickMs() && !this.#deadline) this.#watch(left);
+    // The peer is given up when its time is over, not at the ping after that.
+    if (left < this.#pinger!.every_ms && !this.#deadline) this.#watch(left);
   }
 
-  /** Looks again in a while; goes on doing so where there is no ticker for it. */
+  /** Checks again after this time; goes on doing so where no pinger does. */
   #watch(in_ms: number): void {
     const due = Date.now() + in_ms;
     this.#deadline = setTimeout(() => {
       this.#deadline = undefined;
       const now = Date.now();
-      const left = this.#closed ? 0 : this.#check(now, now - due > silence_ms / 4);
+      const left = this.#closed ? 0 : this.#check(now, now - due > this.#silence_ms / 4);
       if (left > 0 && this.#heartbeat === "watches") this.#watch(left);
     }, in_ms);
   }
@@ -115,11 +141,11 @@ export class Link {
   #check(now: number, slept: boolean): number {
     if (slept) this.#heard = now;
     const silent = now - this.#heard;
-    if (silent >= silence_ms) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
-    return silence_ms - silent;
+    if (silent >= this.#silence_ms) this.#end(`it was silent for ${(silent / 1000).toFixed(1)} s`);
+    return this.#silence_ms - silent;
   }
 
-  /** Queues a frame. What is under way is bounded by the windows of the sessions, not here. */
+  /** Queues a frame. How much is queued is bounded by the windows of the sessions, not here. */
   send(message: Message, payload?: Uint8Array): void {
     if (payload && payload.length > SMALL_BYTES) {
       this.#put(encodeHeader(message, payload.length));
@@ -127,7 +153,7 @@ export class Link {
     } else this.#put(encodeFrame(message, payload));
   }
 
-  /** Queues a frame as it came from another link. */
+  /** Queues a frame that came from another link, as it is. */
   forward(frame: Buffer): void {
     this.#put(frame);
   }
@@ -165,24 +191,20 @@ export class Link {
     write();
   }
 
-  /** Ends it, as though the peer had. */
+  /** Ends the link and says why, as where the peer has ended it. */
   #end(why: string): void {
     if (this.#closed) return;
     this.close();
     this.#events.close(why);
   }
 
-  /** Sends what is queued, then ends it; `close` of the events is not called. */
+  /** Sends what is queued, then ends the link; `close` of the events is not called. */
   close(): void {
     if (this.#closed) return;
     this.#flush();
     this.#closed = true;
-    ticking.delete(this);
+    this.#pinger?.remove(this);
     clearTimeout(this.#deadline);
-    if (ticking.size === 0) {
-      clearInterval(ticker);
-      ticker = undefined;
-    }
     this.#wire.close();
   }
 }

@@ -8,7 +8,7 @@ import { EXIT, type MtError, mtError } from "../../../shared/errors.ts";
 import { collectWhenQuiet } from "../../../shared/host/garbage.ts";
 import { listenOwn, readOwn, writeOwn } from "../../../shared/own-place.ts";
 import { readStdin } from "../../../shared/stream/stdin.ts";
-import { setSilence } from "../link/link.ts";
+import { SILENCE_MS } from "../link/link.ts";
 import { tlsTransport } from "../link/tls.ts";
 import { socketWire, type Transport } from "../link/wire.ts";
 import { sshTransport, stdioTransport } from "../via/ssh/transport.ts";
@@ -60,7 +60,6 @@ export async function runNode(
   ended: Promise<void>,
   listening: () => void,
 ): Promise<void> {
-  if (config.silence_ms !== undefined) setSilence(config.silence_ms);
   if (groups) endLeftGroups(groups);
   const told: Transport = {
     ...transport,
@@ -95,7 +94,7 @@ export function cannotListen({ self }: Pick<NodeConfig, "self">, e: NodeJS.Errno
 /** @param end called when the only wire that there will be is over */
 function transportOf(config: NodeConfig, stdio: boolean, end: () => void): Transport {
   if (stdio) return stdioTransport(end);
-  if (config.links) return sshTransport(config.links, config.self);
+  if (config.links) return sshTransport(config.links, config.self, config.silence_ms ?? SILENCE_MS);
   if (!config.identity) throw new Error("a configuration without an identity");
   return tlsTransport(config.identity);
 }

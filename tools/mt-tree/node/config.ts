@@ -21,8 +21,10 @@ export interface NodeConfig {
   links?: SshLinks;
   /** Nearest first, the head last; none: this is the head. */
   ancestors: Place[];
-  /** How long a peer may say nothing; 2 s where it is absent. */
+  /** How long a peer may send nothing before its link ends; 2 s where it is absent. */
   silence_ms?: number;
+  /** The head's: how long a host whose parent died may take to join again; 2.5 s where it is absent. */
+  rejoin_ms?: number;
   /** The head's: its socket for clients, and the hosts of the tree. */
   socket?: string;
   hosts?: Place[];

@@ -8,7 +8,7 @@ import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { treeFile, treeSocket } from "../../../shared/host/names.ts";
 import { connectOwn } from "../../../shared/own-place.ts";
-import { Link, setSilence } from "../link/link.ts";
+import { Link } from "../link/link.ts";
 import { type Command, type HostStatus, type Message, type Vitals, windowFor } from "../link/messages.ts";
 import type { Place } from "../link/wire.ts";
 import { socketWire, type Wire } from "../link/wire.ts";
@@ -36,8 +36,11 @@ export class TreeClient {
   #listed: ((hosts: HostStatus[]) => void)[] = [];
   #closed: ((why: string) => void)[] = [];
 
-  /** @param wire to the head */
-  constructor(wire: Wire) {
+  /**
+   * @param wire to the head
+   * @param silence_ms how long a node of this tree may send nothing
+   */
+  constructor(wire: Wire, silence_ms = 0) {
     this.#link = new Link(
       wire,
       {
@@ -49,8 +52,9 @@ export class TreeClient {
           for (const closed of this.#closed.splice(0)) closed(lost);
         },
       },
-      // A head that is frozen closes nothing.
+      // A head that is frozen does not close its link.
       "asks",
+      Math.max(HEAD_SILENCE_MS, silence_ms),
     );
   }
 
@@ -85,8 +89,7 @@ export class TreeClient {
       });
       socket.once("connect", () => {
         socket.removeAllListeners("error");
-        setSilence(Math.max(HEAD_SILENCE_MS, readTree()?.silence_ms ?? 0));
-        resolve(ok(new TreeClient(socketWire(socket))));
+        resolve(ok(new TreeClient(socketWire(socket), readTree()?.silence_ms)));
       });
     });
   }

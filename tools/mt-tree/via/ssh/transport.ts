@@ -8,7 +8,6 @@ import { err, ok } from "neverthrow";
 import { inform } from "../../../../shared/cli/stderr.ts";
 import { cleanEnv, findProgram } from "../../../../shared/host/process.ts";
 import { stdoutStream } from "../../../../shared/stream/writer.ts";
-import { silence } from "../../link/link.ts";
 import { type Place, streamWire, type Transport, type Wire } from "../../link/wire.ts";
 import type { NodeConfig, SshLinks } from "../../node/config.ts";
 import { MARK } from "../marker.ts";
@@ -20,7 +19,7 @@ const START_S = 20;
 const LINKED = Buffer.from(`${MARK}link\n`);
 
 /** The head's end: an ssh for each host that it is told to dial and that has none. */
-export function sshTransport(links: SshLinks, head: Place): Transport {
+export function sshTransport(links: SshLinks, head: Place, silence_ms: number): Transport {
   const running = new Map<string, ChildProcess>();
   let accept: (wire: Wire, name: string) => void = () => {};
   return {
@@ -45,7 +44,7 @@ export function sshTransport(links: SshLinks, head: Place): Transport {
     const config: NodeConfig = {
       self: { ...host, port: 0 },
       ancestors: [{ ...head, port: 0 }],
-      silence_ms: silence(),
+      silence_ms,
     };
     child.stdin.on("error", () => {});
     child.stdin.write(stdinOf(script));
