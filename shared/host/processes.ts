@@ -5,10 +5,10 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 export const allPids = (): number[] =>
   readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
 
-/** The command line, in words; kernel threads and zombies have none. */
+/** The command line, in words; undefined for kernel threads and zombies too. */
 export function commandOf(pid: number): string[] | undefined {
   const text = readProc(pid, "cmdline");
-  return text ? text.split("\0").slice(0, -1) : undefined;
+  return text ? text.replace(/\0$/, "").split("\0") : undefined;
 }
 
 /** The inode of the network namespace that it is in. */

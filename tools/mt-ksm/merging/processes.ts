@@ -2,7 +2,8 @@
  * The processes whose memory may be merged, as the controller counts them: found once, then looked at by two
  * small files each. All of this machine's, whoever's they are: the kernel has one thread for all.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { allPids } from "../../../shared/host/processes.ts";
 import type { ProcessPages } from "./controller.ts";
 
 /** A new process is asked again for so long whether its memory may be merged: a VMM says so some time after its start. */
@@ -16,9 +17,7 @@ export function processReader(): () => Map<number, ProcessPages> {
     const out = new Map<number, ProcessPages>();
     const now = Date.now();
     const there = new Set<number>();
-    for (const name of readdirSync("/proc")) {
-      const pid = Number(name);
-      if (!Number.isInteger(pid)) continue;
+    for (const pid of allPids()) {
       there.add(pid);
       const since = firstSeen.get(pid) ?? now;
       if (since === now) firstSeen.set(pid, now);

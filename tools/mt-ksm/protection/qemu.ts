@@ -1,7 +1,7 @@
 /** QEMU processes of this host's guests, and what looks after them, as /proc shows them: by their command lines. */
-import { readdirSync, readFileSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { experimentDir, runDir } from "../../../shared/host/names.ts";
+import { allPids, commandOf } from "../../../shared/host/processes.ts";
 
 export interface Qemu {
   pid: number;
@@ -13,14 +13,9 @@ export interface Qemu {
 }
 
 function* processes(): Generator<{ pid: number; words: string[] }> {
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    try {
-      const words = readFileSync(`/proc/${entry}/cmdline`, "utf8").split("\0");
-      if (words[0] !== "") yield { pid: Number(entry), words };
-    } catch {
-      // It has ended meanwhile.
-    }
+  for (const pid of allPids()) {
+    const words = commandOf(pid);
+    if (words !== undefined && words[0] !== "") yield { pid, words };
   }
 }
 

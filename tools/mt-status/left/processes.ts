@@ -2,10 +2,11 @@
  * Which processes of this machine are MegaTux's, by MT_RUN: tools, agents, supervisors, QEMU, BIRD and what
  * they started; not those of another MT_RUN, not the shell or the pipeline that asks.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { runDir } from "../../../shared/host/names.ts";
 import { variableOf } from "../../../shared/host/process.ts";
+import { allPids, commandOf } from "../../../shared/host/processes.ts";
 
 export interface Process {
   pid: number;
@@ -33,9 +34,9 @@ function readFacts(pid: number): ProcessFacts | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
+    const words = commandOf(pid);
     // A zombie has ended; a kernel thread has no words.
-    if (fields[0] === "Z" || words.length === 0) return undefined;
+    if (fields[0] === "Z" || words === undefined) return undefined;
     return {
       pid,
       parent: Number(fields[1]),
@@ -106,9 +107,9 @@ export function bystanders(all: ReadonlyMap<number, ProcessFacts>, self: number)
 
 function allProcesses(): Map<number, ProcessFacts> {
   const all = new Map<number, ProcessFacts>();
-  for (const entry of readdirSync("/proc")) {
-    const facts = /^\d+$/.test(entry) ? readFacts(Number(entry)) : undefined;
-    if (facts) all.set(facts.pid, facts);
+  for (const pid of allPids()) {
+    const facts = readFacts(pid);
+    if (facts) all.set(pid, facts);
   }
   return all;
 }
