@@ -227,7 +227,7 @@ test("an image that panics, one that hangs, one too large: each says why, and th
 
 test("a disk that is full where templates are: its guests are booted cold; where guests are: each says so", () => {
   const tiny = join(lab.dir, "tiny");
-  lab.sh(`mkdir -p ${tiny} && mount -t tmpfs -o size=16m tmpfs ${tiny}`);
+  lab.sh(`mkdir -p ${tiny} && mount -t tmpfs -o size=16m,mode=700 tmpfs ${tiny}`);
   try {
     const file = plan("fk", [{ id: "g0" }]);
     const cold = lab.sh(`MT_CACHE=${tiny} mt-boot up <${file}`);
@@ -303,7 +303,7 @@ test("saved, taken down and restored: they go on where they were, and what is da
 test("a run directory on a full disk: each guest says so, and it is taken down when there is room again", () => {
   const tiny = join(lab.dir, "full");
   lab.sh(
-    `mkdir -p ${tiny} && mount -t tmpfs -o size=1m tmpfs ${tiny} && head -c 900k /dev/zero >${tiny}/fill`,
+    `mkdir -p ${tiny} && mount -t tmpfs -o size=1m,mode=700 tmpfs ${tiny} && head -c 900k /dev/zero >${tiny}/fill`,
   );
   try {
     const full = lab.sh(`MT_RUN=${tiny} mt-boot up --retries 0 <${plan("fk", [{ id: "g[0-39]" }])}`);
