@@ -86,6 +86,56 @@ describe("the words of mt-launch", () => {
   });
 });
 
+describe("what the script asks of records", () => {
+  const ask = (flag: string, ...lines: (object | string)[]) => {
+    const done = spawnSync(join(DIST, "mt"), [flag], {
+      input: lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n"),
+      encoding: "utf8",
+      timeout: 20_000,
+    });
+    return [done.status, done.stdout, done.stderr];
+  };
+  const failed = (by: string, message: string) => ({
+    state: "failed",
+    error: { by, code: "failed", message },
+  });
+
+  test("the experiment of a plan, whatever the order of its fields", () => {
+    expect(ask("--id", '{"seed":1, "id":"a.b" ,"kind":"experiment"}', { kind: "host", id: "h" })).toEqual([
+      0,
+      "a.b\n",
+      "",
+    ]);
+    expect(ask("--id", { kind: "host", id: "h" })).toEqual([0, "", ""]);
+    expect(ask("--id")).toEqual([0, "", ""]);
+  });
+
+  test("records that failed, for people: nothing in them moves the cursor or turns the direction", () => {
+    expect(
+      ask(
+        "--failed",
+        { kind: "guest", id: "g[0-3]", host: "a", ...failed("mt-boot", 'no \u202e"room"\u001b[2J\nat all') },
+        { kind: "guest", id: "g4", note: '"state":"failed"' },
+        "no record",
+        { kind: "router", id: "r", state: "failed" },
+      ),
+    ).toEqual([0, 'guest g[0-3]: no  "room" [2J at all\nrouter r: it failed\n', ""]);
+  });
+
+  test("hosts that gave no word, as a node set", () => {
+    expect(
+      ask(
+        "--unheard",
+        { kind: "host", id: "a1", ...failed("mt-tree", "lost") },
+        { kind: "guest", id: "g0", host: "a2", ...failed("mt-tree", "lost") },
+        { kind: "guest", id: "g1", host: "a3", ...failed("mt-boot", "its mt-tree failed") },
+        { kind: "guest", id: "g2", host: "a2", ...failed("mt-tree", "lost") },
+      ),
+    ).toEqual([0, "a[1-2]\n", ""]);
+    expect(ask("--unheard", { kind: "host", id: "a1", state: "up" })).toEqual([0, "", ""]);
+  });
+});
+
 describe("the script", () => {
   test("answers, and passes the exit code on", () => {
     const help = launch(join(DIST, "mt-launch"), "--help");

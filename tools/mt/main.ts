@@ -1,7 +1,7 @@
 /**
  * All tools in one binary, told apart by the name that it is called by (links), or by its first word.
- * Each tool's main.ts runs when it is imported. `mt --words` reads a command line for the script mt-launch,
- * `mt --plans` gives it its directory, `mt --links` makes the links.
+ * Each tool's main.ts runs when it is imported. `mt --links` makes the links. For the script mt-launch, `mt --words` reads
+ * its command line, `mt --plans` gives it its directory, `mt --id`, `--failed` and `--unheard` read records.
  */
 import { basename } from "node:path";
 import { mtError } from "../../shared/errors.ts";
@@ -22,7 +22,10 @@ if (forScript) await import("./launch-args.ts");
 else if (load) await load();
 else if (process.argv[2] === "--links") await import("./links.ts");
 else if (process.argv[2] === "--plans") await import("./plans.ts");
-else {
+else if (["--id", "--failed", "--unheard"].includes(process.argv[2] ?? "")) {
+  const { answer } = await import("./records.ts");
+  process.exitCode = await answer(process.argv[2]!);
+} else {
   const { complain } = await import("../../shared/cli/start.ts");
   const hint = `one of: ${Object.keys(TOOLS).join(", ")}`;
   process.exitCode = complain(
