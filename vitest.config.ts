@@ -1,6 +1,7 @@
 /**
- * Three projects: unit tests, two files at a time; end-to-end runs after them, one at a time (they own the machine);
- * and what repeats that many times, `make soak`.
+ * Projects: unit tests and tests of compiled tools, two files at a time; end-to-end runs, two at a time, whose waits
+ * overlap; those that own the machine (they count what is left on it, or fill its memory), one at a time; and what repeats
+ * that many times, `make soak`.
  */
 import { defineConfig } from "vitest/config";
 
@@ -23,20 +24,29 @@ export default defineConfig({
       {
         test: {
           name: "e2e",
-          include: ["test/e2e/**/*.test.ts"],
-          maxWorkers: 1,
-          fileParallelism: false,
+          include: ["test/e2e/*.test.ts"],
+          maxWorkers: 2,
           sequence: { groupOrder: 1 },
           ...e2eLimits,
         },
       },
       {
         test: {
-          name: "soak",
-          include: ["test/soak/**/*.test.ts", "test/e2e/lost.test.ts"],
+          name: "alone",
+          include: ["test/e2e/alone/*.test.ts"],
           maxWorkers: 1,
           fileParallelism: false,
           sequence: { groupOrder: 2 },
+          ...e2eLimits,
+        },
+      },
+      {
+        test: {
+          name: "soak",
+          include: ["test/soak/**/*.test.ts", "test/e2e/alone/lost.test.ts"],
+          maxWorkers: 1,
+          fileParallelism: false,
+          sequence: { groupOrder: 3 },
           ...e2eLimits,
         },
       },

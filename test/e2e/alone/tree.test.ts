@@ -17,8 +17,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { lock } from "../../shared/host/lock.ts";
-import { Lab, type Rec, records, until } from "./lab.ts";
+import { lock } from "../../../shared/host/lock.ts";
+import { Lab, type Rec, records, until } from "../lab.ts";
 
 const HOSTS = Array.from({ length: 8 }, (_, i) => `tf${i + 1}`);
 const ALL = "tf[1-8]";

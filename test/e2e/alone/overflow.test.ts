@@ -4,8 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parseRange, rangeCount } from "../../shared/nodeset/ranges.ts";
-import { Lab, records } from "./lab.ts";
+import { parseRange, rangeCount } from "../../../shared/nodeset/ranges.ts";
+import { Lab, records } from "../lab.ts";
 
 /** So much is laid by for a clone that is paused: a quarter of its memory, and 16 MiB for its QEMU. */
 const MEM_MIB = 2048;

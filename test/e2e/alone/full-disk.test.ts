@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { Lab, records, until } from "./lab.ts";
+import { Lab, records, until } from "../lab.ts";
 
 const EXPERIMENT = "mtfulldisk";
 const HOST = "tdf0";

@@ -4,7 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Lab, type Rec, records, until } from "./lab.ts";
+import { Lab, type Rec, records, until } from "../lab.ts";
 
 const HOSTS = "te[1-3]";
 const UP = ["up", "ring.jsonl", "--hosts", HOSTS, "--fanout", "1", "--guests", "6"];

@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { Lab, type Rec, records, until } from "./lab.ts";
+import { Lab, type Rec, records, until } from "../lab.ts";
 
 const ROUNDS = Number(process.env.MT_TEST_ROUNDS) || 12;
 const SEED = Number(process.env.MT_TEST_SEED) || Math.floor(Math.random() * 1e9);

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Lab, records, until } from "./lab.ts";
+import { Lab, records, until } from "../lab.ts";
 
 const ID = "mttoom";
 const GUESTS = 4;

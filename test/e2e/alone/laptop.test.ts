@@ -15,9 +15,9 @@ import {
 } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Lab, records, until } from "./lab.ts";
+import { Lab, records, until } from "../lab.ts";
 
-const repository = resolve(import.meta.dirname, "../..");
+const repository = resolve(import.meta.dirname, "../../..");
 const AS_USER = ["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
 const PACKAGES = "/var/lib/megatux/cache/packages";
 

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { Lab, type Rec, records, until } from "./lab.ts";
+import { Lab, type Rec, records, until } from "../lab.ts";
 
 /** A name of its own a run: its supervisors are told by it. */
 const HOST = `tef${process.pid}`;
@@ -290,7 +290,8 @@ test("saved, taken down and restored: they go on where they were, and what is da
   ]);
   expect(JSON.stringify(guestsOf(back.stdout)[1]!.error)).toMatch(/g1.state has 1000 bytes, \d+ were saved/);
   const [g0] = records(
-    lab.sh("mt-boot exec g0 -- sh -c 'cat /proc/sys/kernel/random/boot_id /proc/uptime /tmp/me; date +%s'").stdout,
+    lab.sh("mt-boot exec g0 -- sh -c 'cat /proc/sys/kernel/random/boot_id /proc/uptime /tmp/me; date +%s'")
+      .stdout,
   );
   const [boot_id, uptime, me, time] = String(g0!.stdout).trim().split("\n");
   const [boot_id_before, uptime_before] = String(wrote[0]!.stdout).trim().split("\n");

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Lab, records } from "./lab.ts";
+import { Lab, records } from "../lab.ts";
 
 describe.skipIf(process.getuid?.() !== 0)("two experiments at once (needs root)", () => {
   let lab: Lab;

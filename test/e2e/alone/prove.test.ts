@@ -3,7 +3,7 @@
  * over real bridges and tunnels, on the host where it is, with what mends it; and the remedy is tried.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Lab, type Rec, records } from "./lab.ts";
+import { Lab, type Rec, records } from "../lab.ts";
 
 /** Docker's: the policy of the chain for forwarded packets is to drop them. */
 const FORWARD_DROP =
