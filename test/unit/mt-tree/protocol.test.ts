@@ -1,8 +1,8 @@
 /** The tree's protocol among many nodes in one process: nothing is lost, nothing done twice, whoever dies. */
 import { afterEach, expect, test } from "vitest";
-import { TreeReduction } from "../../../tools/mt-tree/map/reduce.ts";
+import { ReduceCoordinator } from "../../../tools/mt-tree/map/reduce-coordinator.ts";
 import { type CommandEnd, type Launch, launcher } from "../../../tools/mt-tree/node/command.ts";
-import { Reduction } from "../../../tools/mt-tree/session/reduction.ts";
+import { RunningReducer } from "../../../tools/mt-tree/session/running-reducer.ts";
 import type { Session } from "../../../tools/mt-tree/session/session.ts";
 import { memoryTree, type Tree } from "../../support/memory-net.ts";
 
@@ -79,7 +79,7 @@ const text = (host: string, lines: number) =>
 const pause = (ms: number) => new Promise((r) => setTimeout(r, ms));
 
 test("a command on 300 hosts, three levels deep, says its name once a host", async () => {
-  tree = await memoryTree(300, 6, 0, launch, TIMING);
+  tree = await memoryTree(300, 6, 0, launch);
   const { output, exits, done } = run(tree, ["say"], tree.names);
   await done;
   expect([...output].every(([h, out]) => out === `${h}\n`)).toBe(true);
@@ -192,7 +192,7 @@ async function reduced(
   // Nobody is cut off silently here: a busy machine that starts all these processes is not to look frozen.
   tree = await memoryTree(hosts, 3, 0, () => real, { rejoin_ms: 3_000 });
   const { names } = tree;
-  let reduction: TreeReduction | undefined;
+  let coordinator: ReduceCoordinator | undefined;
   let endedHosts = 0;
   let allEnded: () => void = () => {};
   const all = new Promise<void>((r) => (allEnded = r));
@@ -204,8 +204,8 @@ async function reduced(
         expect(how.code).toBe(0);
         if (++endedHosts === hosts) allEnded();
       },
-      reduced: (m, payload) => reduction?.piece(m, payload),
-      moved: (h, gone) => reduction?.moved(h, gone),
+      reduced: (m, payload) => coordinator?.reduced(m, payload),
+      moved: (h, gone) => coordinator?.moved(h, gone),
     },
     hosts,
   );
@@ -214,10 +214,10 @@ async function reduced(
   session.end();
   await all;
   let out = "";
-  reduction = new TreeReduction(tree.client, session, { argv: ["sort"], env: {} }, names, (bytes) => {
+  coordinator = new ReduceCoordinator(tree.client, session, { argv: ["sort"], env: {} }, names, (bytes) => {
     out += bytes;
   });
-  const done = reduction.run();
+  const done = coordinator.run();
   meanwhile(tree);
   const ended = await done;
   if (ended.isErr()) throw new Error(ended.error.message);
@@ -244,11 +244,14 @@ test("a reduction over a tree that loses an inner node is done again without it,
 }, 20_000);
 
 test("a reducer that fails says why", async () => {
-  let reduction: Reduction | undefined;
+  let reducer: RunningReducer | undefined;
   await new Promise<void>((resolve) => {
     const argv = ["sh", "-c", "cat >/dev/null; echo no such thing >&2; exit 3"];
-    reduction = new Reduction(launcher(), { argv, env: {} }, undefined, [], { pull() {}, progress: resolve });
+    reducer = new RunningReducer(launcher(), { argv, env: {} }, undefined, [], {
+      pull() {},
+      progress: resolve,
+    });
   });
   const hint = "it said: no such thing";
-  expect(reduction?.done?.error).toMatchObject({ message: "Cannot reduce: sh ended with exit code 3", hint });
+  expect(reducer?.done?.error).toMatchObject({ message: "Cannot reduce: sh ended with exit code 3", hint });
 });

@@ -37,7 +37,7 @@ import { environmentForHosts, TreeClient } from "../session/client.ts";
 import type { CommandSession, Session, SessionEvents } from "../session/session.ts";
 import type { spec } from "../spec.ts";
 import { HereSession } from "./here.ts";
-import { TreeReduction } from "./reduce.ts";
+import { ReduceCoordinator } from "./reduce-coordinator.ts";
 import { type As, Tally, type Verdict } from "./tally.ts";
 
 /** Lines for a host wait this long for more, so that hosts get few large frames: once input pauses, and at most. */
@@ -102,9 +102,9 @@ class MapRun {
   #gatheredBytes = 0;
   #gatheringSince = 0;
   #pause: NodeJS.Timeout | undefined;
-  /** Hosts whose command ended well, where their output is reduced; and the reduction. */
-  readonly #held: string[] = [];
-  #reduction: TreeReduction | undefined;
+  /** With --reduce: hosts that keep what their command put out, because it ended well. */
+  readonly #keeping: string[] = [];
+  #coordinator: ReduceCoordinator | undefined;
   #end: string | undefined;
   /** Where no tree is up: the hosts that records were for, and how the command here ended. */
   readonly #nobody = new Set<string>();
@@ -139,8 +139,8 @@ class MapRun {
       output: (host, fd, bytes) => this.#guard(() => this.#output(host, fd, bytes)),
       exit: (host, how) => this.#guard(() => this.#exit(host, how)),
       drain: () => this.#room?.(),
-      reduced: (message, payload) => this.#reduction?.piece(message, payload),
-      moved: (host, gone) => this.#reduction?.moved(host, gone),
+      reduced: (message, payload) => this.#coordinator?.reduced(message, payload),
+      moved: (host, gone) => this.#coordinator?.moved(host, gone),
       headLost: (why) => this.#headLost(why),
     };
     if (client) {
@@ -166,7 +166,7 @@ class MapRun {
       this.#badInput ??= error;
       this.#readNoMore();
       endSession(this.#session, error);
-      this.#reduction?.stop();
+      this.#coordinator?.stop();
     };
     const late = setTimeout(
       () => stop(mtError("timeout", `Cannot finish: no end after ${timeout_s} s`)),
@@ -597,7 +597,7 @@ class MapRun {
     host.ended = error;
     if (this.#here && this.#invocation.args.reduce === undefined)
       for (const run of host.tally.takeRest(diedThere(how))) this.#writer.lines(run);
-    if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#held.push(name);
+    if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#keeping.push(name);
     else for (const text of host.tally.missing()) this.#fail(text, error);
     if (this.#here) {
       if (name !== this.#here.host) this.#nobody.add(name);
@@ -608,22 +608,22 @@ class MapRun {
       inform(how.error.message.includes(name) ? how.error.message : `${name}: ${how.error.message}`);
   }
 
-  /** Reduces what the hosts hold; the records of those that are lost meanwhile come out failed. */
+  /** Reduces what the hosts keep; the records of those that are lost meanwhile come out failed. */
   async #reduce(
     command: string,
     { client, session }: { client: TreeClient; session: Session },
   ): Promise<void> {
-    this.#reduction = new TreeReduction(
+    this.#coordinator = new ReduceCoordinator(
       client,
       session,
       { argv: ["/bin/sh", "-c", command], env: environmentForHosts() },
-      this.#held,
+      this.#keeping,
       (bytes) => writeAll(1, bytes),
     );
     this.#writer.flush();
-    const reduced = await this.#reduction.run();
-    session.close(this.#held);
-    const lost = reduced.isErr() ? this.#held : reduced.value;
+    const reduced = await this.#coordinator.run();
+    session.close(this.#keeping);
+    const lost = reduced.isErr() ? this.#keeping : reduced.value;
     for (const name of lost) {
       const error = reduced.isErr()
         ? reduced.error

@@ -2,20 +2,20 @@
 import type { DownMessage, UpMessage } from "../link/messages.ts";
 import type { Launch } from "../node/command.ts";
 import { HostSession, type SendUp } from "./host-session.ts";
-import { Reductions, type SendDown } from "./reductions.ts";
+import { ReducerTable, type SendDown } from "./reducer-table.ts";
 
 export class HostSessions {
   readonly #sessions = new Map<string, HostSession>();
   readonly #host: string;
   readonly #launch: Launch;
   readonly #send: SendUp;
-  readonly #reductions: Reductions;
+  readonly #reducers: ReducerTable;
 
   constructor(host: string, launch: Launch, send: SendUp, sendDown: SendDown) {
     this.#host = host;
     this.#launch = launch;
     this.#send = send;
-    this.#reductions = new Reductions(host, launch, send, sendDown);
+    this.#reducers = new ReducerTable(host, launch, send, sendDown);
   }
 
   handle(message: DownMessage, payload: Buffer): void {
@@ -28,11 +28,11 @@ export class HostSessions {
       case "run":
         return this.#run(message);
       case "reduce":
-        return this.#reductions.begin(message, this.#sessions.get(message.session)?.spool);
+        return this.#reducers.begin(message, this.#sessions.get(message.session)?.spool);
       case "pull_reduced":
-        return this.#reductions.pull(message);
+        return this.#reducers.pull(message);
       case "close":
-        this.#reductions.close(message.session);
+        this.#reducers.close(message.session);
         return this.#close(message.session);
     }
     const session = this.#sessions.get(message.session);
@@ -57,7 +57,7 @@ export class HostSessions {
 
   /** A part of what a reducer on a host below has put out. */
   reduced(message: Extract<UpMessage, { type: "reduced" }>, payload: Buffer): void {
-    this.#reductions.piece(message, payload);
+    this.#reducers.reduced(message, payload);
   }
 
   /** Nobody can hear from this host any more: nothing goes on running. */
@@ -67,7 +67,7 @@ export class HostSessions {
 
   #closeAllBut(wanted: readonly string[]): void {
     const kept = new Set(wanted);
-    this.#reductions.closeAllBut(kept);
+    this.#reducers.closeAllBut(kept);
     for (const id of this.#sessions.keys()) if (!kept.has(id)) this.#close(id);
   }
 

@@ -292,7 +292,7 @@ export class Session implements CommandSession {
     this.#send({ type: "close", session: this.id, hosts });
   }
 
-  /** Sends what a reduction needs (map/reduce.ts). */
+  /** Sends what a reduction needs (map/reduce-coordinator.ts). */
   send(message: Extract<DownMessage, { type: "reduce" | "pull_reduced" }>): void {
     this.#send(message);
   }
