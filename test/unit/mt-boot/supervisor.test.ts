@@ -180,7 +180,7 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
 
 test("the ledger gives back what was put, in the plan's order, and knows whose it is", async () => {
   const source = `
-    import { hasLedger, openLedger } from "${ROOT}/tools/mt-boot/persist/ledger.ts";
+    import { hasLedger, openLedger } from "tools/mt-boot/persist/ledger.ts";
     const id = "an-experiment-with-a-long-name";
     const before = hasLedger(id);
     const row = (n, state) => ({ record: { kind: "guest", id: "g" + n, index: n }, image: {}, accel: "auto", ready_timeout_s: 9, wanted: "ready", state });

@@ -38,10 +38,10 @@ export interface Script {
   printed(text: string): Promise<void>;
 }
 
-/** Runs TypeScript under Bun, as a process of its own; imports of "shared/…" are ours. Killed with the test. */
+/** Runs TypeScript under Bun, as a process of its own; imports of "shared/…" and "tools/…" are ours. Killed with the test. */
 export function bunScript(source: string, args: string[] = [], env: NodeJS.ProcessEnv = {}): Script {
   const file = join(tempDir(), "script.ts");
-  writeFileSync(file, source.replaceAll('"shared/', `"${ROOT}/shared/`));
+  writeFileSync(file, source.replaceAll(/"(?=(?:shared|tools)\/)/g, `"${ROOT}/`));
   return watch(
     spawn(BUN, [file, ...args], { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] }),
   );

@@ -57,7 +57,7 @@ describe("a lease", () => {
   test("of one that was killed while it held it is restored by whoever releases it", async () => {
     const m = machine();
     const script = bunScript(
-      `import { acquireLease } from "shared/lease.ts";
+      `import { acquireLease } from "shared/host/lease.ts";
        await acquireLease("ksm", "kn1:a", { [process.argv[2]!]: "9" });
        console.log("has it"); setInterval(() => {}, 1000);`,
       [m.a],
@@ -117,7 +117,7 @@ describe("a lease", () => {
     const m = machine();
     const scripts = Array.from({ length: 8 }, (_, i) =>
       bunScript(
-        `import { acquireLease, releaseLease } from "shared/lease.ts";
+        `import { acquireLease, releaseLease } from "shared/host/lease.ts";
          const me = process.argv[3]!;
          for (let i = 0; i < 40; i++) {
            (await acquireLease("ksm", me, { [process.argv[2]!]: me }))._unsafeUnwrap();

@@ -5,7 +5,7 @@ import { lock, readHolder, startTime } from "../../../shared/host/lock.ts";
 import { bunScript, tempDir } from "./fixtures.ts";
 
 const HOLD = `
-import { lock } from "shared/lock.ts";
+import { lock } from "shared/host/lock.ts";
 const got = await lock(process.argv[2]!, "holding it", 5);
 console.log(got.isOk() ? "held" : "busy");
 setInterval(() => {}, 1000);`;
@@ -73,7 +73,7 @@ describe("a lock", () => {
     const dir = tempDir();
     const script = `
 import { closeSync, openSync, rmSync } from "node:fs";
-import { lock } from "shared/lock.ts";
+import { lock } from "shared/host/lock.ts";
 const [path, inside, dies] = process.argv.slice(2);
 for (let i = 0; i < 60; i++) {
   const release = (await lock(path!, "stress", 30))._unsafeUnwrap();

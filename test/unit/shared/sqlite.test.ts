@@ -71,7 +71,7 @@ describe("SQLite", () => {
     const own = readFileSync(import.meta.filename, "utf8");
     const body = own.slice(own.indexOf("async function exercise"), own.indexOf("const EXPECTED"));
     const script = bunScript(
-      `import { openDatabase } from "shared/sqlite.ts";\n${body}\nconsole.log(JSON.stringify(await exercise(process.argv[2]!)));`,
+      `import { openDatabase } from "shared/host/sqlite.ts";\n${body}\nconsole.log(JSON.stringify(await exercise(process.argv[2]!)));`,
       [path],
     );
     const ended = await script.ended;
@@ -92,7 +92,7 @@ describe("SQLite", () => {
   test("two processes write to one file without losing a row", async () => {
     const path = join(tempDir(), "t.db");
     const source = `
-import { openDatabase } from "shared/sqlite.ts";
+import { openDatabase } from "shared/host/sqlite.ts";
 const db = await openDatabase(process.argv[2]!);
 db.exec("CREATE TABLE IF NOT EXISTS t (n)");
 for (let i = 0; i < 200; i++) db.transaction(() => db.run("INSERT INTO t VALUES (?)", i));

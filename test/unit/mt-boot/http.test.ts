@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { MtFailure, mtError } from "../../../shared/errors.ts";
 import { askUnix, type Handler, serveUnix } from "../../../tools/mt-boot/http.ts";
-import { bunScript, tempDir } from "./fixtures.ts";
+import { bunScript, tempDir } from "../shared/fixtures.ts";
 
 const handlers: Record<string, Handler> = {
   echo: async (body, send) => {
@@ -69,7 +69,7 @@ describe("in Node", () => {
     const dir = tempDir();
     expect((await ask(join(dir, "none.sock"), "echo")).error).toMatchObject({ code: "unavailable" });
     const script = bunScript(
-      `import { serveUnix } from "shared/http.ts"; await serveUnix(process.argv[2]!, {}); console.log("up");`,
+      `import { serveUnix } from "tools/mt-boot/http.ts"; await serveUnix(process.argv[2]!, {}); console.log("up");`,
       [join(dir, "stale.sock")],
     );
     await script.printed("up");
@@ -108,7 +108,7 @@ describe("across runtimes", () => {
   test("Bun asks Node", async () => {
     const path = await serve();
     const ended = await bunScript(
-      `import { askUnix } from "shared/http.ts";
+      `import { askUnix } from "tools/mt-boot/http.ts";
        let n = 0;
        const a = await askUnix(process.argv[2]!, "many", null, () => void n++);
        const b = await askUnix(process.argv[2]!, "busy", null, () => {});
@@ -122,7 +122,7 @@ describe("across runtimes", () => {
     const path = join(tempDir(), "s.sock");
     writeFileSync(path, "stale");
     const script = bunScript(
-      `import { serveUnix } from "shared/http.ts";
+      `import { serveUnix } from "tools/mt-boot/http.ts";
        await serveUnix(process.argv[2]!, { many: async (_b, send) => { for (let i = 0; i < 5000; i++) send({ kind: "x", i }); } });
        console.log("up");`,
       [path],
