@@ -7,6 +7,7 @@ import { ok, type Result } from "neverthrow";
 import { fail, hasNoRoom, type MtError } from "../errors.ts";
 import { checkOwn, writeNewOwn } from "../own-place.ts";
 import { waitFor } from "./process.ts";
+import { statOf } from "./processes.ts";
 
 /** Who holds a lock: its process, told from a later one with the same pid by its start time. */
 export interface Holder {
@@ -18,13 +19,8 @@ export interface Holder {
 
 /** The kernel's start time of a process, in clock ticks since boot; undefined where there is none. */
 export function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
+  const stat = statOf(pid);
+  return stat === undefined || stat.state === "Z" ? undefined : stat.started;
 }
 
 /** Who holds the lock now, as far as it can be seen. */

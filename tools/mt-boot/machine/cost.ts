@@ -1,6 +1,7 @@
 /** What one guest has cost so far, as the kernel counts it for its QEMU process and its taps. */
 import { readFileSync } from "node:fs";
 import { tapName } from "../../../shared/host/names.ts";
+import { ageOf, readProc, statOf } from "../../../shared/host/processes.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 
 /** Units stand in the names. What the guest sent is what its host received from it. */
@@ -14,9 +15,6 @@ export interface Cost {
   rx_bytes: number;
   tx_bytes: number;
 }
-
-/** Ticks a second of /proc/PID/stat: the same on every Linux that we know. */
-const TICKS_PER_S = 100;
 
 /** Bytes by link, as the host sees them. */
 export type Links = ReadonlyMap<string, { rx: number; tx: number }>;
@@ -34,15 +32,10 @@ export function readLinks(): Links {
 
 /** Undefined where the process has just ended. The kernel walks all its pages for this: some milliseconds. */
 export function costOf(experiment: string, guest: Guest, pid: number, links: Links): Cost | undefined {
-  let stat: string[];
-  let rollup: string;
-  try {
-    const line = readFileSync(`/proc/${pid}/stat`, "utf8");
-    stat = line.slice(line.lastIndexOf(")") + 2).split(" ");
-    rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
-  } catch {
-    return undefined;
-  }
+  const cpu_s = statOf(pid)?.cpu_s;
+  const uptime_s = ageOf(pid);
+  const rollup = readProc(pid, "smaps_rollup");
+  if (cpu_s === undefined || uptime_s === undefined || rollup === undefined) return undefined;
   const mib = (...names: string[]) =>
     round(
       names.reduce(
@@ -50,12 +43,11 @@ export function costOf(experiment: string, guest: Guest, pid: number, links: Lin
         0,
       ) / 1024,
     );
-  const now_s = Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]);
   const taps = guest.interfaces.map((_, nic) => links.get(tapName(experiment, guest.id, nic)));
   const sum = (of: "rx" | "tx") => taps.reduce((bytes, tap) => bytes + (tap?.[of] ?? 0), 0);
   return {
-    uptime_s: round(now_s - Number(stat[19]) / TICKS_PER_S),
-    cpu_s: round((Number(stat[11]) + Number(stat[12])) / TICKS_PER_S),
+    uptime_s: round(uptime_s),
+    cpu_s: round(cpu_s),
     rss_mib: mib("Rss"),
     pss_mib: mib("Pss"),
     shared_mib: mib("Shared_Clean", "Shared_Dirty"),

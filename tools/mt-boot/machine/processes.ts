@@ -2,10 +2,10 @@
  * The QEMU processes and supervisors of an experiment, as the kernel has them: found by their command line, never by a pid
  * that was noted alone, so that no stranger is ended and none is overlooked.
  */
-import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { experimentDir, runDir } from "../../../shared/host/names.ts";
 import { endProcess, isAlive, sharesPath, variableOf, waitFor } from "../../../shared/host/process.ts";
+import { allPids, commandLineOf } from "../../../shared/host/processes.ts";
 import { guestMark } from "./argv.ts";
 
 const PIDFILE = "\0-pidfile\0";
@@ -43,16 +43,11 @@ function livingWhere(part: string): Living[] {
 }
 
 /** The command line of each process, every word with a zero byte behind it. */
-function* commandLines(): Generator<{ pid: number; cmdline: string }> {
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      yield { pid: Number(name), cmdline: readFileSync(`/proc/${name}/cmdline`, "utf8") };
-    } catch {
-      // It has ended.
-    }
-  }
-}
+const commandLines = (): { pid: number; cmdline: string }[] =>
+  allPids().flatMap((pid) => {
+    const cmdline = commandLineOf(pid);
+    return cmdline === undefined ? [] : [{ pid, cmdline }];
+  });
 
 const SUPERVISE = "\0supervise\0--host\0";
 

@@ -1,11 +1,10 @@
 /** KSM as the kernel shows it in /sys/kernel/mm/ksm, and the CPU time of its thread. */
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { type MtError, mtError } from "../../../shared/errors.ts";
+import { allPids, readProc, statOf } from "../../../shared/host/processes.ts";
 
 export const KSM = "/sys/kernel/mm/ksm";
 const MIB = 1024 * 1024;
-/** Clock ticks a second in /proc/PID/stat: fixed at 100 for user space on all that Linux runs on here. */
-const TICKS_PER_S = 100;
 
 /** A counter; 0 where this kernel does not have it. */
 export function counter(name: string): number {
@@ -66,23 +65,9 @@ export function savings() {
   };
 }
 
-let ksmdPid: string | undefined;
+let ksmdPid: number | undefined;
 /** CPU seconds that the kernel's merging thread has used; undefined where it cannot be seen (a container). */
 export function ksmdCpuSeconds(): number | undefined {
-  try {
-    ksmdPid ??= readdirSync("/proc").find((pid) => /^\d+$/.test(pid) && nameOf(pid) === "ksmd");
-    const stat = readFileSync(`/proc/${ksmdPid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
-  } catch {
-    return undefined;
-  }
-}
-
-function nameOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, "utf8").trim();
-  } catch {
-    return "";
-  }
+  ksmdPid ??= allPids().find((pid) => readProc(pid, "comm")?.trim() === "ksmd");
+  return ksmdPid === undefined ? undefined : statOf(ksmdPid)?.cpu_s;
 }

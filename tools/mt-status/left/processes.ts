@@ -2,11 +2,10 @@
  * Which processes of this machine are MegaTux's, by MT_RUN: tools, agents, supervisors, QEMU, BIRD and what
  * they started; not those of another MT_RUN, not the shell or the pipeline that asks.
  */
-import { readFileSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { runDir } from "../../../shared/host/names.ts";
 import { variableOf } from "../../../shared/host/process.ts";
-import { allPids, commandOf } from "../../../shared/host/processes.ts";
+import { allPids, commandOf, statOf } from "../../../shared/host/processes.ts";
 
 export interface Process {
   pid: number;
@@ -31,24 +30,12 @@ const COMMAND_CHARACTERS_MAX = 200;
 const DEFAULT_RUN = "/run/megatux";
 
 function readFacts(pid: number): ProcessFacts | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const words = commandOf(pid);
-    // A zombie has ended; a kernel thread has no words.
-    if (fields[0] === "Z" || words === undefined) return undefined;
-    return {
-      pid,
-      parent: Number(fields[1]),
-      group: Number(fields[2]),
-      terminal: Number(fields[4]),
-      started: fields[19]!,
-      words,
-      run: variableOf(pid, "MT_RUN"),
-    };
-  } catch {
-    return undefined;
-  }
+  const stat = statOf(pid);
+  const words = commandOf(pid);
+  // A zombie has ended; a kernel thread has no words.
+  if (stat === undefined || stat.state === "Z" || words === undefined) return undefined;
+  const { parent, group, terminal, started } = stat;
+  return { pid, parent, group, terminal, started, words, run: variableOf(pid, "MT_RUN") };
 }
 
 /** The tool that a command line runs, compiled or from source. */
@@ -109,7 +96,7 @@ function allProcesses(): Map<number, ProcessFacts> {
   const all = new Map<number, ProcessFacts>();
   for (const pid of allPids()) {
     const facts = readFacts(pid);
-    if (facts) all.set(pid, facts);
+    if (facts) all.set(facts.pid, facts);
   }
   return all;
 }

@@ -1,5 +1,5 @@
 /** A node of the tree as a process on this machine: started, found again by its configuration file, ended. */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
 import { type MtError, MtFailure } from "../../../shared/errors.ts";
@@ -11,6 +11,7 @@ import {
   startDaemon,
   toolCommand,
 } from "../../../shared/host/process.ts";
+import { allPids } from "../../../shared/host/processes.ts";
 import { readOwn, writeOwn } from "../../../shared/own-place.ts";
 import type { NodeConfig } from "./config.ts";
 
@@ -36,9 +37,7 @@ export function startNode(
 export function nodePid(file: string): number | undefined {
   const noted = numberIn(file.replace(/\.json$/, ".pid"));
   if (noted > 0 && isAlive(noted, file) && sharesPath(noted, dirname(file))) return noted;
-  return readdirSync("/proc")
-    .map(Number)
-    .find((pid) => pid > 0 && pid !== process.pid && isNode(pid, file));
+  return allPids().find((pid) => pid !== process.pid && isNode(pid, file));
 }
 
 /** The words of a command line, whole: what only mentions the file is somebody else. */
