@@ -1,7 +1,7 @@
 /** The page mt-records(5), from the schemas of the kinds. */
 import { type AnyRecord, KINDS, type Kind, SCHEMA_VERSION, type Travel } from "../shared/records/index.ts";
 import { type JsonSchema, kindSchema } from "../shared/records/json-schema.ts";
-import { DEPTH_MAX } from "../shared/stream/record.ts";
+import { DEPTH_MAX } from "../shared/stream/record-line.ts";
 import { WIDTH } from "./tables.ts";
 
 const GOES: Readonly<Record<Travel, string>> = {

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { exitCodeOf, type MtError } from "../errors.ts";
 import { KINDS } from "../records/index.ts";
 import { type Filter, type FilterContext, runFilter } from "../stream/filter.ts";
-import { stdinChunks } from "../stream/stdin.ts";
+import { stdinRefilled } from "../stream/stdin.ts";
 import type { Call } from "./invocation.ts";
 import type { CommandSpec } from "./spec.ts";
 import { warn } from "./stderr.ts";
@@ -26,7 +26,7 @@ export async function runFilterCommand(
 ): Promise<number> {
   const result = await runFilter(
     { by: tool, host: hostOf({ args }), only: args.only, ...filter },
-    { input: stdinChunks(), signal },
+    { input: stdinRefilled(), signal },
   );
   if (result.error && !signal.aborted) warn(result.error);
   return result.code;
@@ -49,7 +49,7 @@ export async function failOwn(
       open: true,
       owns: Object.fromEntries(kinds.map((kind) => [kind, fail])),
     },
-    { input: stdinChunks() },
+    { input: stdinRefilled() },
   );
   warn(error);
   return result.error?.code === "io" ? result.code : exitCodeOf(error.code);

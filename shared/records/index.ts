@@ -6,7 +6,6 @@ import type { TSchema } from "@sinclair/typebox";
 import { TypeCompiler, ValueErrorType } from "@sinclair/typebox/compiler";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
-import { whyTooDeep } from "../stream/record.ts";
 import { SCHEMA_VERSION } from "../version.ts";
 import { type End, endExamples, endSchema } from "./end.ts";
 import { type Experiment, experimentExamples, experimentSchema } from "./experiment.ts";
@@ -118,12 +117,6 @@ export function travelOf(line: { kind: string; host?: unknown }): Travel {
     return travel === "host" && line.host === undefined ? "context" : travel;
   }
   return line.host === undefined ? "context" : "host";
-}
-
-/** Why a record is not valid whose fields `deep` are nested too deeply: where one of them is a field of its kind. */
-export function unreadField(kind: Kind, deep: readonly string[] | undefined): string | undefined {
-  const field = deep?.find((name) => Object.hasOwn(KINDS[kind].schema.properties, name));
-  return field === undefined ? undefined : `${kind} ${whyTooDeep(field)}`;
 }
 
 const compiled = new Map<Kind, ReturnType<typeof TypeCompiler.Compile>>();

@@ -4,24 +4,14 @@
  * is a barrier; a failure is a record; a stream that was cut off is 65.
  */
 import { EXIT, exitCodeOf, type MtError, mtError, toMtError } from "../errors.ts";
-import {
-  type End,
-  isKind,
-  type Kind,
-  type RecordByKind,
-  travelOf,
-  unreadField,
-  validate,
-} from "../records/index.ts";
+import { type End, isKind, KINDS, type Kind, type RecordByKind, travelOf } from "../records/index.ts";
 import type { Line } from "../records/line.ts";
 import { isUnplaced, notPlaced } from "../records/placed.ts";
-import { LineSplitter, type RawLine } from "./lines.ts";
-import { readRecord, whyTooDeep } from "./record.ts";
+import { type Block, BlockSplitter } from "./lines.ts";
+import { checkRecord, RecordLines, refusedLine, whyTooDeep } from "./record-line.ts";
 import { rewrite } from "./rewrite.ts";
 import { nextUnlessAborted } from "./stdin.ts";
 import { LineWriter, StdoutClosed } from "./writer.ts";
-
-const RAW_CHARACTERS_MAX = 4096;
 
 /** What a handler gives back: nothing (the line goes on as it came), or the records that replace it. */
 export type Outcome = undefined | object | readonly object[];
@@ -78,7 +68,10 @@ export interface FilterResult {
   error?: MtError;
 }
 
-/** Runs a filter from input to output. `input` is stdin in the tools. */
+/**
+ * Runs a filter from input to output.
+ * @param options.input stdin in the tools; the bytes of a chunk may change once the next is asked for
+ */
 export async function runFilter(
   filter: Filter,
   options: { input: AsyncIterable<Buffer>; writer?: LineWriter; signal?: AbortSignal },
@@ -100,11 +93,22 @@ interface Work {
   parked: boolean;
 }
 
+/** The kinds that a filter looks into. A `host` record has no `host`: what it is of is its id. */
+function handledKinds({ anyHost, owns = {}, reads = {} }: Filter): Map<string, "everywhere" | "here"> {
+  const kinds = new Map<string, "everywhere" | "here">();
+  for (const kind of Object.keys(owns) as Kind[])
+    kinds.set(kind, anyHost || KINDS[kind].travel === "self" ? "everywhere" : "here");
+  for (const kind of [...Object.keys(reads), "experiment", "end"]) kinds.set(kind, "everywhere");
+  return kinds;
+}
+
 class FilterRun {
   readonly #filter: Filter;
   readonly #writer: LineWriter;
   readonly #context: FilterContext;
   readonly #abort = new AbortController();
+  /** Kinds that are looked into: of every host, or of this one. All others pass. */
+  readonly #handled: ReadonlyMap<string, "everywhere" | "here">;
   readonly #slots: Slot[] = [];
   readonly #busy = new Map<Work, Promise<unknown>>();
   /** What waits for `end`. */
@@ -125,6 +129,7 @@ class FilterRun {
   constructor(filter: Filter, writer: LineWriter, signal: AbortSignal | undefined) {
     this.#filter = filter;
     this.#writer = writer;
+    this.#handled = handledKinds(filter);
     signal?.addEventListener("abort", () => this.#abort.abort(signal.reason), { once: true });
     if (signal?.aborted) this.#abort.abort(signal.reason);
     this.#context = {
@@ -230,7 +235,7 @@ class FilterRun {
   }
 
   async #readAll(input: AsyncIterable<Buffer>): Promise<void> {
-    const splitter = new LineSplitter();
+    const splitter = new BlockSplitter();
     const iterator = input[Symbol.asyncIterator]();
     for (;;) {
       const next = await nextUnlessAborted(iterator, this.#abort.signal);
@@ -243,50 +248,75 @@ class FilterRun {
     this.#pump();
   }
 
-  async #takeAll(lines: RawLine[]): Promise<void> {
-    for (const raw of lines) {
-      this.#line++;
-      const pending = this.#take(raw);
-      if (pending) await pending;
-      if (this.#abort.signal.aborted) return;
+  async #takeAll(blocks: Block[]): Promise<void> {
+    for (const block of blocks) {
+      const lines = new RecordLines(block);
+      // Neighbours that only pass go out together, as the bytes that they came as.
+      let passing = 0;
+      while (lines.next()) {
+        this.#line++;
+        if (this.#isPassing(lines)) continue;
+        this.#passBytes(lines.bytes, passing, lines.from);
+        passing = lines.to;
+        const pending = this.#take(lines);
+        if (pending) await pending;
+        if (this.#abort.signal.aborted) return;
+      }
+      this.#passBytes(lines.bytes, passing, lines.bytes.length);
     }
   }
 
+  /** Whether a line plainly is a record that passes and need not wait. Of others the record itself has to tell. */
+  #isPassing({ sure, kind, host }: RecordLines): boolean {
+    if (!sure || this.#ended !== undefined) return false;
+    const handled = this.#handled.get(kind);
+    if (handled === "everywhere") return false;
+    return this.#isElsewhere(host) || (handled === undefined && this.#slots.length === 0);
+  }
+
+  /** Order is kept per host: what is for another host does not wait for this host's work. */
+  #isElsewhere(host: unknown): boolean {
+    return !this.#filter.anyHost && host !== undefined && host !== this.#filter.host;
+  }
+
+  #passBytes(bytes: Buffer, from: number, to: number): void {
+    if (from < to && !this.#filter.only) this.#write(() => this.#writer.lines(bytes.subarray(from, to)));
+  }
+
   /** One line. Gives a promise only where the next line must not be read before it is done. */
-  #take(raw: RawLine): Promise<void> | undefined {
-    const read = readRecord(raw);
+  #take(lines: RecordLines): Promise<void> | undefined {
+    const { text } = lines;
+    const read = lines.read();
     if (read === undefined) return undefined;
-    if ("why" in read) return this.#refuse(raw.text, read.why);
+    if ("why" in read) return this.#refuse(text, read.why);
     const { line, deep } = read;
-    if (this.#ended !== undefined) return this.#refuse(raw.text, "it stands after the end record");
+    if (this.#ended !== undefined) return this.#refuse(text, "it stands after the end record");
     const { kind } = line;
-    if (!isKind(kind)) return this.#pass(line, raw.text);
+    if (!isKind(kind)) return this.#pass(line, text);
     const reads = this.#filter.reads?.[kind] as Handler<Kind> | undefined;
     const owns = this.#filter.owns?.[kind] as Handler<Kind> | undefined;
     if (owns && line.host === undefined && !this.#filter.anyHost && isUnplaced(line))
-      return this.#unplaced(line, raw.text);
+      return this.#unplaced(line, text);
     const mine =
       owns &&
       (this.#filter.anyHost ||
         line.host === this.#filter.host ||
         (travelOf(line) === "self" && line.id === this.#filter.host));
-    if (!mine && !reads && kind !== "experiment" && kind !== "end") return this.#pass(line, raw.text);
+    if (!mine && !reads && kind !== "experiment" && kind !== "end") return this.#pass(line, text);
     if (mine && deep)
       return this.#fail(
         line,
-        raw.text,
+        text,
         mtError("data", `Cannot act on ${kind} ${line.id}: ${whyTooDeep(deep[0]!)}`),
       );
-    const unread = unreadField(kind, deep);
-    if (unread !== undefined) return this.#refuse(raw.text, unread);
-    const valid = validate(kind, line);
-    if (valid.isErr()) return this.#refuse(raw.text, valid.error.message);
+    const valid = checkRecord(kind, line, deep);
+    if (valid.isErr()) return this.#refuse(text, valid.error.message);
     if (kind === "end") {
-      this.#ended = raw.text;
+      this.#ended = text;
       this.#end = valid.value as End;
       return undefined;
     }
-    const goOn = () => (mine ? this.#own(owns, valid.value, line, raw.text) : this.#pass(line, raw.text));
+    const goOn = () => (mine ? this.#own(owns, valid.value, line, text) : this.#pass(line, text));
     const reading = reads && this.#read(reads, valid.value);
     return reading ? reading.then(goOn) : goOn();
   }
@@ -387,9 +417,7 @@ class FilterRun {
 
   #pass(line: Line, text: string): undefined {
     if (this.#filter.only) return;
-    // Order is kept per host: what is for another host does not wait for this host's work.
-    const elsewhere = !this.#filter.anyHost && line.host !== undefined && line.host !== this.#filter.host;
-    this.#put(text, elsewhere);
+    this.#put(text, this.#isElsewhere(line.host));
   }
 
   /** A record of this tool that it cannot act on. */
@@ -419,24 +447,9 @@ class FilterRun {
   }
 
   #refuse(text: string, why: string): undefined {
-    const error: MtError = {
-      by: this.#filter.by,
-      code: "data",
-      message: `Cannot read line ${this.#line}: ${why}`,
-    };
-    this.#worst ??= {
-      code: "data",
-      message: error.message,
-      hint: "the line stands in the stream as an error record",
-    };
-    const record = {
-      kind: "error",
-      id: `${this.#filter.by}.line-${this.#line}`,
-      line: this.#line,
-      raw: text.slice(0, RAW_CHARACTERS_MAX),
-      error,
-    };
-    this.#put(JSON.stringify(record));
+    const { record, error } = refusedLine(this.#filter.by, this.#line, text, why);
+    this.#worst ??= error;
+    this.#put(record);
   }
 
   #atEnd(run: () => Outcome | Promise<Outcome>, work?: Work): Promise<Outcome> {

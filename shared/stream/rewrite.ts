@@ -6,7 +6,7 @@
 import type { MtError } from "../errors.ts";
 import type { Line } from "../records/line.ts";
 import { itemsOf, membersOf } from "./json-text.ts";
-import { readRecord } from "./record.ts";
+import { readRecord } from "./record-line.ts";
 
 /**
  * The text of `after`. Throws where `after` is no record or JSON has no way to write it.

@@ -1,5 +1,5 @@
 /** stdin as chunks of bytes, read only as fast as they are taken; where it is non-blocking, nothing there is no end. */
-import { read } from "node:fs";
+import { fstatSync, read, readSync } from "node:fs";
 import { type MtError, MtFailure, mtError } from "../errors.ts";
 import { noStdin, openAnew, RETRY_MS_MAX, wasClosed } from "./descriptors.ts";
 
@@ -25,17 +25,31 @@ export async function* stdinChunks(signal?: AbortSignal): AsyncGenerator<Buffer>
   }
 }
 
+const REFILLED_BYTES = 256 * 1024;
+
 /**
  * The same from one buffer that is filled again and again: whoever keeps bytes of a chunk copies them. For streams
- * of which nothing is kept, where a new buffer for every chunk is what most of the time and memory goes to.
+ * of which little is kept, where a new buffer for every chunk is what most of the time and memory goes to.
  */
 export async function* stdinRefilled(): AsyncGenerator<Buffer> {
   const readInto = reader();
-  const buffer = Buffer.allocUnsafeSlow(256 * 1024);
+  const buffer = Buffer.allocUnsafeSlow(REFILLED_BYTES);
+  const isFile = fstatSync(0).isFile();
   for (;;) {
-    const n = await readInto(buffer);
+    // A file never lets anybody wait for long, and a thread's answer takes as long as what it reads.
+    const n = isFile ? readFile(buffer) : await readInto(buffer);
     if (n === 0) return;
     yield buffer.subarray(0, n);
+    // Signals and whatever else has happened meanwhile have their turn.
+    if (isFile) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+function readFile(buffer: Buffer): number {
+  try {
+    return readSync(0, buffer, 0, buffer.length, null);
+  } catch (thrown) {
+    throw cannotRead((thrown as Error).message);
   }
 }
 

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bridgeName } from "../../shared/host/names.ts";
-import { readRecord } from "../../shared/stream/record.ts";
+import { readRecord } from "../../shared/stream/record-line.ts";
 import { ROOT } from "../unit/shared/fixtures.ts";
 
 const MT = join(ROOT, "dist/mt");

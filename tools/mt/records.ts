@@ -11,7 +11,7 @@ import { EXIT, toMtError } from "../../shared/errors.ts";
 import { foldNodes } from "../../shared/nodeset/fold.ts";
 import type { Line } from "../../shared/records/line.ts";
 import { LineSplitter } from "../../shared/stream/lines.ts";
-import { readRecord } from "../../shared/stream/record.ts";
+import { readRecord } from "../../shared/stream/record-line.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { mtError } from "../../../shared/errors.ts";
 import { type Filter, runFilter } from "../../../shared/stream/filter.ts";
-import { readRecord } from "../../../shared/stream/record.ts";
+import { readRecord } from "../../../shared/stream/record-line.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { streamOf, tempDir } from "./fixtures.ts";
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Guest } from "../../../shared/records/index.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
 import { isDeeper, isJson, itemsOf, membersOf } from "../../../shared/stream/json-text.ts";
-import { DEPTH_MAX, isBlank, readRecord } from "../../../shared/stream/record.ts";
+import { DEPTH_MAX, isBlank, readRecord } from "../../../shared/stream/record-line.ts";
 import { rewrite, rewriteFailed } from "../../../shared/stream/rewrite.ts";
 
 const deep = (n: number, open = "[", close = "]", inside = "") => open.repeat(n) + inside + close.repeat(n);

@@ -1,12 +1,16 @@
 /** The scanner of records against JSON.parse: what it accepts is JSON and says the same; what it leaves, others decide. */
 import { describe, expect, test } from "vitest";
-import { scanRecord } from "../../../shared/stream/scan.ts";
+import { LineSplitter } from "../../../shared/stream/lines.ts";
+import { RecordLines, readRecord } from "../../../shared/stream/record-line.ts";
+import { type Scanned, scanRecord } from "../../../shared/stream/scan.ts";
 
-const scan = (text: string) => {
-  const bytes = Buffer.from(text);
-  const found = scanRecord(bytes, 0);
-  return found && { kind: found.kind, id: found.id, host: found.host, end: found.end };
+const scanAt = (bytes: Buffer, from: number) => {
+  const into: Scanned = { kind: "", host: undefined, idFrom: 0, idTo: 0 };
+  const end = scanRecord(bytes, from, into);
+  if (end < 0) return undefined;
+  return { kind: into.kind, id: bytes.toString("latin1", into.idFrom, into.idTo), host: into.host, end };
 };
+const scan = (text: string) => scanAt(Buffer.from(`${text}\n`), 0);
 
 describe("what it reads", () => {
   test.each([
@@ -20,9 +24,9 @@ describe("what it reads", () => {
   });
 
   test("the line that begins where it is told, up to its newline", () => {
-    const bytes = Buffer.from('{"kind":"a","id":"1"}\n{"kind":"b","id":"2","host":"h"}\n{"kind"');
-    expect(scanRecord(bytes, 22)).toMatchObject({ kind: "b", id: "2", host: "h", end: 54 });
-    expect(scanRecord(bytes, 55)).toBeUndefined();
+    const bytes = Buffer.from('{"kind":"a","id":"1"}\n{"kind":"b","id":"2","host":"h"}\n{"kind"\n');
+    expect(scanAt(bytes, 22)).toMatchObject({ kind: "b", id: "2", host: "h", end: 54 });
+    expect(scanAt(bytes, 55)).toBeUndefined();
   });
 });
 
@@ -51,7 +55,7 @@ test.each([
   '{"kind":"k","id":"i","x":[1,]}',
   '{"kind":"k","id":"i","x":{"a"}}',
   '{"kind":"k","id":"i","x":"\n"}',
-  `{"kind":"k","id":"i","x":${"[".repeat(100)}${"]".repeat(100)}}`,
+  `{"kind":"k","id":"i","x":${"[".repeat(256)}${"]".repeat(256)}}`,
 ])("leaves to JSON.parse: %s", (text) => {
   expect(scan(text)).toBeUndefined();
 });
@@ -99,4 +103,92 @@ test("of any text, what it accepts JSON.parse accepts, and both say the same", (
     });
   }
   expect(accepted).toBeGreaterThan(1000);
+});
+
+describe("lines among bytes", () => {
+  /** The lines of a block, as RecordLines tells of them and as text and JSON.parse do. */
+  const told = (block: Buffer) => {
+    const lines = new RecordLines(block);
+    const out = [];
+    while (lines.next()) {
+      const { text, sure } = lines;
+      const head = sure ? { kind: lines.kind, id: lines.id, host: lines.host } : undefined;
+      out.push({ text, sure, head, read: lines.read() });
+    }
+    return out;
+  };
+  const reference = (block: Buffer) => {
+    const splitter = new LineSplitter();
+    return [...splitter.push(block), ...splitter.end()].map((raw) => ({
+      text: raw.text,
+      read: readRecord(raw),
+    }));
+  };
+
+  test("of any bytes both say the same: where lines end, whether each is a record, and which", () => {
+    // The same numbers every run.
+    let state = 11;
+    const random = (n: number) => (state = (state * 1103515245 + 12345) % 2147483648) % n;
+    const bases = [
+      '{"kind":"guest","id":"g1","host":"kn1","n":[1,2.5e-3,{"a":"b\\n"}],"t":true,"ü":"ä\u{1f680}"}',
+      ' {"id":"a" , "x":{"kind":"no","y":[[],{}]},"kind":"k"} \r',
+      `{"kind":"k","id":"i","deep":${"[".repeat(255)}${"]".repeat(255)}}`,
+      `{"kind":"k","id":"i","deep":${"[".repeat(256)}${"]".repeat(256)}}`,
+      '{"kind":"k\\u0061","id":"i","host":5}',
+      "",
+      " \t",
+      "[1]",
+      "no JSON",
+    ].map((text) => Buffer.from(text));
+    const bytes = [...Buffer.from('"\\{}[],:01-.eE+ \t\r\n\0tfnu'), 0x80, 0xc3, 0xe2, 0xf0, 0xff, 0x7f, 0x1f];
+    let sure = 0;
+    let wrong = 0;
+    for (let i = 0; i < 4000; i++) {
+      const lines = Array.from({ length: 1 + random(5) }, () => {
+        const line = [...bases[random(bases.length)]!];
+        for (let k = random(3); k > 0; k--)
+          line.splice(
+            random(line.length + 1),
+            random(3),
+            ...(random(3) ? [bytes[random(bytes.length)]!] : []),
+          );
+        return Buffer.from([...line, 10]);
+      });
+      const block = Buffer.concat(lines).subarray(0, random(2) ? undefined : -1);
+      if (block.length === 0) continue;
+      const found = told(block);
+      expect(found.map(({ text, read }) => ({ text, read }))).toEqual(reference(block));
+      for (const { head, text } of found) {
+        if (head === undefined) {
+          wrong++;
+          continue;
+        }
+        sure++;
+        const { kind, id, host } = JSON.parse(text);
+        expect(head).toEqual({ kind, id, host });
+      }
+    }
+    expect(sure).toBeGreaterThan(1000);
+    expect(wrong).toBeGreaterThan(1000);
+  });
+
+  test("one line that is not UTF-8 leaves its neighbours what they are", () => {
+    const record = '{"kind":"k","id":"i"}';
+    const block = Buffer.concat([Buffer.from(`${record}\n"`), Buffer.of(0xff), Buffer.from(`"\n${record}`)]);
+    expect(told(block).map(({ sure, read }) => [sure, read])).toEqual([
+      [true, { line: { kind: "k", id: "i" } }],
+      [false, { why: "it is no UTF-8" }],
+      [true, { line: { kind: "k", id: "i" } }],
+    ]);
+  });
+
+  test("a line that was cut is no record, whatever it begins with", () => {
+    const lines = new RecordLines({ text: '{"kind":"k","id":"i"}', bad: "it is too long" });
+    expect([lines.next(), lines.sure, lines.read(), lines.next()]).toEqual([
+      true,
+      false,
+      { why: "it is too long" },
+      false,
+    ]);
+  });
 });

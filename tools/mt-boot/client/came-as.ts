@@ -2,7 +2,7 @@
  * The line that a guest's record came as, kept with the record on its way through requests, the ledger and notes, so
  * that it goes out again as it came: digits that no double holds, how fields are written, what is nested deeply.
  */
-import { readRecord } from "../../../shared/stream/record.ts";
+import { readRecord } from "../../../shared/stream/record-line.ts";
 import { rewrite } from "../../../shared/stream/rewrite.ts";
 
 /** A symbol: copies of a record (`{ ...guest }`, members of a range) keep what it names, and JSON leaves it out. */

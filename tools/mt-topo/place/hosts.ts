@@ -13,9 +13,9 @@ import { run, toolCommand } from "../../../shared/host/process.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import { namedHosts } from "../../../shared/nodeset/groups.ts";
 import { hostSchema } from "../../../shared/records/host.ts";
-import { type Host, unreadField, validate } from "../../../shared/records/index.ts";
+import type { Host } from "../../../shared/records/index.ts";
 import type { RawLine } from "../../../shared/stream/lines.ts";
-import { readRecord } from "../../../shared/stream/record.ts";
+import { checkRecord, readRecord } from "../../../shared/stream/record-line.ts";
 import { chunksOf, linesOf } from "../formats/input.ts";
 import { type Came, unknownFields } from "../plan/plan.ts";
 
@@ -78,9 +78,7 @@ async function hostRecords(
     if ("why" in read) return unread(read.why);
     const { line, deep } = read;
     if (line.kind !== "host") continue;
-    const lost = unreadField("host", deep);
-    if (lost !== undefined) return unread(lost);
-    const host = validate("host", line);
+    const host = checkRecord("host", line, deep);
     if (host.isErr()) return unread(host.error.message);
     hosts.set(host.value.id, host.value);
     came.set(host.value.id, { text: raw.text, record: host.value });

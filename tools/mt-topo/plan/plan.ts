@@ -15,12 +15,10 @@ import {
   type Router,
   type Segment,
   travelOf,
-  unreadField,
-  validate,
 } from "../../../shared/records/index.ts";
 import type { Line } from "../../../shared/records/line.ts";
 import type { RawLine } from "../../../shared/stream/lines.ts";
-import { type ReadLine, readRecord } from "../../../shared/stream/record.ts";
+import { checkRecord, type ReadLine, readRecord } from "../../../shared/stream/record-line.ts";
 import { rewrite } from "../../../shared/stream/rewrite.ts";
 import type { LineWriter } from "../../../shared/stream/writer.ts";
 import { GuestIds } from "./guest-ids.ts";
@@ -129,9 +127,7 @@ function take(
     plan.unnumbered.add(entry.record);
   }
   if (isKind(kind)) {
-    const unread = unreadField(kind, deep);
-    if (unread !== undefined) return unread;
-    const valid = validate(kind, entry.record);
+    const valid = checkRecord(kind, entry.record, deep);
     if (valid.isErr()) return valid.error.message;
   }
   if (kind === "guest") {

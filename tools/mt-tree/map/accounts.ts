@@ -14,7 +14,7 @@ import {
 import { validate } from "../../../shared/records/index.ts";
 import type { Line } from "../../../shared/records/line.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
-import { readRecord } from "../../../shared/stream/record.ts";
+import { readRecord } from "../../../shared/stream/record-line.ts";
 import { rewrite } from "../../../shared/stream/rewrite.ts";
 
 /** Members `from` … `to` of a range record, by position. */

@@ -15,17 +15,15 @@ import { fold } from "../../../shared/nodeset/ranges.ts";
 import { travelOf } from "../../../shared/records/index.ts";
 import type { Line } from "../../../shared/records/line.ts";
 import { isUnplaced, notPlaced } from "../../../shared/records/placed.ts";
+import { type Block, BlockSplitter, LineSplitter, linesOf } from "../../../shared/stream/lines.ts";
 import {
-  type Block,
-  BlockSplitter,
-  isUtf8,
-  LineSplitter,
-  linesOf,
-  type RawLine,
-} from "../../../shared/stream/lines.ts";
-import { readRecord } from "../../../shared/stream/record.ts";
+  type Head,
+  lineIn,
+  RecordLines,
+  readRecord,
+  refusedLine,
+} from "../../../shared/stream/record-line.ts";
 import { rewriteFailed } from "../../../shared/stream/rewrite.ts";
-import { scanRecord } from "../../../shared/stream/scan.ts";
 import { nextUnlessAborted, stdinRefilled } from "../../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed, writeAll } from "../../../shared/stream/writer.ts";
 import { endSession } from "../commands/exec.ts";
@@ -265,9 +263,8 @@ class MapRun {
         if (next === undefined) return;
         this.#idle?.refresh();
         for (const block of next.done ? splitter.end() : splitter.push(next.value))
-          if (Buffer.isBuffer(block) && this.#here) this.#takeHere(block, this.#here.host);
-          else if (Buffer.isBuffer(block) && isUtf8(block)) this.#takeBlock(block);
-          else for (const raw of linesOf(block)) this.#take(raw);
+          if (this.#here) this.#takeHere(block, this.#here.host);
+          else this.#takeBlock(block);
         this.#writer.flush();
         if (this.#broken !== undefined) throw this.#broken;
         if (next.done) return;
@@ -289,52 +286,46 @@ class MapRun {
   }
 
   /** The lines of a block where no tree is up: to the command here in their order, but for records of other hosts. */
-  #takeHere(block: Buffer, here: string): void {
+  #takeHere(block: Block, here: string): void {
     // A copy: what it came in is filled again.
-    const bytes = block.at(-1) === NEWLINE ? Buffer.from(block) : Buffer.concat([block, Buffer.of(NEWLINE)]);
-    const utf8 = isUtf8(bytes);
+    const lines = new RecordLines(Buffer.isBuffer(block) ? Buffer.from(block) : block);
+    const { bytes } = lines;
     let from = 0;
     let run: As = "own";
     const send = (to: number) => {
       if (to > from) this.#sendHere(here, bytes.subarray(from, to), run);
       from = to;
     };
-    for (let at = 0; at < bytes.length; ) {
+    while (lines.next()) {
       this.#lineNumber++;
-      const scanned = this.#end === undefined && utf8 ? scanRecord(bytes, at) : undefined;
-      const end = scanned ? scanned.end + 1 : bytes.indexOf(NEWLINE, at) + 1;
-      let line: { kind: string; id: string; host?: unknown } | undefined = scanned;
-      if (!line) {
-        const raw: RawLine = { text: bytes.toString("utf8", at, end - 1) };
-        if (!utf8 && !isUtf8(bytes.subarray(at, end))) raw.bad = "it is no UTF-8";
+      let head: Head | undefined = lines;
+      if (!lines.sure || this.#end !== undefined) {
         // What is refused takes its place among those that were sent.
-        send(at);
-        line = this.#read(raw);
-        if (!line) from = end;
+        send(lines.from);
+        head = this.#read(lines);
+        if (head === undefined) {
+          from = lines.to;
+          continue;
+        }
       }
-      if (!line) {
-        at = end;
-        continue;
-      }
-      const isEnd = line.kind === "end";
-      const owner = ownerOf(line);
+      const isEnd = head.kind === "end";
+      const owner = ownerOf(head);
       const as: As = isEnd ? "context" : owner === here ? "own" : "passing";
-      if (isEnd) this.#end = bytes.toString("utf8", at, end - 1);
-      if (as !== run) send(at);
+      if (isEnd) this.#end = lines.text;
+      if (as !== run) send(lines.from);
       run = as;
       if (owner !== undefined && owner !== here) {
-        send(at);
-        this.#insteadOf(owner, here, bytes.subarray(at, end));
-        from = end;
+        send(lines.from);
+        this.#insteadOf(owner, here, lines.text);
+        from = lines.to;
       }
-      at = end;
     }
     send(bytes.length);
   }
 
   /** A record of a host that is not here: it comes out failed, in its place. */
-  #insteadOf(name: string, here: string, bytes: Buffer): void {
-    this.#inPlace(here, this.#failedLine(textOf(bytes), this.#host(name).ended!));
+  #insteadOf(name: string, here: string, text: string): void {
+    this.#inPlace(here, this.#failedLine(text, this.#host(name).ended!));
   }
 
   /** Puts a line out among those that the command here has been sent. */
@@ -354,57 +345,49 @@ class MapRun {
   }
 
   /** The lines of a block: those that plainly are a host's go there as they are. */
-  #takeBlock(block: Buffer): void {
-    const bytes = block.at(-1) === NEWLINE ? block : Buffer.concat([block, Buffer.of(NEWLINE)]);
-    for (let at = 0; at < bytes.length; ) {
-      const scanned = this.#end === undefined ? scanRecord(bytes, at) : undefined;
-      const owner = scanned && ownerOf(scanned);
-      if (owner !== undefined) {
-        this.#lineNumber++;
-        const end = scanned!.end + 1;
-        this.#toHost(owner, bytes, at, end);
-        at = end;
-      } else {
-        const end = bytes.indexOf(NEWLINE, at);
-        this.#take({ text: bytes.toString("utf8", at, end) });
-        at = end + 1;
-      }
+  #takeBlock(block: Block): void {
+    const lines = new RecordLines(block);
+    while (lines.next()) {
+      this.#lineNumber++;
+      const owner = lines.sure && this.#end === undefined ? ownerOf(lines) : undefined;
+      if (owner !== undefined) this.#toHost(owner, lines);
+      else this.#take(lines);
     }
   }
 
   /** The record that a line is; undefined where it is blank, or was refused. */
-  #read(raw: RawLine): Line | undefined {
-    const read = readRecord(raw);
+  #read(lines: RecordLines): Line | undefined {
+    const read = lines.read();
     if (read === undefined) return undefined;
     if ("line" in read && this.#end === undefined) return read.line;
-    this.#refuse(raw.text, "why" in read ? read.why : "it stands after the end record");
+    this.#refuse(lines.text, "why" in read ? read.why : "it stands after the end record");
     return undefined;
   }
 
-  #take(raw: RawLine): void {
-    this.#lineNumber++;
-    const line = this.#read(raw);
+  #take(lines: RecordLines): void {
+    const line = this.#read(lines);
     if (line === undefined) return;
     const owner = ownerOf(line);
-    if (owner !== undefined) return this.#lineToHost(owner, raw.text);
+    if (owner !== undefined) return this.#toHost(owner, lines);
+    const { text } = lines;
     // Every host would get it, and none would know whose it is.
     if (line.kind !== "segment" && isUnplaced(line)) {
       this.#badInput ??= notPlaced(line);
-      return this.#fail(raw.text, notPlaced(line));
+      return this.#fail(text, notPlaced(line));
     }
     switch (travelOf(line)) {
       case "report":
-        this.#put(raw.text);
+        this.#put(text);
         return;
       case "end":
-        this.#end = raw.text;
-        for (const host of this.#hosts.keys()) this.#sendContext(host, [raw.text]);
+        this.#end = text;
+        for (const host of this.#hosts.keys()) this.#sendContext(host, [text]);
         return;
       case "context":
         this.#contextKeys.add(keyOf(line));
-        this.#context.push({ line, text: raw.text });
-        this.#put(raw.text);
-        for (const host of this.#hosts.keys()) if (concerns(line, host)) this.#sendContext(host, [raw.text]);
+        this.#context.push({ line, text });
+        this.#put(text);
+        for (const host of this.#hosts.keys()) if (concerns(line, host)) this.#sendContext(host, [text]);
         return;
     }
   }
@@ -414,15 +397,11 @@ class MapRun {
     if (this.#invocation.args.reduce === undefined) this.#writer.line(text);
   }
 
-  #lineToHost(name: string, text: string): void {
-    const bytes = Buffer.from(`${text}\n`);
-    this.#toHost(name, bytes, 0, bytes.length);
-  }
-
-  /** A line for a host: those bytes, the newline the last of them. */
-  #toHost(name: string, bytes: Buffer, from: number, to: number): void {
+  /** The line in hand goes to a host. */
+  #toHost(name: string, lines: RecordLines): void {
+    const { bytes, from, to } = lines;
     const host = this.#host(name);
-    if (host.ended) return this.#fail(textOf(bytes.subarray(from, to)), host.ended);
+    if (host.ended) return this.#fail(lines.text, host.ended);
     const length = to - from;
     if (host.gatheredBytes + length > host.gathered.length) {
       this.#sendTo(name, host);
@@ -473,17 +452,10 @@ class MapRun {
   }
 
   #refuse(text: string, why: string): void {
-    const error = mtError("data", `Cannot read line ${this.#lineNumber}: ${why}`);
-    this.#badInput ??= { ...error, hint: "the line stands in the stream as an error record" };
-    const line = JSON.stringify({
-      kind: "error",
-      id: `mt-tree.line-${this.#lineNumber}`,
-      line: this.#lineNumber,
-      raw: text.slice(0, 4096),
-      error: { by: "mt-tree", ...error },
-    });
-    if (this.#here) this.#inPlace(this.#here.host, line);
-    else this.#writer.line(line);
+    const { record, error } = refusedLine("mt-tree", this.#lineNumber, text, why);
+    this.#badInput ??= error;
+    if (this.#here) this.#inPlace(this.#here.host, record);
+    else this.#writer.line(record);
   }
 
   /**
@@ -532,8 +504,7 @@ class MapRun {
   /** A line that a host put out, other than it was sent; it is put out here where it has to be cut or told apart. */
   #changed(name: string, host: HostRun, bytes: Buffer): Verdict {
     const whole = bytes.at(-1) === NEWLINE;
-    const scanned = isUtf8(bytes) ? scanRecord(bytes, 0) : undefined;
-    const line = scanned ?? recordIn(bytes);
+    const line = lineIn(bytes).head();
     if (this.#here && (line === "blank" || line === undefined)) {
       // Whatever it puts out here, it is as though we were not between.
       if (whole) return "emit";
@@ -574,9 +545,9 @@ class MapRun {
 
   /** A record that the filter could not read: its error record stands for it. */
   #refusedThere(host: HostRun, bytes: Buffer): void {
-    const error = recordIn(bytes);
-    if (error === "blank") return;
-    const refused = readRecord({ text: String(error?.raw) });
+    const error = lineIn(bytes).read();
+    if (error === undefined || "why" in error) return;
+    const refused = readRecord({ text: String(error.line.raw) });
     // Cut or no JSON: then it comes out failed as well.
     if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
   }
@@ -586,7 +557,7 @@ class MapRun {
     for (const block of host.output.end()) {
       if (!Buffer.isBuffer(block)) this.#came(name, host, block);
       // The last line may lack its newline. One that was cut in two with its host is as though it had not come.
-      else if (!how.error || recordIn(block) !== undefined)
+      else if (!how.error || lineIn(block).head() !== undefined)
         this.#came(name, host, Buffer.concat([block, Buffer.of(NEWLINE)]));
     }
     for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
@@ -673,18 +644,6 @@ function ownerOf(line: { kind: string; id: string; host?: unknown }): string | u
 }
 
 const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
-
-/** A line without its newline. */
-const textOf = (bytes: Buffer) =>
-  bytes.toString("utf8", 0, bytes.length - (bytes.at(-1) === NEWLINE ? 1 : 0));
-
-/** The record that a line is, where the scanner could not tell. */
-function recordIn(bytes: Buffer): Line | "blank" | undefined {
-  if (!isUtf8(bytes)) return undefined;
-  const read = readRecord({ text: textOf(bytes) });
-  if (read === undefined) return "blank";
-  return "line" in read ? read.line : undefined;
-}
 
 /** Whether context goes to a host: its `hosts` name it, or it has none. */
 const concerns = (line: Line, host: string) => !Array.isArray(line.hosts) || line.hosts.includes(host);

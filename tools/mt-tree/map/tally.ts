@@ -4,8 +4,7 @@
  * told by kind and id; where the order was, what was sent before it goes into the accounts (accounts.ts).
  */
 import type { Line } from "../../../shared/records/line.ts";
-import { readRecord } from "../../../shared/stream/record.ts";
-import { scanRecord } from "../../../shared/stream/scan.ts";
+import { lineAt } from "../../../shared/stream/record-line.ts";
 import { Accounts } from "./accounts.ts";
 
 interface Sent {
@@ -184,8 +183,6 @@ function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
 
 /** What the first line that waits says of itself. */
 function recordAt(head: Sent): Pick<Line, "kind" | "id"> | undefined {
-  const scanned = scanRecord(head.bytes, head.at);
-  if (scanned) return scanned;
-  const read = readRecord({ text: lineText(head.bytes, head.at) });
-  return read !== undefined && "line" in read ? read.line : undefined;
+  const line = lineAt(head.bytes, head.at).head();
+  return line === "blank" ? undefined : line;
 }
