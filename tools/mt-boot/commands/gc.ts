@@ -7,7 +7,7 @@ import { removeUnused } from "../persist/template.ts";
 import type { spec } from "../spec.ts";
 
 export const gc: Run<typeof spec, "gc"> = async (invocation) => {
-  const { removed, used, freed_mib } = removeUnused();
+  const { removed, used, freed_mib } = await removeUnused();
   const writer = new LineWriter();
   writer.line(
     JSON.stringify({

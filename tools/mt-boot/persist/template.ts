@@ -18,7 +18,7 @@ import {
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, MtFailure, mtError, toMtError } from "../../../shared/errors.ts";
-import { lock } from "../../../shared/host/lock.ts";
+import { lock, startTime } from "../../../shared/host/lock.ts";
 import { cacheDir } from "../../../shared/host/names.ts";
 import { runOk } from "../../../shared/host/process.ts";
 import { openOwn, ownDir, removeOwn, writeOwn } from "../../../shared/own-place.ts";
@@ -61,6 +61,14 @@ interface Note {
 }
 
 const templatesDir = () => join(cacheDir(), "templates");
+/** Held by whoever makes or removes the template. */
+const lockOf = (key: string) => join(templatesDir(), `${key}.lock`);
+/** A template's directory, whole or in the making: all else in there is locks and what their waiters have. */
+const KEY_OR_PART = /^([0-9a-f]{24})(?:\.new)?$/;
+/** The file of a process that waits for a lock. */
+const WAITER = /\.lock\.(\d+)\.\d+$/;
+/** One look, and another one where the holder is dead. */
+const GC_LOCK_S = 0.1;
 /** Throws where one is missing. */
 function filesOf(key: string): Template {
   const [ram, state] = ["ram", "state"].map((name) => join(templatesDir(), key, name)) as [string, string];
@@ -110,19 +118,18 @@ export async function templateFor(
   const key = templateKey(boot, qemu);
   const known = kept(key);
   if (known) return ok(known);
-  const unlock = await lock(
-    join(templatesDir(), `${key}.lock`),
-    `making a template of image ${boot.guest.image}`,
-    timeout_s + LOCK_EXTRA_S,
-  );
-  if (unlock.isErr()) return err(unlock.error);
+  let unlock: (() => void) | undefined;
   try {
-    // Who had the lock before us may have made it.
+    const what = `making a template of image ${boot.guest.image}`;
+    const locked = await lock(lockOf(key), what, timeout_s + LOCK_EXTRA_S);
+    if (locked.isErr()) return err(locked.error);
+    unlock = locked.value;
+    // Whoever had the lock before us may have made it.
     return ok(kept(key) ?? (await make(boot, key, qemu, timeout_s)));
   } catch (thrown) {
     return err(toMtError(thrown));
   } finally {
-    unlock.value();
+    unlock?.();
   }
 }
 
@@ -255,8 +262,11 @@ async function why(error: MtError, ended: Promise<string>, dir: string): Promise
   return mtError(error.code, message, error.hint ?? consoleTail(dir));
 }
 
-/** Templates that no living QEMU has its memory from go. Gives how many went, and how many MiB they held. */
-export function removeUnused(): { removed: string[]; used: string[]; freed_mib: number } {
+/**
+ * Removes templates that no living QEMU has its memory from, and what makers left that were killed. One that is locked
+ * is left alone, with whoever waits for it: it is being made, and will be used.
+ */
+export async function removeUnused(): Promise<{ removed: string[]; used: string[]; freed_mib: number }> {
   const out = { removed: [] as string[], used: [] as string[], freed_mib: 0 };
   let names: string[];
   try {
@@ -264,19 +274,29 @@ export function removeUnused(): { removed: string[]; used: string[]; freed_mib: 
   } catch {
     return out;
   }
-  for (const name of names.filter((n) => !n.endsWith(".lock"))) {
-    const dir = join(templatesDir(), name);
-    if (livingIn(dir).length > 0) {
-      out.used.push(name);
-      continue;
-    }
+  for (const name of names) {
+    const waiter = WAITER.exec(name)?.[1];
+    if (waiter !== undefined && startTime(Number(waiter)) === undefined)
+      rmSync(join(templatesDir(), name), { force: true });
+    const key = KEY_OR_PART.exec(name)?.[1];
+    if (key === undefined) continue;
+    const unlock = await lock(lockOf(key), "mt-boot gc", GC_LOCK_S);
     try {
-      out.freed_mib += (statSync(join(dir, "ram")).blocks * 512) / MIB;
-    } catch {
-      // Half a template: it goes too.
+      const dir = join(templatesDir(), name);
+      if (unlock.isErr() || livingIn(dir).length > 0) {
+        out.used.push(name);
+        continue;
+      }
+      try {
+        out.freed_mib += (statSync(join(dir, "ram")).blocks * 512) / MIB;
+      } catch {
+        // Half a template: removed too.
+      }
+      rmSync(dir, { recursive: true, force: true });
+      out.removed.push(name);
+    } finally {
+      if (unlock.isOk()) unlock.value();
     }
-    rmSync(dir, { recursive: true, force: true });
-    out.removed.push(name);
   }
   out.freed_mib = Math.round(out.freed_mib);
   return out;
