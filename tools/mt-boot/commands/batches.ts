@@ -4,7 +4,7 @@
  */
 import { delimiter, dirname } from "node:path";
 import { inform } from "../../../shared/cli/stderr.ts";
-import { mtError } from "../../../shared/errors.ts";
+import { mtError, orThrow } from "../../../shared/errors.ts";
 import { cleanEnv, run, toolCommand } from "../../../shared/host/process.ts";
 import { type Experiment, type Guest, validate } from "../../../shared/records/index.ts";
 import { guestMembers } from "../../../shared/records/members.ts";
@@ -27,7 +27,7 @@ interface How {
 /** @param records guests and ranges of them, in the order in which they are to be started */
 export async function bootInBatches(records: readonly Guest[], how: How): Promise<void> {
   const { batch, between, experiment, outcomes, context } = how;
-  const queue = records.flatMap((record) => guestMembers(record).unwrapOr([]));
+  const queue = records.flatMap((record) => orThrow(guestMembers(record)));
   const missed = (guest: Guest) => outcomes.get(guest.id)?.error?.code === "busy";
   while (queue.length > 0 && !context.signal.aborted) {
     const now = queue.splice(0, batch);

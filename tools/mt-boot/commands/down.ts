@@ -3,7 +3,7 @@
  * supervisor where one answers, else on what the kernel shows; after a crash, and twice.
  */
 import { existsSync, rmSync } from "node:fs";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { fail, type MtError, MtFailure, orThrow } from "../../../shared/errors.ts";
@@ -83,7 +83,7 @@ async function endExperiment(experiment: string, ids?: readonly string[]): Promi
  */
 async function endWithout(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
   const unlock = await lock(startLock(experiment), `stopping ${experiment}`, 40, true);
-  if (unlock.isErr()) return unlock.map(() => undefined);
+  if (unlock.isErr()) return err(unlock.error);
   let empty = true;
   try {
     // First whoever would start the guests again. One whose directory was taken away holds no lock that tells of it.
@@ -102,7 +102,7 @@ async function endWithout(experiment: string, ids?: readonly string[]): Promise<
     for (const dir of dirs ?? []) removeGuest(experiment, dir);
     if (ids !== undefined) {
       const others = await dropFromLedger(experiment, ids);
-      if (others.isErr()) return others.map(() => undefined);
+      if (others.isErr()) return err(others.error);
       empty = !others.value && livingGuests(experiment).length === 0;
     }
     if (ids === undefined) rmSync(disksDir(experiment), { recursive: true, force: true });

@@ -17,7 +17,7 @@ import { chunksOf, linesOf } from "../formats/input.ts";
 import { complete, nextGuestIndex } from "../plan/complete.ts";
 import { GuestIds } from "../plan/guest-ids.ts";
 import { UniqueNames } from "../plan/names.ts";
-import { type Entry, guestCount, type Plan, readPlan, writePlan } from "../plan/plan.ts";
+import { guestCount, type Plan, type PlanRecord, readPlan, writePlan } from "../plan/plan.ts";
 import { FIRST_GUEST, lanPrefixes } from "../plan/prefixes.ts";
 import type { spec } from "../spec.ts";
 
@@ -110,7 +110,7 @@ function lansOf(plan: Plan): Map<string, Lan> {
   return lans;
 }
 
-function addLans(plan: Plan, routers: Entry<Router>[], prefixes: Cidr[], lans: Map<string, Lan>): void {
+function addLans(plan: Plan, routers: PlanRecord<Router>[], prefixes: Cidr[], lans: Map<string, Lan>): void {
   const names = new UniqueNames(plan.segments.map(({ record }) => record.id));
   let vni = plan.segments.reduce((max, { record }) => Math.max(max, record.vni), 0);
   for (const [i, entry] of routers.entries()) {
@@ -125,7 +125,7 @@ function addLans(plan: Plan, routers: Entry<Router>[], prefixes: Cidr[], lans: M
 
 function addRanges(
   plan: Plan,
-  routers: Entry<Router>[],
+  routers: PlanRecord<Router>[],
   shares: number[],
   lans: Map<string, Lan>,
   shape: GuestShape,

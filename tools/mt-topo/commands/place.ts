@@ -3,7 +3,7 @@
  * all that its host needs. A plan that is placed already comes out as it went in; with --overflow, what found no
  * room is placed anew. Reads a whole plan, writes a whole plan; 65 where it is none or names what does not exist.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { type MtError, orThrow } from "../../../shared/errors.ts";
@@ -20,7 +20,7 @@ import { unitsOf } from "../place/units.ts";
 import { checkAddresses } from "../plan/addresses.ts";
 import { closePlan } from "../plan/close.ts";
 import { complete } from "../plan/complete.ts";
-import { type Came, type Entry, guestCount, type Plan, readPlan, writePlan } from "../plan/plan.ts";
+import { type Came, guestCount, type Plan, type PlanRecord, readPlan, writePlan } from "../plan/plan.ts";
 import type { spec } from "../spec.ts";
 import { checkPorts, checkReferences } from "./check.ts";
 
@@ -51,17 +51,17 @@ export function placePlan(
 ): Result<void, MtError> {
   const given = new Set(usable.map(({ id }) => id));
   const older = plan.hosts.filter(({ record }) => !given.has(record.id));
-  const mark = (entry: Entry<Host>): Entry<Host> => {
+  const mark = (entry: PlanRecord<Host>): PlanRecord<Host> => {
     const record = markFull(entry.record, full);
     return { ...entry, record };
   };
   plan.hosts = [
-    ...usable.map((record): Entry<Host> => ({ record, came: came.get(record.id) })),
+    ...usable.map((record): PlanRecord<Host> => ({ record, came: came.get(record.id) })),
     ...older,
   ].map(mark);
   const hosts = plan.hosts.map(({ record }) => record);
   const open = usable.filter(({ id }) => !full.has(id));
-  const waits = ({ record }: Entry<Router | Guest>) => record.host === undefined;
+  const waits = ({ record }: PlanRecord<Router | Guest>) => record.host === undefined;
   return checkReferences(plan, new Set(hosts.map(({ id }) => id)))
     .andThen(() => checkAddresses(plan))
     .andThen(() =>
@@ -93,7 +93,7 @@ const linesOfHosts = (plan: Plan) =>
 /** Writes hosts onto the records; a guest record that several hosts share becomes one a host. */
 function settle(plan: Plan, placement: Placement): Result<void, MtError> {
   for (const [r, entry] of plan.routers.entries()) setHost(entry, placement.routers[r]!);
-  const guests: Entry<Guest>[] = [];
+  const guests: PlanRecord<Guest>[] = [];
   for (const [g, entry] of plan.guests.entries()) {
     const pieces = placement.guests[g]!;
     if (pieces.length === 1) {
@@ -103,8 +103,8 @@ function settle(plan: Plan, placement: Placement): Result<void, MtError> {
     }
     for (const { host, from, count } of pieces) {
       const slice = sliceGuest(entry.record, from, count);
-      if (slice.isErr()) return slice.map(() => undefined);
-      const part: Entry<Guest> = { ...entry, record: slice.value };
+      if (slice.isErr()) return err(slice.error);
+      const part: PlanRecord<Guest> = { ...entry, record: slice.value };
       setHost(part, host);
       guests.push(part);
     }
@@ -113,7 +113,7 @@ function settle(plan: Plan, placement: Placement): Result<void, MtError> {
   return ok(undefined);
 }
 
-function setHost<R extends Router | Guest>(entry: Entry<R>, host: string): void {
+function setHost<R extends Router | Guest>(entry: PlanRecord<R>, host: string): void {
   if (entry.record.host === host) return;
   const { kind, id, ...rest } = entry.record;
   entry.record = { kind, id, host, ...rest } as unknown as R;

@@ -1,6 +1,6 @@
 /** Fields of a plan written by hand that mean something elsewhere and nothing here: they pass, and are told. */
 
-import type { Entry, Plan } from "../plan/plan.ts";
+import type { Plan, PlanRecord } from "../plan/plan.ts";
 import { Notes } from "./notes.ts";
 
 const SEGMENT: Readonly<Record<string, string>> = {
@@ -18,7 +18,11 @@ const ROUTER: Readonly<Record<string, string>> = { lat: "latitude", lon: "longit
 
 export function misnamed(plan: Plan): string[] {
   const notes = new Notes();
-  const look = (what: string, entries: readonly Entry<object>[], names: Readonly<Record<string, string>>) => {
+  const look = (
+    what: string,
+    entries: readonly PlanRecord<object>[],
+    names: Readonly<Record<string, string>>,
+  ) => {
     for (const { record, line } of entries)
       for (const field of Object.keys(record))
         if (Object.hasOwn(names, field) && !Object.hasOwn(record, names[field]!))

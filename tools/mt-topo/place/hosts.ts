@@ -5,10 +5,10 @@
 import { lookup } from "node:dns/promises";
 import { existsSync, statSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { formatIp, parseIp } from "../../../shared/addresses.ts";
 import { inform } from "../../../shared/cli/stderr.ts";
-import { fail, type MtError } from "../../../shared/errors.ts";
+import { EXIT, exitCodeOf, fail, type MtError } from "../../../shared/errors.ts";
 import { run, toolCommand } from "../../../shared/host/process.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import { namedHosts } from "../../../shared/nodeset/groups.ts";
@@ -46,7 +46,7 @@ export async function readHosts(
   const hosts = isFile
     ? await hostRecords(linesOf(chunksOf(word, signal)), word, came)
     : await fromSet(word, planned, signal);
-  if (hosts.isErr()) return hosts.map(() => ({ usable: [], failed: [] }));
+  if (hosts.isErr()) return err(hosts.error);
   const failed = hosts.value.filter(({ state }) => state === "failed").map(({ id }) => id);
   // What is only true now, whether it is up, is not part of a plan.
   const usable = hosts.value
@@ -104,11 +104,13 @@ async function fromSet(
       hint,
     };
   });
-  if (names.isErr()) return names.map(() => []);
+  if (names.isErr()) return err(names.error);
   if (names.value.length > LOCAL_HOSTS_MAX)
     return fail("usage", `Cannot place on ${names.value.length} hosts: ${LOCAL_HOSTS_MAX} at most`);
+  const inTree = await fromTree(signal);
+  if (inTree.isErr()) return err(inTree.error);
   const known = new Map(planned.map((host) => [host.id, host]));
-  for (const host of await fromTree(signal))
+  for (const host of inTree.value)
     known.set(host.id, { ...unknownFields(hostSchema, known.get(host.id)), ...host });
   const unknown = names.value.filter((name) => known.get(name)?.addr === undefined);
   const addresses = await fromDns(unknown, signal);
@@ -132,14 +134,22 @@ async function fromSet(
 
 const shorten = (text: string) => (text.length > 60 ? `${text.slice(0, 57)}...` : text);
 
-/** The hosts of the tree that is up here; none where there is no tree. */
-async function fromTree(signal: AbortSignal): Promise<Host[]> {
+/** How `mt-tree status` ends where a host is missing; all host records are there. */
+const SOME_MISSING = exitCodeOf("failed");
+
+/** The hosts of the tree that is up here, also those that are missing; none where no tree answers. */
+async function fromTree(signal: AbortSignal): Promise<Result<Host[], MtError>> {
   const [program, ...first] = toolCommand("mt-tree");
   const done = await run(program!, [...first, "status", "--records"], {
     timeout_s: STATUS_TIMEOUT_S,
     signal,
   });
-  if (done.isErr() || done.value.code !== 0) return [];
+  // This tool may stand alone on a machine that has no mt-tree.
+  if (done.isErr()) return done.error.code === "unavailable" ? ok([]) : err(done.error);
+  const { code, stderr } = done.value;
+  if (code === EXIT.unavailable) return ok([]);
+  if (code !== EXIT.ok && code !== SOME_MISSING)
+    return fail("failed", `Cannot ask the tree for its hosts: ${stderr.split("\n")[0]}`, "mt-tree status");
   const hosts = await hostRecords(
     done.value.stdout.split("\n").map((text) => ({ text })),
     "mt-tree status",
@@ -154,7 +164,7 @@ async function fromTree(signal: AbortSignal): Promise<Host[]> {
     ...(mtu === undefined ? {} : { mtu }),
     ...(state ? { state } : {}),
   });
-  return hosts.isOk() ? hosts.value.map(plain) : [];
+  return hosts.map((all) => all.map(plain));
 }
 
 /** IPv4 addresses by name, as far as they come in time. A loopback address is of no use to other hosts. */

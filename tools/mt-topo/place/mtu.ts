@@ -2,7 +2,7 @@
  * One MTU a segment, for its bridges, tunnels, routers and guests on all hosts: what every underlay on its way
  * carries beside the tunnel's headers, and never more than 1500 unless the plan asks for it.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { MTU_MIN } from "../../../shared/records/fields.ts";
@@ -21,7 +21,7 @@ export function setMtus(plan: Plan, hosts: readonly Host[]): Result<void, MtErro
   for (const entry of plan.segments) {
     const { record } = entry;
     const mtu = mtuOf(record, on.get(record.id) ?? new Set(), underlays);
-    if (mtu.isErr()) return mtu.map(() => undefined);
+    if (mtu.isErr()) return err(mtu.error);
     mtus.set(record.id, mtu.value);
     if (record.mtu !== undefined && mtu.value < record.mtu) lowered.push(`${record.id} to ${mtu.value}`);
     if (record.mtu === mtu.value) continue;

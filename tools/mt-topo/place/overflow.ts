@@ -8,7 +8,7 @@ import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import { formatRange, parseRange, type Range, splitName } from "../../../shared/nodeset/ranges.ts";
 import type { Guest, Host } from "../../../shared/records/index.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
-import { type Entry, guestCount, lineOf, type Plan } from "../plan/plan.ts";
+import { guestCount, lineOf, type Plan, type PlanRecord } from "../plan/plan.ts";
 
 /** Takes them off their hosts. Gives the hosts that are full, those that an earlier overflow found among them. */
 export function takeOverflow(plan: Plan): Set<string> {
@@ -39,8 +39,8 @@ export function noHostLeft(plan: Plan, full: ReadonlySet<string>) {
 }
 
 /** Neighbours that were moved to one host are one range again. */
-export function foldMoved(guests: readonly Entry<Guest>[]): Entry<Guest>[] {
-  const out: Entry<Guest>[] = [];
+export function foldMoved(guests: readonly PlanRecord<Guest>[]): PlanRecord<Guest>[] {
+  const out: PlanRecord<Guest>[] = [];
   for (const entry of guests) {
     const last = out.at(-1);
     const record = last && isMoved(last) && isMoved(entry) ? joined(last.record, entry.record) : undefined;
@@ -52,7 +52,7 @@ export function foldMoved(guests: readonly Entry<Guest>[]): Entry<Guest>[] {
   return out;
 }
 
-const isMoved = ({ record, came }: Entry<Guest>) => record !== came?.record;
+const isMoved = ({ record, came }: PlanRecord<Guest>) => record !== came?.record;
 
 /** One record for both, where `b` is what comes after `a` in it. */
 function joined(a: Guest, b: Guest): Guest | undefined {

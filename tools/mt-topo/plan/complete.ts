@@ -6,7 +6,7 @@ import { ok, type Result } from "neverthrow";
 import { parseCidr } from "../../../shared/addresses.ts";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import type { Guest, Router, Segment } from "../../../shared/records/index.ts";
-import { type Entry, guestCount, type Plan } from "./plan.ts";
+import { guestCount, type Plan, type PlanRecord } from "./plan.ts";
 import { blocksOf, LINK_PREFIX_COUNT_MAX, linkIps, networkText } from "./prefixes.ts";
 
 export function complete(plan: Plan): Result<void, MtError> {
@@ -22,7 +22,7 @@ const twice = (what: string, a: string, b: string) =>
 /** One number a record, each once; those without get the lowest that are free. */
 function fill<R extends Segment | Router>(
   plan: Plan,
-  entries: Entry<R>[],
+  entries: PlanRecord<R>[],
   field: "vni" | "index",
   first: number,
 ): Result<void, MtError> {
@@ -83,7 +83,7 @@ function prefixSegments(plan: Plan): Result<void, MtError> {
   const lacking = plan.segments.filter(({ record }) => record.prefix === undefined);
   if (lacking.length === 0) return ok(undefined);
   const addressOn = new Map<string, string>();
-  for (const { record } of [...plan.routers, ...plan.guests] as Entry<Router | Guest>[])
+  for (const { record } of [...plan.routers, ...plan.guests] as PlanRecord<Router | Guest>[])
     for (const { segment, ip } of record.interfaces)
       if (ip !== undefined && !addressOn.has(segment)) addressOn.set(segment, ip);
   const given = plan.segments.flatMap(({ record }) => record.prefix ?? addressOn.get(record.id) ?? []);

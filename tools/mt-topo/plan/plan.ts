@@ -30,22 +30,22 @@ export interface Came {
 }
 
 /** A record, and where it came from a line, that line: what of it is not changed goes out as it came. */
-export interface Entry<R> {
+export interface PlanRecord<R> {
   record: R;
   came?: Came;
   line?: number;
 }
 
 export interface Plan {
-  experiment?: Entry<Experiment>;
-  hosts: Entry<Host>[];
-  images: Entry<Image>[];
-  segments: Entry<Segment>[];
-  routers: Entry<Router>[];
-  guests: Entry<Guest>[];
+  experiment?: PlanRecord<Experiment>;
+  hosts: PlanRecord<Host>[];
+  images: PlanRecord<Image>[];
+  segments: PlanRecord<Segment>[];
+  routers: PlanRecord<Router>[];
+  guests: PlanRecord<Guest>[];
   /** Kinds that are no part of a plan: they pass. */
-  others: Entry<Line>[];
-  end?: Entry<End>;
+  others: PlanRecord<Line>[];
+  end?: PlanRecord<End>;
   /** Records that came without their number: it is filled in when all are there. */
   unnumbered: Set<object>;
 }
@@ -121,7 +121,7 @@ function take(
   if (plan.end) return "it stands after the end record";
   const { kind, id } = line;
   const number = NUMBER_OF[kind];
-  const entry: Entry<Line> = { record: line, came: { text, record: line }, line: n };
+  const entry: PlanRecord<Line> = { record: line, came: { text, record: line }, line: n };
   if (number !== undefined && line[number] === undefined) {
     entry.record = { ...line, [number]: 1 };
     plan.unnumbered.add(entry.record);
@@ -142,16 +142,16 @@ function take(
     seen.add(key);
   }
   if (kind === "experiment" && plan.experiment) return `a second experiment, ${id}: a plan has one`;
-  const lists: Readonly<Record<string, Entry<never>[]>> = {
-    host: plan.hosts as Entry<never>[],
-    image: plan.images as Entry<never>[],
-    segment: plan.segments as Entry<never>[],
-    router: plan.routers as Entry<never>[],
-    guest: plan.guests as Entry<never>[],
+  const lists: Readonly<Record<string, PlanRecord<never>[]>> = {
+    host: plan.hosts as PlanRecord<never>[],
+    image: plan.images as PlanRecord<never>[],
+    segment: plan.segments as PlanRecord<never>[],
+    router: plan.routers as PlanRecord<never>[],
+    guest: plan.guests as PlanRecord<never>[],
   };
-  if (kind === "experiment") plan.experiment = entry as unknown as Entry<Experiment>;
-  else if (kind === "end") plan.end = entry as unknown as Entry<End>;
-  else if (Object.hasOwn(lists, kind)) lists[kind]!.push(entry as unknown as Entry<never>);
+  if (kind === "experiment") plan.experiment = entry as unknown as PlanRecord<Experiment>;
+  else if (kind === "end") plan.end = entry as unknown as PlanRecord<End>;
+  else if (Object.hasOwn(lists, kind)) lists[kind]!.push(entry as unknown as PlanRecord<never>);
   else plan.others.push(entry);
   return undefined;
 }
@@ -191,12 +191,12 @@ export const unknownFields = (schema: { properties: object }, record: object = {
   Object.fromEntries(Object.entries(record).filter(([name]) => !Object.hasOwn(schema.properties, name)));
 
 /** The line that an entry is written as. */
-export const lineOf = ({ record, came }: Entry<object>): string =>
+export const lineOf = ({ record, came }: PlanRecord<object>): string =>
   came === undefined ? JSON.stringify(record) : rewrite(came.text, came.record, record);
 
 /** Writes the plan in the order in which tools want it: what others refer to comes first. */
 export function writePlan(plan: Plan, writer: LineWriter): void {
-  const put = (entry: Entry<object>) => writer.line(lineOf(entry));
+  const put = (entry: PlanRecord<object>) => writer.line(lineOf(entry));
   if (plan.experiment) put(plan.experiment);
   for (const list of [plan.hosts, plan.images, plan.segments, plan.routers, plan.guests, plan.others])
     for (const entry of list) put(entry);
