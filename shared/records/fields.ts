@@ -52,6 +52,8 @@ export const error = Type.Object(
 );
 
 export const host = Type.Optional(hostId("the host that the record goes to and comes back from"));
+/** Of what a tool reports: it goes to no host, and never needs to come back in. */
+export const subjectHost = Type.Optional(hostId("the host that it is about"));
 export const hosts = Type.Optional(
   Type.Array(hostId("a host"), { description: "the hosts that the record is context for; absent: all" }),
 );

@@ -2,7 +2,7 @@
  * What a command printed, as an `exit` record carries it: text for people, and the bytes themselves where
  * text would lose some of them.
  */
-import type { Exit } from "./reports.ts";
+import type { Exit } from "./exit.ts";
 
 /** @param cut whether more came than is here: a character that was cut in two at the end is no loss then */
 export function printed(

@@ -4,8 +4,9 @@
  */
 import type { Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
-import { KINDS, type Kind, type RecordByKind, validate } from "../records/index.ts";
+import { KINDS, type Kind, type RecordByKind } from "../records/index.ts";
 import type { Line } from "../records/line.ts";
+import { validate } from "../records/validate.ts";
 import { isDeeper, isJson, membersOf } from "./json-text.ts";
 import { type Block, isUtf8, type RawLine } from "./lines.ts";
 import { DEPTH_MAX, type Scanned, scanRecord } from "./scan.ts";

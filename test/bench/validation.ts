@@ -3,7 +3,7 @@ import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { z } from "zod";
 import { CIDR_PATTERN, ID_PATTERN, IP_PATTERN, RANGE_PATTERN } from "../../shared/records/fields.ts";
 import { GUEST_STATES, guestExamples, guestSchema } from "../../shared/records/guest.ts";
-import { validate } from "../../shared/records/index.ts";
+import { validate } from "../../shared/records/validate.ts";
 import { median, report, timed } from "./measure.ts";
 
 const count = z.number().int().min(0).max(4294967295);

@@ -2,8 +2,9 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
 import { toolSchema } from "../../shared/cli/schema.ts";
-import { KINDS, type Kind, validate } from "../../shared/records/index.ts";
+import { KINDS, type Kind } from "../../shared/records/index.ts";
 import { kindSchema } from "../../shared/records/json-schema.ts";
+import { validate } from "../../shared/records/validate.ts";
 import { spec as boot } from "../../tools/mt-boot/spec.ts";
 import { expectRecords, type Rec, wrongWith } from "../support/records.ts";
 

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "../../../shared/cli/parse.ts";
 import type { Exit } from "../../../shared/records/index.ts";
-import { validate } from "../../../shared/records/index.ts";
+import { validate } from "../../../shared/records/validate.ts";
 import { foldExits } from "../../../tools/mt-boot/client/fold-exits.ts";
 import { whoIsHere } from "../../../tools/mt-boot/client/who-is-here.ts";
 import { copyPlan } from "../../../tools/mt-boot/commands/copy.ts";

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import type { Guest } from "../../../shared/records/index.ts";
-import { KINDS, type Kind, travelOf, validate } from "../../../shared/records/index.ts";
+import { KINDS, type Kind, travelOf } from "../../../shared/records/index.ts";
 import type { Line } from "../../../shared/records/line.ts";
 import { foldOutcomes, guestMembers, type Outcome, sliceGuest } from "../../../shared/records/members.ts";
+import { validate } from "../../../shared/records/validate.ts";
 
 const kinds = Object.keys(KINDS) as Kind[];
 const example = <K extends Kind>(kind: K) =>

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { shortName } from "../../../shared/host/names.ts";
-import { type Guest, type Image, validate } from "../../../shared/records/index.ts";
+import type { Guest, Image } from "../../../shared/records/index.ts";
+import { validate } from "../../../shared/records/validate.ts";
 import { fromKept, keptText } from "../client/came-as.ts";
 import type { AcceleratorWish, BootMode } from "./ledger.ts";
 

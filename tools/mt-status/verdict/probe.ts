@@ -5,7 +5,8 @@
 import { spawn } from "node:child_process";
 import { type MtError, mtError } from "../../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../../shared/host/process.ts";
-import { type Exit, type Experiment, type Host, validate } from "../../../shared/records/index.ts";
+import type { Exit, Experiment, Host } from "../../../shared/records/index.ts";
+import { validate } from "../../../shared/records/validate.ts";
 import { LineSplitter } from "../../../shared/stream/lines.ts";
 import type { GuestRun } from "./census.ts";
 import type { Source, Target } from "./pairs.ts";

@@ -11,7 +11,8 @@ import { fail, type MtError, MtFailure, orThrow } from "../../../shared/errors.t
 import { imagePath } from "../../../shared/host/names.ts";
 import { formatRange, parseRange } from "../../../shared/nodeset/ranges.ts";
 import { readOwn } from "../../../shared/own-place.ts";
-import { type Guest, type Image, type Router, validate } from "../../../shared/records/index.ts";
+import type { Guest, Image, Router } from "../../../shared/records/index.ts";
+import { validate } from "../../../shared/records/validate.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { chunksOf, linesOf } from "../formats/input.ts";
 import { complete, nextGuestIndex } from "../plan/complete.ts";

@@ -11,9 +11,9 @@ import {
   type Span,
   sliceRange,
 } from "../../../shared/nodeset/ranges.ts";
-import { validate } from "../../../shared/records/index.ts";
 import type { Line } from "../../../shared/records/line.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
+import { validate } from "../../../shared/records/validate.ts";
 import { readRecord } from "../../../shared/stream/record-line.ts";
 import { rewrite } from "../../../shared/stream/rewrite.ts";
 
