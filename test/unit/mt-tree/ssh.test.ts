@@ -17,7 +17,7 @@ import {
   START,
   STOP,
 } from "../../../tools/mt-tree/via/ssh/bootstrap.ts";
-import { sshError, sshWords, stdinOf, withVariables } from "../../../tools/mt-tree/via/ssh/run.ts";
+import { sshArgv, sshError, stdinOf, withVariables } from "../../../tools/mt-tree/via/ssh/run.ts";
 
 test.each([
   [
@@ -67,7 +67,7 @@ test("no value of a variable is read by a shell, and the command line has no wor
   const evil = "a'b$(touch /tmp/never)\"`id`\\\\ c";
   const script = withVariables({ value: evil }, 'printf %s "$value"');
   expect(spawnSync("sh", ["-c", String(script)], { encoding: "utf8" }).stdout).toBe(evil);
-  const words = sshWords({ command: ["ssh", "-F", "file"], host: "kn1", connect_s: 5 }, script);
+  const words = sshArgv({ command: ["ssh", "-F", "file"], host: "kn1", connect_s: 5 }, script);
   expect(words.slice(0, 2)).toEqual(["-F", "file"]);
   expect(words.at(-2)).toBe("kn1");
   expect(words.join(" ")).not.toContain("never");

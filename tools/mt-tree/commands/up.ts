@@ -18,7 +18,7 @@ import { LineWriter } from "../../../shared/stream/writer.ts";
 import { issue, issuePass, makeAuthority } from "../link/authority.ts";
 import type { HostStatus } from "../link/messages.ts";
 import type { Place } from "../link/wire.ts";
-import { endNode, isStuck, lastWords, nodeLog, nodePid, startNode } from "../node/node-here.ts";
+import { endNode, isStuck, lastLogLine, nodeLog, nodePid, startNode } from "../node/node-here.ts";
 import {
   ancestorsOf,
   lockTree,
@@ -31,7 +31,7 @@ import { type Probed, TreeClient } from "../session/client.ts";
 import type { spec } from "../spec.ts";
 import { RELEASE } from "../via/ssh/binary.ts";
 import { oldAgent } from "../via/ssh/bootstrap.ts";
-import type { AgentStart, Started, Way } from "../via/way.ts";
+import type { PlannedAgent, StartOutcome, Way } from "../via/way.ts";
 import { wayOf } from "../via/ways.ts";
 import { PROBE_MS } from "./status.ts";
 
@@ -149,8 +149,8 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
         )) ?? ok(undefined),
       );
     const all = places(tree);
-    const starts = await Promise.all(missing.map((k) => agentStart(tree, all, k)));
-    const start = async (agents: AgentStart[], replace: boolean): Promise<Started> => {
+    const planned = await Promise.all(missing.map((k) => planAgent(tree, all, k)));
+    const start = async (agents: PlannedAgent[], replace: boolean): Promise<StartOutcome> => {
       const started = await way.start(tree, agents, invocation.signal, replace);
       for (const { host } of agents) {
         const error = started.failed.get(host.id);
@@ -167,10 +167,10 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
     };
     const wait = (seconds: number) => waitForHosts(client, way, doomed, failed, seconds, invocation.signal);
     const until = Date.now() + timeout_s * 1000;
-    const { running } = await start(starts, remains.length > 0);
+    const { running } = await start(planned, remains.length > 0);
     // Those that run may be on their way here, as after the head's end. Who does not come is frozen, or lost in another way.
     let status = orThrow(await wait(running.size > 0 ? Math.min(timeout_s / 2, comeBackS(tree)) : timeout_s));
-    const stuck = starts.filter(
+    const stuck = planned.filter(
       ({ host: { id } }) => running.has(id) && !status.some((h) => h.host === id && h.present),
     );
     if (stuck.length > 0 && !invocation.signal.aborted) await start(stuck, true);
@@ -261,7 +261,7 @@ async function startHead(
 }
 
 /** What the k-th host's agent is told; `all` are the places of the hosts. */
-async function agentStart(tree: TreeFile, all: readonly Place[], k: number) {
+async function planAgent(tree: TreeFile, all: readonly Place[], k: number) {
   const host = tree.hosts[k]!;
   const above = ancestorsOf(k, tree.fanout).map((a) => all[a]!);
   return {
@@ -303,10 +303,10 @@ async function reachHead(
   }
   const log = nodeLog(config);
   const why = client === "ended" ? "ended at once" : `did not answer in ${timeout_s} s`;
-  const words = lastWords(log);
+  const line = lastLogLine(log);
   return fail(
     client === "ended" ? "failed" : "timeout",
-    `Cannot bring up the tree: its head ${why}${words === undefined ? "" : `: ${words}`}`,
+    `Cannot bring up the tree: its head ${why}${line === undefined ? "" : `: ${line}`}`,
     `what it said is in ${log}`,
   );
 }
@@ -351,9 +351,9 @@ async function tellWhy(
   const there = new Set(status.flatMap((s) => (s.present ? [s.host] : [])));
   const absent = tree.hosts.flatMap((h) => (there.has(h.id) || failed.has(h.id) ? [] : [h.id]));
   if (absent.length === 0) return;
-  const words = await way.lastWords(tree, absent);
+  const lines = await way.lastLogLines(tree, absent);
   for (const id of absent) {
-    const said = words.get(id);
+    const said = lines.get(id);
     const ended = way.ended?.(id);
     failed.set(
       id,

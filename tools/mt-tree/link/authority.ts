@@ -1,6 +1,6 @@
 /**
- * The cluster's own authority: a CA made for one tree, a certificate for every node. Whoever has none of
- * it can neither join nor be joined. Keys are P-256; the library makes them, TLS 1.3 uses them.
+ * The cluster's own authority: a CA that is made for one tree, and a certificate for every node. Without one a node can
+ * neither join nor be joined. Keys are P-256, made by WebCrypto and used by TLS 1.3.
  */
 import { createHash, type KeyObject, sign, verify, webcrypto } from "node:crypto";
 
@@ -16,7 +16,7 @@ export interface Authority {
   key: string;
 }
 
-/** The authority's word on who may speak for a host besides itself: the ancestors that relay what is its. */
+/** Signed by the authority: which nodes may speak for a host besides itself, its ancestors, which relay its messages. */
 export interface Pass {
   relays: string[];
   signature: string;
@@ -26,7 +26,7 @@ const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as con
 const DAY_MS = 86_400_000;
 
 async function library() {
-  // The library's own dependency injection wants it first.
+  // Must be loaded before the library, for its dependency injection.
   await import("reflect-metadata");
   const x509 = await import("@peculiar/x509");
   x509.cryptoProvider.set(webcrypto as never);
@@ -48,8 +48,8 @@ const validity = (days: number) => ({
 });
 
 /**
- * As long as a tree may be up: nothing renews a certificate. What ends one is that the authority is made anew, with
- * the next tree.
+ * As long as a tree may be up, because nothing renews a certificate. It stops being valid with its authority, which is
+ * made anew for the next tree.
  */
 const LIFE_DAYS = 3650;
 
@@ -73,7 +73,7 @@ export async function makeAuthority(cluster: string): Promise<Authority> {
   return { cert: cert.toString("pem"), key: await pem(keys.privateKey) };
 }
 
-/** A key of a node's own: the public half as base64 (SPKI), the private one as PEM. */
+/** A new key pair for a node: the public key as base64 (SPKI), the private key as PEM. */
 export async function makeKey(): Promise<{ publicKey: string; key: string }> {
   const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
     "sign",
@@ -83,13 +83,13 @@ export async function makeKey(): Promise<{ publicKey: string; key: string }> {
   return { publicKey: Buffer.from(spki).toString("base64"), key: await pem(keys.privateKey) };
 }
 
-/** A certificate for one node, in its name; `days` may be negative, for a test of expiry. */
+/** A key and a certificate for one node, in its name; `days` may be negative, to test expiry. */
 export async function issue(authority: Authority, name: string, days = LIFE_DAYS): Promise<Identity> {
   const { publicKey, key } = await makeKey();
   return { ca: authority.cert, cert: await certify(authority, name, publicKey, days), key };
 }
 
-/** The certificate (PEM) of a node that keeps its private key to itself. Throws where `publicKey` is no key. */
+/** A certificate (PEM) for a node that has made its key itself. Throws where `publicKey` is no key. */
 export async function certify(
   authority: Authority,
   name: string,
@@ -126,13 +126,13 @@ export function issuePass(authority: Authority, host: string, relays: string[]):
   return { relays, signature: sign("sha256", passText(host, relays), authority.key).toString("base64") };
 }
 
-/** Whether the authority with this key has issued this pass to this host. */
+/** Whether the authority with this public key has issued this pass to this host. */
 export function passHolds(authority: KeyObject, host: string, pass: Pass): boolean {
   return verify("sha256", passText(host, pass.relays), authority, Buffer.from(pass.signature, "base64"));
 }
 
 const passText = (host: string, relays: string[]) => Buffer.from(JSON.stringify(["pass", host, ...relays]));
 
-/** A node's name as TLS checks it: an id may hold what a DNS name may not, and be longer than its 63. */
+/** A node's name as a DNS name, which TLS checks: an id may have other characters, and more than 63. */
 export const dnsName = (name: string) =>
   `${createHash("sha256").update(name).digest("hex").slice(0, 40)}.megatux`;

@@ -1,11 +1,11 @@
 /**
- * Frames on a link: four bytes of length, two of the header's length, the header as JSON, then bytes.
- * Nothing longer than FRAME_BYTES_MAX is read, whatever a length says.
+ * Frames on a link: four bytes with the length of what follows, four with the length of the header, the header as
+ * JSON, then the payload. A frame longer than FRAME_BYTES_MAX is refused.
  */
 
 /** Longest frame, header and payload. */
 const FRAME_BYTES_MAX = 2 * 1024 * 1024;
-/** Payload of one frame, so that no host's bytes hold up another's for long. */
+/** Longest payload that is sent in one frame, so that one host's bytes do not delay another's for long. */
 export const CHUNK_BYTES = 128 * 1024;
 
 /** A frame's header; its other fields depend on `type` (messages.ts). */
@@ -32,13 +32,13 @@ export function encodeHeader(header: Header, payloadLength: number): Buffer {
 /** `frame` is the whole of it, length and all: what can be sent on as it is. */
 export type FrameHandler = (header: Header & Record<string, unknown>, payload: Buffer, frame: Buffer) => void;
 
-/** Cuts what comes from a socket into frames. Throws on a length or a header that cannot be. */
+/** Cuts what comes from a socket into frames. Throws on a length or a header that is not valid. */
 export class FrameReader {
-  /** What has come and is not read: chunks, the first of them from #at on. */
+  /** Bytes that have come and are not read yet; those of the first chunk before #at have been read. */
   #chunks: Buffer[] = [];
   #at = 0;
   #bytes = 0;
-  /** Length of the frame that is coming, its four bytes of length included; 0 where that is not known yet. */
+  /** Length of the next frame, with its four bytes of length; 0 while that is not known. */
   #need = 0;
   readonly #handle: FrameHandler;
 
@@ -69,7 +69,7 @@ export class FrameReader {
     }
   }
 
-  /** The next four bytes, which stay. */
+  /** The next four bytes as a number; they are not consumed. */
   #length(): number {
     const first = this.#chunks[0]!;
     if (first.length - this.#at >= 4) return first.readUInt32BE(this.#at);
@@ -86,7 +86,7 @@ export class FrameReader {
     return length;
   }
 
-  /** The next `n` bytes in one piece: a view of their chunk, a copy where they lie in several. */
+  /** Takes the next `n` bytes as one buffer: a view of their chunk, or a copy where they are in several. */
   #take(n: number): Buffer {
     this.#bytes -= n;
     const first = this.#chunks[0]!;

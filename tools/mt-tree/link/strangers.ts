@@ -1,15 +1,15 @@
 /**
- * Connections whose peer has not proved yet who it is: each has a short time for its handshake, and when there are
- * too many the oldest goes, so that no crowd of them keeps out one that has a certificate.
+ * Connections whose peer has not yet proved who it is. Each has a short time for its handshake, and when there are too
+ * many the oldest is closed, so that no number of them keeps out a peer with a certificate.
  */
 import type { Socket } from "node:net";
 
-/** A handshake takes milliseconds; hundreds at one time, on a busy host, a second or two. */
+/** A handshake takes milliseconds; hundreds at once on a busy host take a second or two. */
 const HANDSHAKE_MS = 5_000;
 const STRANGERS_MAX = 512;
 
 export class Strangers {
-  /** By the peer's address, for a socket may be another object after its handshake; the oldest first. */
+  /** By the peer's address, because a socket may be another object after its handshake; the oldest first. */
   readonly #waiting = new Map<string, { socket: Socket; late: NodeJS.Timeout }>();
 
   came(socket: Socket): void {
@@ -24,7 +24,7 @@ export class Strangers {
     its.socket.destroy();
   }
 
-  /** It has a certificate of the authority. */
+  /** The peer has a certificate of the authority. */
   known(socket: Socket): void {
     this.#forget(peerOf(socket));
   }

@@ -1,4 +1,4 @@
-/** Wires between hosts: TLS 1.3 on one port, both ends with a certificate of the tree's own authority. */
+/** Wires between hosts: TLS 1.3 on one port; both ends have a certificate of the tree's own authority. */
 import { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { connect, createServer, type TLSSocket } from "node:tls";
@@ -59,7 +59,7 @@ export function tlsTransport({ ca, cert, key }: Identity): Transport {
   };
 }
 
-/** The name in a peer's certificate; "" is nobody's. */
+/** The name in a peer's certificate; "", which no node has, where there is none. */
 function peerName(socket: TLSSocket): string {
   const name: unknown = socket.getPeerCertificate()?.subject?.CN;
   return typeof name === "string" ? name : "";

@@ -1,13 +1,13 @@
 /**
- * What a link runs over: bytes both ways between two nodes that know who the other is. TLS between hosts
- * (tls.ts), a unix socket between a client and the head, a process's stdio inside ssh; the benches
- * and tests join thousands of nodes in one process over wires that are memory and a delay.
+ * What a link runs over: bytes both ways between two nodes that have authenticated each other. TLS between hosts
+ * (tls.ts), a unix socket between a client and the head, a process's stdio inside ssh. Tests and benches connect
+ * thousands of nodes in one process through memory with a delay (test/support/memory-net.ts).
  */
 import type { Duplex, Readable, Stream, Writable } from "node:stream";
 import type { Result } from "neverthrow";
 import type { Presence } from "./messages.ts";
 
-/** Where a node of this name takes links. */
+/** The address at which a node listens. */
 export interface Place {
   name: string;
   addr: string;
@@ -16,21 +16,21 @@ export interface Place {
 
 export interface Wire {
   write(bytes: Uint8Array): void;
-  /** Sets who hears what comes, and, once, that it is over and why. */
+  /** Sets who gets what comes; `close` is called once, with the reason, when the wire has ended. */
   listen(data: (chunk: Buffer) => void, close: (why: string) => void): void;
-  /** Ends it at once; what was written may be lost. */
+  /** Ends the wire at once; what was written may be lost. */
   close(): void;
 }
 
-/** How a node reaches others and is reached; every wire has been authenticated when it is handed over. */
+/** How a node connects to others and takes connections; a wire is authenticated before it is handed over. */
 export interface Transport {
-  /** Takes wires to this place; `name` is who the other has proved to be. */
+  /** Listens at this place; `name` is who the other end has proved to be. */
   listen(self: Place, accept: (wire: Wire, name: string) => void): Promise<void>;
-  /** Gives why not where nobody is there, or the other cannot prove to be `to`, within `timeout_ms`. */
+  /** Connects; the error says why it could not, or that the other end has not proved to be `to` within `timeout_ms`. */
   dial(to: Place, timeout_ms: number): Promise<Result<Wire, string>>;
-  /** Whether what a presence says of who may speak for its host is true; absent where every node may speak for all. */
+  /** Whether the pass in a presence is signed by the authority; absent where every node may speak for all hosts. */
   passHolds?(presence: Presence): boolean;
-  /** Where the head reaches hosts, not they it: makes the wires that are missing, and hands them to `accept`. */
+  /** Where the head connects to hosts: connects to those that are missing, and hands the wires to `accept`. */
   reach?(hosts: Place[]): void;
 }
 
@@ -41,8 +41,8 @@ export function socketWire(socket: Duplex & { setNoDelay?(on: boolean): void }):
 }
 
 /**
- * Two streams as a wire, which `end` ends. What the output does not take at once waits here: its own queue would copy
- * it all together first.
+ * Two streams as a wire; `end` ends both. What the output does not take at once is queued here: the stream's own queue
+ * would first copy all of it into one buffer.
  */
 export function streamWire(input: Readable, output: Writable, end: () => void): Wire {
   let waiting: Uint8Array[] = [];

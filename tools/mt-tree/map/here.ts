@@ -9,7 +9,7 @@ import { type MtError, mtError } from "../../../shared/errors.ts";
 import { cleanEnv, waitFor } from "../../../shared/host/process.ts";
 import { noTree } from "../../../shared/no-tree.ts";
 import { writeAll } from "../../../shared/stream/writer.ts";
-import { type CommandEnd, cannotRun, commandWords, KILL_GRACE_MS } from "../node/command.ts";
+import { type CommandEnd, cannotRun, KILL_GRACE_MS, resolveArgv } from "../node/command.ts";
 import type { CommandSession, SessionEvents } from "../session/session.ts";
 
 /** After the command has ended, how long what it left behind may hold its output open and say nothing. */
@@ -58,7 +58,7 @@ export class HereSession implements CommandSession {
   }
 
   #start(): void {
-    const [program = "", ...words] = commandWords(this.#command);
+    const [program = "", ...words] = resolveArgv(this.#command);
     const env = cleanEnv();
     const filter = spawn(program, words, { stdio: "pipe", env });
     this.#running = true;

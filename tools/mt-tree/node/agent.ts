@@ -17,8 +17,8 @@ import type { NodeConfig } from "./config.ts";
 import { TreeNode } from "./node.ts";
 
 /**
- * The configuration's file tells who watches the agent, too: beside it stand its pid, and `.ready` once it takes
- * others. `-` is stdin, and leaves nothing on the disk.
+ * Beside the configuration file the agent writes its pid (`.pid`) and, once it takes children, `.ready`. Where the
+ * configuration comes from stdin (`-`), no file is written.
  */
 export async function agent({
   tool,
@@ -48,10 +48,10 @@ export async function agent({
 }
 
 /**
- * A node, until it is ended or has found nobody to join for long; nothing that it ran is left then. Throws where it
+ * Runs a node until it is ended, or no ancestor has let it in for long; all that it ran is ended then. Throws where it
  * cannot listen.
- * @param groups where the process groups of its commands are written down; those of an agent before it are ended
- * @param listening called once it takes others
+ * @param groups where the process groups of its commands are noted; those that an earlier agent left there are ended
+ * @param listening called once it takes children
  */
 export async function runNode(
   config: NodeConfig,
@@ -65,20 +65,20 @@ export async function runNode(
     ...transport,
     listen: async (self, accept) => {
       await transport.listen(self, accept);
-      // Whoever reaches the head finds one that can be joined.
+      // Clients can connect to a head only once hosts can join it.
       if (config.socket) await listenForClients(node, config.socket);
       listening();
     },
   };
   const node: TreeNode = new TreeNode(config, told, launcher(groups));
-  // What starting took is not needed any more.
+  // Memory that only the start needed.
   collectWhenQuiet(true);
   await Promise.race([node.run(), ended]);
   node.stop();
   await endAsked(STOP_S);
 }
 
-/** Why a node could not be started: somebody has its port, its address is not here. Throws what is something else. */
+/** Why a node cannot listen: its port is in use, its address is not on this host. Throws errors of other kinds. */
 export function cannotListen({ self }: Pick<NodeConfig, "self">, e: NodeJS.ErrnoException): MtError {
   if (!e.code?.startsWith("E")) throw e;
   const where = e.path === undefined ? `${self.addr} port ${self.port}` : e.path;
@@ -91,7 +91,7 @@ export function cannotListen({ self }: Pick<NodeConfig, "self">, e: NodeJS.Errno
   return mtError("failed", `Cannot join host ${self.name}: it cannot listen on ${where}: ${e.message}`);
 }
 
-/** @param end called when the only wire that there will be is over */
+/** @param end called when the agent's only wire has ended, where it has only one */
 function transportOf(config: NodeConfig, stdio: boolean, end: () => void): Transport {
   if (stdio) return stdioTransport(end);
   if (config.links) return sshTransport(config.links, config.self, config.silence_ms ?? SILENCE_MS);

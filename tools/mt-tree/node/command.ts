@@ -1,6 +1,6 @@
 /**
- * A command as a session runs it: a process in a group of its own. What is left of one whose agent was
- * killed is ended by the next agent, which finds its group in a file.
+ * A command as a session runs it: a process in a group of its own. The group is noted in a file: where the agent is
+ * killed, the next agent on this host ends what is left of it.
  */
 import { spawn } from "node:child_process";
 import { closeSync, readdirSync, rmSync, statSync } from "node:fs";
@@ -27,40 +27,40 @@ export interface CommandEvents {
 }
 
 export interface Running {
-  /** `taken` is called when the command has the bytes, or will never have them. */
+  /** `taken` is called when the command has read the bytes, or never will. */
   write(bytes: Buffer, taken: () => void): void;
   endInput(): void;
   pause(): void;
   resume(): void;
-  /** To its whole process group; after SIGTERM whoever of it is left gets SIGKILL. */
+  /** Signals its whole process group; what is left of it some seconds after SIGTERM gets SIGKILL. */
   kill(signal: NodeJS.Signals): void;
 }
 
-/** Starts a command; an error is told to `end`, never thrown. */
+/** Starts a command; errors go to `end`, none is thrown. */
 export type Launch = (command: Command, events: CommandEvents) => Running | undefined;
 
-/** After a command has ended, how long what it left behind may still hold its output open. */
+/** How long processes that a command left behind may still keep its output open after it has ended. */
 const OUTPUT_GRACE_MS = 500;
-/** How long what was asked to end may take. */
+/** Time between SIGTERM and SIGKILL. */
 export const KILL_GRACE_MS = 5_000;
 
-/** Seconds that what still runs has, once its agent was asked to end: less than that has itself. */
+/** The same, in seconds, where the agent itself was asked to end: less than the agent has. */
 export const STOP_S = 2;
 
-/** Of the times in /proc, on every Linux. */
+/** Unit of the times in /proc, on every Linux. */
 const TICKS_PER_S = 100;
-/** How far the times of the process table and of files may be apart. */
+/** How much the start time of a process and the time of a file may differ for the same moment. */
 const CLOCK_SLACK_MS = 1_000;
 
-/** @param groupsDir where the groups of running commands are written down: an empty file a group, its pid the name */
+/** @param groupsDir where the groups of running commands are noted: an empty file each, named by the leader's pid */
 export function launcher(groupsDir?: string): Launch {
   if (groupsDir) ownDir(groupsDir);
-  // Once: copying the environment for every command is most of what starting one costs here.
+  // Copied once: doing it for every command is most of the time that starting one takes here.
   const base = cleanEnv();
   return (command, events) => {
     const { argv, env, cwd, stdin } = command;
     const [first = ""] = argv;
-    const words = commandWords(argv);
+    const [file, ...args] = resolveArgv(argv);
     let over = false;
     const end = (how: CommandEnd) => {
       if (over) return;
@@ -71,7 +71,7 @@ export function launcher(groupsDir?: string): Launch {
     let mark: string | undefined;
     let child: ReturnType<typeof spawn>;
     try {
-      child = spawn(words[0]!, words.slice(1), {
+      child = spawn(file!, args, {
         cwd: cwd ?? "/",
         env: { ...base, ...env },
         stdio: [stdin ? "pipe" : "ignore", "pipe", "pipe"],
@@ -90,7 +90,7 @@ export function launcher(groupsDir?: string): Launch {
       if (pid === undefined) end({ error: cannotRun(first, cwd, e) });
     });
     child.stdin?.on("error", () => {
-      // It closed its stdin: what still comes for it is taken and thrown away.
+      // It closed its stdin: what still comes is dropped.
     });
     for (const [stream, fd] of [
       [child.stdout, 1],
@@ -134,27 +134,27 @@ export function launcher(groupsDir?: string): Launch {
   };
 }
 
-/** Writes down a group. Where that cannot be, on a full disk as well, the command runs all the same. */
+/** Notes a group. Where that fails, as on a full disk, the command runs all the same. */
 function note(mark: string): void {
   try {
     closeSync(openOwn(mark, "append"));
   } catch (thrown) {
-    inform(`Cannot write down a command: ${(thrown as Error).message}`);
+    inform(`Cannot note a command's process group: ${(thrown as Error).message}`);
   }
 }
 
-/** What is run for these words: our own tools are those of this release, wherever PATH points. */
-export function commandWords(argv: readonly string[]): readonly string[] {
+/** The program and arguments to run: our own tools are those of this release, whatever PATH says. */
+export function resolveArgv(argv: readonly string[]): readonly string[] {
   const [first = "", ...rest] = argv;
   return /^mt-[a-z]+$/.test(first) ? [...toolCommand(first), ...rest] : argv;
 }
 
-/** Groups that were asked to end and of which somebody may be left. */
+/** Groups that got SIGTERM and may still have members. */
 const ending = new Set<number>();
 
 /**
- * This process group was asked to end: whoever of it is there after the grace is killed. Not only its leader:
- * that may heed SIGTERM and leave children that do not.
+ * Kills what is left of a process group after the grace. The whole group, because the leader may end on SIGTERM and
+ * leave children that ignore it.
  */
 function killLater(leader: number): void {
   if (ending.has(leader)) return;
@@ -168,14 +168,14 @@ function killLater(leader: number): void {
   }, 100);
 }
 
-/** Before the agent ends: what was asked to end has this long, and is then killed. Nobody else would do it. */
+/** Called before the agent ends: groups that got SIGTERM have this long, and are then killed. Nobody else would do it. */
 export async function endAsked(grace_s: number): Promise<void> {
   await waitFor(() => ([...ending].some((leader) => signalGroup(leader, 0)) ? undefined : true), grace_s, 20);
   for (const leader of ending) signalGroup(leader, "SIGKILL");
   ending.clear();
 }
 
-/** Signals a process group; whether anybody is in it. */
+/** Signals a process group. Gives whether it has any process. */
 function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(-leader, signal);
@@ -184,7 +184,7 @@ function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** Ends the groups that an agent before this one left running: nobody hears from them any more. */
+/** Kills the groups that an earlier agent left running: nobody can get their output any more. */
 export function endLeftGroups(groupsDir: string): void {
   let files: string[];
   try {
@@ -198,7 +198,7 @@ export function endLeftGroups(groupsDir: string): void {
     const pid = Number(file);
     const written_ms = statSync(path).mtimeMs;
     rmSync(path, { force: true });
-    // A number comes again only once the whole group has ended: a leader that began later is somebody else.
+    // A pid is used again only when the whole group has ended: a leader that is younger than the file is another group.
     const ticks = startTime(pid);
     const began_ms = ticks === undefined ? written_ms : booted_ms + (Number(ticks) * 1000) / TICKS_PER_S;
     if (!(pid > 1) || written_ms < booted_ms || began_ms > written_ms + CLOCK_SLACK_MS) continue;
@@ -208,7 +208,7 @@ export function endLeftGroups(groupsDir: string): void {
 
 /** Why a program could not be started here. */
 export function cannotRun(file: string, cwd: string | undefined, e: NodeJS.ErrnoException): MtError {
-  // The kernel says the same of a directory that is not there as of a program.
+  // The kernel gives ENOENT for a missing directory as it does for a missing program.
   if (cwd !== undefined && !isDirectory(cwd))
     return mtError(
       "data",

@@ -1,4 +1,4 @@
-/** A node of the tree as a process on this machine: started, found again by its configuration file, ended. */
+/** A node of the tree as a process on this machine: it is started, found by its configuration file, and ended. */
 import { readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
@@ -15,10 +15,10 @@ import { allPids } from "../../../shared/host/processes.ts";
 import { readOwn, writeOwn } from "../../../shared/own-place.ts";
 import type { NodeConfig } from "./config.ts";
 
-/** Of a node's log, what is looked at: the end. */
+/** How much of the end of a node's log is read. */
 const LOG_CHARACTERS = 4096;
 
-/** Starts a node; it outlives us. Gives its pid. */
+/** Starts a node as a daemon. Gives its pid. */
 export function startNode(
   file: string,
   config: NodeConfig,
@@ -26,13 +26,13 @@ export function startNode(
   env: NodeJS.ProcessEnv,
 ): Result<number, MtError> {
   writeOwn(file, JSON.stringify(config));
-  const [program = "", ...words] = toolCommand("mt-tree");
-  return startDaemon(program, [...words, "agent", "--config", file], { log: nodeLog(file), netns, env });
+  const [program = "", ...args] = toolCommand("mt-tree");
+  return startDaemon(program, [...args, "agent", "--config", file], { log: nodeLog(file), netns, env });
 }
 
 /**
- * The pid of the node of this configuration file; undefined where it does not run. Its pid file may be gone, with all
- * of its directory: then its command line tells.
+ * The pid of the node with this configuration file; undefined where it does not run. Where the pid file is gone, with
+ * all of its directory, the node is found by its command line.
  */
 export function nodePid(file: string): number | undefined {
   const noted = numberIn(file.replace(/\.json$/, ".pid"));
@@ -40,13 +40,13 @@ export function nodePid(file: string): number | undefined {
   return allPids().find((pid) => pid !== process.pid && isNode(pid, file));
 }
 
-/** The words of a command line, whole: what only mentions the file is somebody else. */
+/** By whole arguments: a process whose command line only mentions the file is another one. */
 function isNode(pid: number, file: string): boolean {
   try {
-    const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
     return (
-      words.includes("agent") &&
-      words[words.indexOf("--config") + 1] === file &&
+      argv.includes("agent") &&
+      argv[argv.indexOf("--config") + 1] === file &&
       isAlive(pid, file) &&
       sharesPath(pid, dirname(file))
     );
@@ -64,7 +64,7 @@ function numberIn(path: string): number {
   }
 }
 
-/** Whether a process can do nothing where it is: somebody has stopped it, or its namespace has not this name any more. */
+/** Whether a node cannot work: its process is stopped, or it is in another network namespace than the one of this name. */
 export function isStuck(pid: number, netns: string | undefined): boolean {
   try {
     if (/^State:\s*[Tt]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return true;
@@ -74,7 +74,7 @@ export function isStuck(pid: number, netns: string | undefined): boolean {
   }
 }
 
-/** True once no node of this configuration file runs. */
+/** Ends the node with this configuration file. Gives whether none runs any more. */
 export async function endNode(file: string): Promise<boolean> {
   for (let pid = nodePid(file); pid !== undefined; pid = nodePid(file))
     if (!(await endProcess(pid, file))) return false;
@@ -83,7 +83,7 @@ export async function endNode(file: string): Promise<boolean> {
 
 export const nodeLog = (file: string) => join(dirname(file), "node.log");
 
-/** The end of a log; nothing where there is none. */
+/** The end of a log; empty where there is none. */
 export function readLog(log: string, characters = LOG_CHARACTERS): string {
   try {
     return readOwn(log).slice(-characters);
@@ -92,10 +92,10 @@ export function readLog(log: string, characters = LOG_CHARACTERS): string {
   }
 }
 
-/** What a node said last, in one line; undefined where it has said nothing. */
-export const lastWords = (log: string) => lastLine(readLog(log));
+/** The last line of a node's log; undefined where it is empty. */
+export const lastLogLine = (log: string) => lastLine(readLog(log));
 
-/** The last line of ours, as `mt-tree: Cannot …`, without the name; else the last line of all that is not indented. */
+/** The last message of a tool of ours (`mt-tree: Cannot …`), without the tool's name; else the last line that is not indented. */
 export function lastLine(text: string): string | undefined {
   const lines = text.split("\n").filter((line) => /^\S/.test(line));
   const ours = lines.findLast((line) => /^mt(-\w+)?: /.test(line));

@@ -1,7 +1,7 @@
 /**
- * Which link leads to which host. A host is where it was told of last; what other links that are still open have told
- * of it stays behind that, and counts again when the later one is gone: whoever has a host's key for a while, or an
- * agent that was started beside one that lives, takes its place only for as long as it is there itself.
+ * Which link leads to which host. Where several links announce the same host, the last one counts; the others are kept,
+ * and count again when that one is gone. So an intruder with a host's key, or a second agent of a host, gets the host's
+ * messages only while it is connected itself.
  */
 import type { Presence } from "../link/messages.ts";
 
@@ -12,7 +12,7 @@ export interface Route<L> {
 
 export class Routes<L> {
   readonly #now = new Map<string, Route<L>>();
-  /** By host, one a link, the one that counts next at the end. */
+  /** By host: what other links have announced, one a link; the last in the list counts next. */
   readonly #behind = new Map<string, Route<L>[]>();
 
   get(host: string): Route<L> | undefined {
@@ -31,11 +31,11 @@ export class Routes<L> {
     return this.#now.values();
   }
 
-  /** A link tells of a host. Gives whether this is where the host is now, and whose place it took. */
+  /** A link announces a host. Gives whether this route counts now, and which one counted before. */
   tell(presence: Presence, link: L): { taken: boolean; displaced?: Route<L> } {
     const { host } = presence;
     const now = this.#now.get(host);
-    // A late word about an older link of the same agent.
+    // This is about an older link of the same agent, and came late.
     if (now && now.presence.epoch === presence.epoch && now.presence.join > presence.join) {
       if (now.link !== link) this.#keep({ presence, link }, 0);
       return { taken: false };
@@ -47,7 +47,7 @@ export class Routes<L> {
     return { taken: true, displaced: now };
   }
 
-  /** What a link told of a host does not hold any more. Gives what of it counted, and what counts instead. */
+  /** A link withdraws what it announced. Gives the route that counted until now, and what counts instead. */
   untell(presence: Presence, link: L): { gone: Presence; instead?: Route<L> } | undefined {
     const { host, epoch, join } = presence;
     const is = (r: Route<L>) => r.link === link && r.presence.epoch === epoch && r.presence.join <= join;
@@ -64,7 +64,7 @@ export class Routes<L> {
     return { gone: now.presence, instead };
   }
 
-  /** All that a link that has ended has told and that counts. */
+  /** A link has ended. Gives what it had announced and counts, to be withdrawn one by one. */
   over(link: L): Presence[] {
     for (const host of this.#behind.keys()) this.#forget(host, link);
     return [...this.#now.values()].flatMap((r) => (r.link === link ? [r.presence] : []));

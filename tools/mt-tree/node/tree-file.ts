@@ -1,9 +1,9 @@
 /**
- * What is known of the tree between two commands: one file beside the head's socket. Written before
+ * The tree's file, beside the head's socket: all that mt-tree remembers between two commands. It is written before
  * anything is made, so that `down` finds what a crash left.
  */
 import { err, ok, type Result } from "neverthrow";
-import { fail, type MtError, MtFailure } from "../../../shared/errors.ts";
+import { fail, type MtError, MtFailure, mtError } from "../../../shared/errors.ts";
 import { lock } from "../../../shared/host/lock.ts";
 import { treeDir, treeFile } from "../../../shared/host/names.ts";
 import { readOwn, readOwnJson, writeOwn } from "../../../shared/own-place.ts";
@@ -14,21 +14,21 @@ export interface TreeHost {
   addr: string;
   cores: number;
   mem_mib: number;
-  /** Of its link to the cluster's network, where it was asked for: --via local. */
+  /** MTU of its link to the cluster's network, where --mtu gave one (--via local). */
   mtu?: number;
-  /** What its agent was started from, as `--version` says it; known where up brings the binary. */
+  /** The release of its agent, as `--version` prints it; known where `up` brings the binary. */
   release?: string;
 }
 
 export interface TreeFile {
-  /** The name of its way. */
+  /** How hosts are reached, as --via names it. */
   via: string;
   fanout: number;
   port: number;
   silence_ms: number;
-  /** `listen`: its own address, where hosts know it by another one. */
+  /** `listen`: the address on which it listens, where hosts reach it at another one. */
   head: { name: string; addr: string; listen?: string; release?: string };
-  /** How ssh is called, where hosts are reached by it. */
+  /** How ssh is called (--ssh), where hosts are reached by it. */
   ssh?: string;
   /** Links stay inside ssh. */
   no_port?: boolean;
@@ -36,7 +36,7 @@ export interface TreeFile {
   hosts: TreeHost[];
 }
 
-/** The tree that is here; nothing where none is, an error where its file cannot be read or is damaged. */
+/** The tree that is up here; undefined where none is, an error where its file cannot be read or is damaged. */
 export function openTree(): Result<TreeFile | undefined, MtError> {
   let text: string;
   try {
@@ -57,31 +57,31 @@ export function openTree(): Result<TreeFile | undefined, MtError> {
     const tree = JSON.parse(text) as TreeFile;
     if (Array.isArray(tree.hosts) && tree.head?.addr && tree.authority?.key && tree.via) return ok(tree);
   } catch {
-    // Half of it is no JSON.
+    // A file that was cut is no JSON.
   }
   return fail(
     "data",
     `Cannot read the tree's file ${treeFile()}: it is damaged`,
-    "mt-tree down takes away what can be found of the tree, then up with all hosts",
+    "mt-tree down removes what can be found of the tree; then mt-tree up with all hosts",
   );
 }
 
-/** The same where a damaged file is as good as none. Throws where it is another's. */
+/** The same, and undefined also where the file is damaged. Throws where it is another user's. */
 export const readTree = () => readOwnJson(treeFile()) as TreeFile | undefined;
 
 export function writeTree(tree: TreeFile): void {
   writeOwn(treeFile(), JSON.stringify(tree));
 }
 
-/** One `up` or `down` at a time. @param without_room as `lock` has it */
+/** Lets one `up` or `down` run at a time. @param without_room as in `lock` */
 export async function lockTree(what: string, without_room = false): Promise<Result<() => void, MtError>> {
-  const held = await lock(`${treeDir()}.lock`, what, 60, without_room);
-  return held.isErr() ? fail("busy", held.error.message, "wait for it, then try again") : ok(held.value);
+  const release = await lock(`${treeDir()}.lock`, what, 60, without_room);
+  return release.mapErr(({ message }) => mtError("busy", message, "wait for it, then try again"));
 }
 
 /**
- * The ancestors of the k-th host, nearest first, without the head: a heap of the given fanout, in which
- * the head has the first `fanout` hosts, so that whoever comes later stands under somebody who came earlier.
+ * The ancestors of the k-th host, nearest first, without the head. Hosts form a heap of the given fanout: the head has
+ * the first `fanout` of them, and each later one is below an earlier one.
  */
 export function ancestorsOf(k: number, fanout: number): number[] {
   const out: number[] = [];

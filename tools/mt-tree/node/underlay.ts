@@ -1,4 +1,4 @@
-/** The network under the tunnels of this host: how large a packet its interface takes. */
+/** MTU of the network that carries this host's tunnels. */
 import { execFile } from "node:child_process";
 import { findProgram } from "../../../shared/host/process.ts";
 
@@ -9,8 +9,8 @@ export function underlayMtu(addr: string): Promise<number | undefined> {
   const ip = findProgram("ip");
   if (ip.isErr()) return Promise.resolve(undefined);
   return new Promise((resolve) => {
-    const words = ["-j", "address", "show", "to", `${addr}/32`];
-    execFile(ip.value, words, { timeout: IP_TIMEOUT_MS }, (error, stdout) => {
+    const args = ["-j", "address", "show", "to", `${addr}/32`];
+    execFile(ip.value, args, { timeout: IP_TIMEOUT_MS }, (error, stdout) => {
       try {
         const links = error ? [] : (JSON.parse(stdout || "[]") as { mtu?: number }[]);
         resolve(links.find((l) => l.mtu !== undefined)?.mtu);

@@ -1,9 +1,9 @@
-/** Bytes that wait to be read, from any offset, as often as need be: in memory at first, then in a file without a name. */
+/** Bytes that can be read from any offset, any number of times: kept in memory at first, then in an unnamed file. */
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** What stays in memory; the rest goes to disk. */
+/** As much stays in memory; the rest goes to disk. */
 const MEMORY_BYTES = 4 * 2 ** 20;
 
 export class Spool {
@@ -18,7 +18,7 @@ export class Spool {
 
   /** Throws where the disk is full. */
   append(bytes: Buffer): void {
-    // A copy: streams hand out views of a buffer that they fill again.
+    // Copied: streams hand out views of a buffer that they use again.
     this.#pieces.push(Buffer.from(bytes));
     this.#inMemory += bytes.length;
     if (this.#inMemory > MEMORY_BYTES) this.#toDisk();
@@ -39,17 +39,17 @@ export class Spool {
     this.#pieces = [];
   }
 
-  /** At most `n` bytes from `o` on; none where there are no more. */
-  read(o: number, n: number): Buffer {
-    if (o < this.#onDisk) {
-      const bytes = Buffer.allocUnsafe(Math.min(n, this.#onDisk - o));
-      return bytes.subarray(0, readSync(this.#fd!, bytes, 0, bytes.length, o));
+  /** At most `n` bytes from this offset on; none where there are no more. */
+  read(offset: number, n: number): Buffer {
+    if (offset < this.#onDisk) {
+      const bytes = Buffer.allocUnsafe(Math.min(n, this.#onDisk - offset));
+      return bytes.subarray(0, readSync(this.#fd!, bytes, 0, bytes.length, offset));
     }
     const out: Buffer[] = [];
     let at = this.#onDisk;
     let need = n;
     for (const piece of this.#pieces) {
-      const skip = Math.max(0, o - at);
+      const skip = Math.max(0, offset - at);
       if (skip < piece.length && need > 0) {
         const part = piece.subarray(skip, skip + need);
         out.push(part);

@@ -5,13 +5,13 @@ import type { NodeConfig, SshLinks } from "../node/config.ts";
 import type { TreeFile, TreeHost } from "../node/tree-file.ts";
 
 /** One host's agent, as it is to be started. */
-export interface AgentStart {
+export interface PlannedAgent {
   host: TreeHost;
   config: NodeConfig;
 }
 
 /** What came of starting agents. */
-export interface Started {
+export interface StartOutcome {
   /** Where it failed, and why. */
   failed: Map<string, MtError>;
   /** Where one of this tree runs already: it may be about to join, or never. */
@@ -63,13 +63,13 @@ export interface Way {
   /** Hosts that are there though no file of the tree tells of them: those that an earlier tree of this MT_RUN made. */
   remains?(): Promise<Result<TreeHost[], MtError>>;
   /** Starts agents that are missing; `replace`: one that runs is ended before, and what it runs with it. */
-  start(tree: TreeFile, agents: AgentStart[], signal: AbortSignal, replace: boolean): Promise<Started>;
+  start(tree: TreeFile, agents: PlannedAgent[], signal: AbortSignal, replace: boolean): Promise<StartOutcome>;
   /** Whether an agent that runs can do nothing where it is, whatever the head still believes. */
   stuck?(host: string): boolean;
   /** Whether an agent that was started has ended again. */
   ended?(host: string): boolean;
   /** What the agents of these hosts said last. */
-  lastWords(tree: TreeFile, hosts: string[]): Promise<Map<string, string>>;
+  lastLogLines(tree: TreeFile, hosts: string[]): Promise<Map<string, string>>;
   /** Ends agents while the tree still stands: what is then left is `remove`'s. */
   leave?(tree: TreeFile): Promise<void>;
   /** Ends what runs on the hosts and takes away what was made there, also after a crash; `lost`: some could not be reached. */

@@ -12,8 +12,8 @@ import {
 import { cleanEnv, toolCommand } from "../../../../shared/host/process.ts";
 import { ownDir } from "../../../../shared/own-place.ts";
 import { AGENT_ENVIRONMENT } from "../../node/agent-environment.ts";
-import { endNode, isStuck, lastWords, nodeLog, nodePid, startNode } from "../../node/node-here.ts";
-import type { AgentStart, Way, WayOptions } from "../way.ts";
+import { endNode, isStuck, lastLogLine, nodeLog, nodePid, startNode } from "../../node/node-here.ts";
+import type { PlannedAgent, Way, WayOptions } from "../way.ts";
 import {
   HEAD_ADDR,
   hostEnvironment,
@@ -87,11 +87,11 @@ export function viaLocal({ mtu = [] }: WayOptions): Way {
     },
     // By its number alone: while nsenter becomes the agent it has no command line.
     ended: (host) => pids.has(host) && startTime(pids.get(host)!) === undefined,
-    async lastWords(_tree, hosts) {
+    async lastLogLines(_tree, hosts) {
       return new Map(
         hosts.flatMap((h) => {
-          const words = lastWords(nodeLog(configOf(h)));
-          return words === undefined ? [] : [[h, words] as const];
+          const line = lastLogLine(nodeLog(configOf(h)));
+          return line === undefined ? [] : [[h, line] as const];
         }),
       );
     },
@@ -102,7 +102,7 @@ export function viaLocal({ mtu = [] }: WayOptions): Way {
 
 const configOf = (host: string) => join(localRunDir(host), "tree", "agent.json");
 
-function startAgent({ host, config }: AgentStart): Result<number, MtError> {
+function startAgent({ host, config }: PlannedAgent): Result<number, MtError> {
   ownDir(localStateDir(host.id));
   const [binary = ""] = toolCommand("mt-tree");
   return startNode(configOf(host.id), config, hostNamespace(host.id), {

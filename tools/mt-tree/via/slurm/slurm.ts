@@ -27,7 +27,7 @@ import { AGENT_ENVIRONMENT } from "../../node/agent-environment.ts";
 import { lastLine, readLog } from "../../node/node-here.ts";
 import type { TreeFile } from "../../node/tree-file.ts";
 import { MARK, marked } from "../marker.ts";
-import type { AgentStart, Started, Way, WayOptions } from "../way.ts";
+import type { PlannedAgent, StartOutcome, Way, WayOptions } from "../way.ts";
 import type { EnrolAnswer } from "./enrol.ts";
 import { addressTowards, allocatedHosts, job } from "./nodes.ts";
 
@@ -81,7 +81,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
   },
   headNamespace: undefined,
   start: (tree, agents, signal, replace) => startAgents(tree, agents, signal, timeout_s, replace),
-  async lastWords(_tree, hosts) {
+  async lastLogLines(_tree, hosts) {
     // One file for all: each line tells whose it is.
     const lines = readLog(log(), 2 ** 20).split("\n");
     return new Map(
@@ -112,11 +112,11 @@ exec "$@" enrol`;
 /** Where a node cannot be reached, Slurm ends the whole step: it is started again without that one. */
 async function startAgents(
   tree: TreeFile,
-  agents: AgentStart[],
+  agents: PlannedAgent[],
   signal: AbortSignal,
   timeout_s: number,
   replace: boolean,
-): Promise<Started> {
+): Promise<StartOutcome> {
   const failed = new Map<string, MtError>();
   const running = new Set<string>();
   const until = Date.now() + timeout_s * 1000;
@@ -149,7 +149,7 @@ const sizeOf = (path: string) => (existsSync(path) ? readFileSync(path, "utf8").
 
 async function startAtOnce(
   tree: TreeFile,
-  agents: AgentStart[],
+  agents: PlannedAgent[],
   signal: AbortSignal,
   timeout_s: number,
   replace: boolean,

@@ -221,11 +221,11 @@ say link
 exec "$bin" $word agent --config "$dir/agent.json" --stdio 2>>"$dir/node.log"
 `;
 
-/** What the agent said last: lines of ours before others. */
-export const LAST_WORDS = `${COMMON}
+/** The last line of the agent's log, if possible one of our own. */
+export const LAST_LOG_LINE = `${COMMON}
 log=$(tail -c 4096 "$dir/node.log" 2>/dev/null | grep '^[^ ]')
 said=$(printf '%s\\n' "$log" | grep '^mt' | tail -n 1)
-say "words \${said:-$(printf '%s\\n' "$log" | tail -n 1)}"
+say "log \${said:-$(printf '%s\\n' "$log" | tail -n 1)}"
 end
 `;
 

@@ -7,7 +7,7 @@ import type { Result } from "neverthrow";
 import { inform } from "../../../../shared/cli/stderr.ts";
 import type { MtError } from "../../../../shared/errors.ts";
 import { ancestorsOf, type TreeFile, type TreeHost } from "../../node/tree-file.ts";
-import type { HeldStdin } from "./run.ts";
+import type { OpenStdin } from "./run.ts";
 
 /** Where a host may fetch the binary, once. */
 interface Offer {
@@ -18,18 +18,18 @@ interface Offer {
 
 interface Means {
   packed(): Promise<Buffer>;
-  /** Runs the server on a host; `hold` gives its stdin. */
+  /** Runs the server on a host; `onStdin` gets its stdin. */
   serve(
     host: TreeHost,
     onLine: (line: string) => void,
-    hold: (stdin: HeldStdin) => void,
+    onStdin: (stdin: OpenStdin) => void,
   ): Promise<Result<string[], MtError>>;
 }
 
 /** A server on one host. */
 interface Server {
   port: Promise<number | undefined>;
-  stdin: HeldStdin | undefined;
+  stdin: OpenStdin | undefined;
   offered: Map<string, (there: boolean) => void>;
   over: Promise<unknown>;
 }

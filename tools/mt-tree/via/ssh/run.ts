@@ -24,8 +24,8 @@ export interface SshCall {
   signal?: AbortSignal;
 }
 
-/** stdin of a script that goes on reading. */
-export interface HeldStdin {
+/** stdin of a script, which stays open while it runs. */
+export interface OpenStdin {
   write(text: string): void;
   end(): void;
 }
@@ -35,8 +35,8 @@ export interface SshRun {
   onLine?: (line: string) => void;
   /** What the script reads on its stdin after itself. */
   input?: readonly (string | Uint8Array)[];
-  /** stdin stays open after it: what the script then reads comes by this. */
-  hold?: (stdin: HeldStdin) => void;
+  /** Called with the script's stdin, which then stays open until the callee ends it. */
+  onStdin?: (stdin: OpenStdin) => void;
   /** Seconds for the whole. */
   timeout_s: number;
 }
@@ -70,7 +70,7 @@ const BEGIN = "#@mt";
 const BLANK_LINES = "\n".repeat(16);
 
 /** The words of ssh that run this script, which stdin begins with as `stdinOf` gives it. */
-export function sshWords({ command, host, connect_s }: SshCall, script: Buffer): string[] {
+export function sshArgv({ command, host, connect_s }: SshCall, script: Buffer): string[] {
   // dd, for a shell may read its input ahead; no login shell, csh and fish neither, finds anything to expand.
   const read = `exec sh -c 'while IFS= read -r l && [ "$l" != "${BEGIN}" ]; do :; done; eval "$(dd bs=1 count=${script.length} 2>/dev/null)"'`;
   return [...command.slice(1), ...options(connect_s), "--", host, read];
@@ -89,11 +89,11 @@ export function withVariables(variables: Readonly<Record<string, string | number
 export async function runBySsh(
   call: SshCall,
   script: Buffer,
-  { onLine, input = [], hold, timeout_s }: SshRun,
+  { onLine, input = [], onStdin, timeout_s }: SshRun,
 ): Promise<Result<string[], MtError>> {
   const program = findProgram(call.command[0] ?? "ssh");
   if (program.isErr()) return program.map(() => []);
-  const child = spawn(program.value, sshWords(call, script), { stdio: "pipe", env: cleanEnv() });
+  const child = spawn(program.value, sshArgv(call, script), { stdio: "pipe", env: cleanEnv() });
   const lines: string[] = [];
   let begun = "";
   let other = "";
@@ -125,7 +125,7 @@ export async function runBySsh(
   call.signal?.addEventListener("abort", stop, { once: true });
   if (call.signal?.aborted) stop();
   for (const part of [stdinOf(script), ...input]) child.stdin.write(part);
-  if (hold) hold({ write: (text) => child.stdin.write(text), end: () => child.stdin.end() });
+  if (onStdin) onStdin({ write: (text) => child.stdin.write(text), end: () => child.stdin.end() });
   else child.stdin.end();
   const code = await new Promise<number | undefined>((resolve) => {
     child.on("error", () => resolve(undefined));

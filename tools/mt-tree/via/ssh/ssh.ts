@@ -15,9 +15,9 @@ import { limiter } from "../../../../shared/limiter.ts";
 import { foldNodes } from "../../../../shared/nodeset/fold.ts";
 import { lastLine, nodeLog, nodePid, readLog } from "../../node/node-here.ts";
 import type { TreeFile } from "../../node/tree-file.ts";
-import type { AgentStart, Way, WayOptions } from "../way.ts";
+import type { PlannedAgent, Way, WayOptions } from "../way.ts";
 import { type Binary, findBinary, KNOWN_RELEASE, packed, RELEASE } from "./binary.ts";
-import { bootstrapError, HAND_ON, LAST_WORDS, PROBE, START, STOP } from "./bootstrap.ts";
+import { bootstrapError, HAND_ON, LAST_LOG_LINE, PROBE, START, STOP } from "./bootstrap.ts";
 import { leaveTree } from "./leave.ts";
 import { Parents } from "./parents.ts";
 import { CONNECT_S, runBySsh, type SshCall, sshCommand, withVariables } from "./run.ts";
@@ -93,9 +93,9 @@ export function viaSsh(options: WayOptions): Way {
       timeout_s: connect_s + answer_s,
     });
     if (said.isErr()) return err(said.error);
-    const words = new Map(said.value.map((line) => [line.split(" ")[0]!, line.split(" ").slice(1)]));
-    const [head = "", addr = ""] = words.get("connection") ?? [];
-    const [system = "?", machine = "?"] = words.get("system") ?? [];
+    const answers = new Map(said.value.map((line) => [line.split(" ")[0]!, line.split(" ").slice(1)]));
+    const [head = "", addr = ""] = answers.get("connection") ?? [];
+    const [system = "?", machine = "?"] = answers.get("system") ?? [];
     if (!IPV4.test(addr) || !IPV4.test(head))
       return fail(
         "unavailable",
@@ -107,9 +107,9 @@ export function viaSsh(options: WayOptions): Way {
       head,
       system,
       machine,
-      cores: Number(words.get("cores")?.[0]) || 1,
-      mem_mib: Math.max(1, Math.floor(((Number(words.get("memory_kib")?.[0]) || 0) / 1024) * MEMORY_SHARE)),
-      has: words.get("binary")?.[0] !== "none",
+      cores: Number(answers.get("cores")?.[0]) || 1,
+      mem_mib: Math.max(1, Math.floor(((Number(answers.get("memory_kib")?.[0]) || 0) / 1024) * MEMORY_SHARE)),
+      has: answers.get("binary")?.[0] !== "none",
     };
     const ours = MACHINES[process.arch] ?? process.arch;
     if (!found.has && (system !== "Linux" || machine !== ours))
@@ -123,7 +123,7 @@ export function viaSsh(options: WayOptions): Way {
 
   /** Starts one agent, with the binary where it is missing: from a host above it, or from here. Gives what failed. */
   async function start(
-    { host, config }: AgentStart,
+    { host, config }: PlannedAgent,
     tree: TreeFile,
     parents: Parents,
     signal: AbortSignal,
@@ -254,11 +254,11 @@ export function viaSsh(options: WayOptions): Way {
         agents.map((a) => a.host.id),
         {
           packed: () => packed(b.value.path),
-          serve: (host, onLine, hold) =>
+          serve: (host, onLine, onStdin) =>
             runBySsh(
               call(host.id, signal),
               withVariables(variables(host.id, treeMark(tree), b.value), HAND_ON),
-              { onLine, hold, timeout_s: 3 * BRING_S },
+              { onLine, onStdin, timeout_s: 3 * BRING_S },
             ),
         },
       );
@@ -275,23 +275,23 @@ export function viaSsh(options: WayOptions): Way {
       return { failed, running };
     },
 
-    async lastWords(tree, hosts) {
-      const words = new Map<string, string>();
-      // Where the head reaches hosts, what went wrong with their links is in its own log.
+    async lastLogLines(tree, hosts) {
+      const last = new Map<string, string>();
+      // Where links stay inside ssh the head makes them, and its log has what went wrong with them.
       const own = options.no_port ? readLog(nodeLog(join(treeDir(), "head.json"))) : "";
       await Promise.all(
         hosts.map((host) =>
           turn(async () => {
             const about = own.split("\n").findLast((line) => line.includes(` ${host}: `));
-            if (about !== undefined) return words.set(host, lastLine(about)!);
-            const script = withVariables(variables(host, treeMark(tree), undefined), LAST_WORDS);
+            if (about !== undefined) return last.set(host, lastLine(about)!);
+            const script = withVariables(variables(host, treeMark(tree), undefined), LAST_LOG_LINE);
             const said = await runBySsh(call(host), script, { timeout_s: connect_s + answer_s });
-            const line = said.unwrapOr([]).find((l) => l.startsWith("words "));
-            if (line) words.set(host, lastLine(line.slice(6)) ?? "");
+            const line = said.unwrapOr([]).find((l) => l.startsWith("log "));
+            if (line) last.set(host, lastLine(line.slice(4)) ?? "");
           }),
         ),
       );
-      return words;
+      return last;
     },
 
     async leave() {

@@ -12,7 +12,7 @@ import { type Place, streamWire, type Transport, type Wire } from "../../link/wi
 import type { NodeConfig, SshLinks } from "../../node/config.ts";
 import { MARK } from "../marker.ts";
 import { LINK } from "./bootstrap.ts";
-import { sshWords, stdinOf, withVariables } from "./run.ts";
+import { sshArgv, stdinOf, withVariables } from "./run.ts";
 
 /** Seconds, after the connection, in which the agent must be there. */
 const START_S = 20;
@@ -38,7 +38,7 @@ export function sshTransport(links: SshLinks, head: Place, silence_ms: number): 
     const program = findProgram(links.command[0] ?? "ssh");
     if (program.isErr()) return inform(program.error.message);
     const script = withVariables({ host: host.name, ...links.variables }, LINK);
-    const words = sshWords({ ...links, host: host.name }, script);
+    const words = sshArgv({ ...links, host: host.name }, script);
     const child = spawn(program.value, words, { stdio: ["pipe", "pipe", "inherit"], env: cleanEnv() });
     running.set(host.name, child);
     const config: NodeConfig = {
