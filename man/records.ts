@@ -16,27 +16,28 @@ const HEAD = `# mt-records(5) -- the records that MegaTux's tools read and write
 
 ## DESCRIPTION
 
-A record is a JSON object on a line of its own, UTF-8, with a \`kind\` and an \`id\`. \`experiment\`, \`host\`, \`image\`, \`segment\`,
-\`router\`, \`guest\` and \`end\` make a plan; the others say what is true. This page is version ${SCHEMA_VERSION}; a tool refuses a plan of a
-version that it does not know (exit 65). Fields may be added: what a tool does not know, and what it does not change, it puts out
-byte for byte, also of a record that it changes or fails: digits, escapes, the order of keys, a key that stands twice.
+A record is a JSON object on a line of its own, in UTF-8, with a \`kind\` and an \`id\`. \`experiment\`, \`host\`, \`image\`,
+\`segment\`, \`router\`, \`guest\` and \`end\` make a plan; the other kinds say what is true. This page describes version
+${SCHEMA_VERSION}; a tool refuses a plan of a version that it does not know (exit 65). Records may have further fields. What a tool does not
+know or does not change it writes byte for byte as it came, also in a record that it changes or fails: digits, escapes,
+the order of keys, a key that is there twice.
 
-**Lines** of spaces, tabs and a carriage return are blank, and dropped; any other line that is no record comes out as an
-\`error\` record. A byte order mark before the first line is no part of it.
+**Lines** with only spaces, tabs and a carriage return are blank, and dropped. Any other line that is no record comes out as
+an \`error\` record. A byte order mark before the first line does not belong to it.
 
-**Depth.** A field whose arrays and objects make a record deeper than ${DEPTH_MAX} levels is passed on, and not looked into: the record
-comes out failed from a tool that would act on it. Where the field is one of this page the line is no record.
+**Depth.** A field that makes a record deeper than ${DEPTH_MAX} levels of arrays and objects is passed on without being read, and a
+tool that would act on the record fails it. Where the field is one of this page, the line is no record.
 
-**Place.** A \`router\` or \`guest\` without \`host\`, and a \`segment\` without \`hosts\` and \`members\`, was never placed: tools that
-act on its kind fail it and end with 65. mt-topo(1) \`place\` places it.
+**Place.** A \`router\` or \`guest\` without \`host\`, and a \`segment\` without \`hosts\` and \`members\`, has not been placed: tools
+that act on its kind fail it and end with 65. mt-topo(1) \`place\` places it.
 
-**Ids** are letters, digits, \`.\`, \`_\`, \`-\`, 40 at most; a host has the name that it came with, 255 at
-most. Where a range may stand, \`g[0-226]\` is 227 names: member k has the index and the addresses of the record counted up by k.
+**Ids** have letters, digits, \`.\`, \`_\`, \`-\`, 40 characters at most; names of hosts may have 255. Some ids may be ranges:
+\`g[0-226]\` is 227 names. Member k has the index and the addresses of the record, counted up by k.
 
 **Failure** is the record itself with \`"state":"failed"\` and \`error\`. Later stages keep the first error.
 
-The same as JSON Schema 2020-12: \`share/megatux/schemas/KIND.schema.json\`, or \`--schema\` of every tool and command. Fields
-are required where the page says so. Examples are one line each, broken here to fit.
+The same as JSON Schema 2020-12 is in \`share/megatux/schemas/KIND.schema.json\`, and printed by \`--schema\` of every tool and
+command. Fields are required where this page says so. Examples are one line each, broken here to fit.
 `;
 const TAIL = `## SEE ALSO
 
@@ -62,7 +63,7 @@ ${examples.map((e) => `    ${broken(e)}`).join("\n\n")}
 `;
 }
 
-/** Every field as a term with what it means; those of objects inside by their path. */
+/** Every field with its description; fields of objects inside it by their path. */
 function fields(schema: JsonSchema, path: string): string[] {
   const required = (schema.required as string[] | undefined) ?? [];
   return Object.entries((schema.properties as Record<string, JsonSchema> | undefined) ?? {}).flatMap(
@@ -95,7 +96,7 @@ function typeOf(field: JsonSchema): string {
           : "";
   return `${field.type}${range}${shape(pattern)}`;
 }
-/** The patterns have names in people's mouths. */
+/** A pattern in words. */
 function shape(pattern: unknown): string {
   const text = String(pattern ?? "");
   if (text.includes("sha256")) return ", sha256:…";
@@ -106,7 +107,7 @@ function shape(pattern: unknown): string {
 
 const sentence = (text: string) => (text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "");
 
-/** JSON as lines of a page: broken between fields, and inside of those that are too long; digests are cut short. */
+/** JSON as lines of a page: broken between fields, and inside those that are too long; digests are cut short. */
 function broken(record: AnyRecord): string {
   return brokenValue(record, "").replaceAll("\n", "\n    ");
 }
