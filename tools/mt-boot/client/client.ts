@@ -25,14 +25,17 @@ export interface Asking {
   experiment: string;
   host: string;
   signal?: AbortSignal;
+  /** How long the supervisor may send nothing; default SILENCE_S. */
+  silence_s?: number;
 }
 
 /**
  * Asks the experiment's supervisor; `each` gets the lines of its answer.
- * Where it dies before it is done it is started again and asked again: requests are safe to repeat, or say not to.
+ * Where it dies or falls silent before it is done it is asked again, and started first where it does not run: requests
+ * are safe to repeat, or say that they are not.
  */
 export async function ask(
-  { experiment, host, signal }: Asking,
+  { experiment, host, signal, silence_s = SILENCE_S }: Asking,
   name: string,
   body: unknown,
   each: (line: ReplyLine) => void,
@@ -40,10 +43,10 @@ export async function ask(
 ): Promise<Result<DoneLine, MtError>> {
   let last: Result<DoneLine, MtError> = fail("lost", `Cannot hear from the supervisor of ${experiment}`);
   for (let attempt = 0; attempt < ASK_AGAIN && !signal?.aborted; attempt++) {
-    last = await askOnce({ experiment, signal }, name, body, each);
+    last = await askOnce({ experiment, signal, silence_s }, name, body, each);
     if (last.isOk()) return last;
     const { code } = last.error;
-    if (code !== "unavailable" && !(code === "lost" && repeat)) break;
+    if (code !== "unavailable" && !((code === "lost" || code === "timeout") && repeat)) break;
     const there = await startSupervisor(experiment, host);
     if (there.isErr()) return there.map(() => undefined as never);
   }
@@ -52,7 +55,7 @@ export async function ask(
 
 /** Asks the supervisor that runs, where one does; starts none. */
 export async function askOnce(
-  { experiment, signal }: Pick<Asking, "experiment" | "signal">,
+  { experiment, signal, silence_s = SILENCE_S }: Pick<Asking, "experiment" | "signal" | "silence_s">,
   name: string,
   body: unknown,
   each: (line: ReplyLine) => void,
@@ -64,7 +67,7 @@ export async function askOnce(
     else if (line.kind !== "tick") each(line);
   };
   const heard = await askUnix(supervisorSocket(experiment), name, body, take, {
-    timeout_s: SILENCE_S,
+    timeout_s: silence_s,
     signal,
   });
   if (heard.isErr()) return heard.map(() => undefined as never);

@@ -8,13 +8,13 @@ import {
   chmodSync,
   closeSync,
   constants,
-  copyFileSync,
   openSync,
   readSync,
   renameSync,
   rmSync,
   statSync,
 } from "node:fs";
+import { copyFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../../shared/errors.ts";
@@ -62,7 +62,7 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
   try {
     if (saved !== undefined) {
       ownDir(dirname(overlay));
-      copyDisk(saved, overlay);
+      await copyDisk(saved, overlay);
       return ok(undefined);
     }
     // By its digest: a store may have been moved.
@@ -88,12 +88,12 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
 }
 
 /** Copies an overlay that no QEMU writes to; it is there whole or not at all. Gives its bytes. @throws */
-export function copyDisk(from: string, to: string): number {
+export async function copyDisk(from: string, to: string): Promise<number> {
   const part = `${to}.new`;
   // Whatever a crash left there, or a link: taken away, never written through.
   rmSync(part, { force: true });
   try {
-    copyFileSync(from, part, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+    await copyFile(from, part, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
     chmodSync(part, 0o600);
     renameSync(part, to);
     return statSync(to).size;

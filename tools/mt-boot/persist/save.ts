@@ -99,7 +99,7 @@ async function saveOne(
     const disk_bytes =
       image.files?.disk === undefined
         ? undefined
-        : copyDisk(overlayOf(experiment, entry.dir), diskFile(dir, record.id));
+        : await copyDisk(overlayOf(experiment, entry.dir), diskFile(dir, record.id));
     const paused = state === "paused";
     const known = entry.known;
     const time = new Date().toISOString();

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import {
   closeSync,
-  fsyncSync,
+  fsync,
   ftruncateSync,
   readdirSync,
   readFileSync,
@@ -16,6 +16,7 @@ import {
   statSync,
 } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, MtFailure, mtError, toMtError } from "../../../shared/errors.ts";
 import { lock, startTime } from "../../../shared/host/lock.ts";
@@ -205,7 +206,8 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     }
     await endGuests([{ pid, dir }]);
     pid = undefined;
-    fsyncSync(ram_fd!);
+    // Not in step: on a busy disk it takes longer than a supervisor may be silent.
+    await promisify(fsync)(ram_fd!);
     const ram = statSync(ram_path, { bigint: true });
     const state = readFileSync(state_path);
     const note: Note = {

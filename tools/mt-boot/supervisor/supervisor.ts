@@ -34,6 +34,8 @@ export class Supervisor {
   readonly #heartbeat: Heartbeat;
   /** Taken down, and still in the ledger. */
   readonly #unnoted = new Set<string>();
+  /** The last request for a guest. */
+  readonly #asked_by = new WeakMap<Entry, UpRequest>();
 
   /** @param isInPlace whether the experiment's directory is still the one that this supervisor has locked */
   constructor(experiment: string, ledger: Ledger, isInPlace: () => boolean) {
@@ -112,7 +114,7 @@ export class Supervisor {
     if (![...this.entries.values()].some((entry) => entry.driving)) await this.#driver.hope();
     const mine: Entry[] = [];
     let done = false;
-    const gone = () => !done && this.#giveUp(mine);
+    const gone = () => !done && this.#giveUp(mine, request);
     signal.addEventListener("abort", gone, { once: true });
     await Promise.all(
       members.value.map(async (record) => {
@@ -175,6 +177,7 @@ export class Supervisor {
     this.entries.set(record.id, entry);
     this.#unnoted.delete(record.id);
     entry.requested(wish, wanted, saved);
+    this.#asked_by.set(entry, request);
     this.#bring(entry, request.retries);
     return ok(entry);
   }
@@ -187,9 +190,10 @@ export class Supervisor {
     entry.hurry();
   }
 
-  /** Who asked has gone: what has not begun will not begin. */
-  #giveUp(entries: readonly Entry[]): void {
-    for (const entry of entries) if (!entry.begun && entry.driving) this.#forget(entry);
+  /** Who asked has gone: what has not begun does not begin, unless somebody else has asked for it too. */
+  #giveUp(entries: readonly Entry[], request: UpRequest): void {
+    for (const entry of entries)
+      if (!entry.begun && entry.driving && this.#asked_by.get(entry) === request) this.#forget(entry);
   }
 
   /** Lets paused guests go on. */
