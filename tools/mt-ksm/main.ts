@@ -1,5 +1,5 @@
 /**
- * mt-ksm: merges equal pages of guests on this host, and decides who dies first when memory runs out.
+ * mt-ksm: merges equal pages of guests on this host, and decides which guests die first when memory runs out.
  * Reads experiment and guest, changes no record, writes sample.
  * Exits as in shared/cli/spec.ts; 69 where the kernel has no KSM, 77 where not root.
  */

@@ -8,7 +8,7 @@ const gain = {
   integer: false,
   default: 1,
   valueHint: "PERCENT",
-  description: "merging pays while a look at all memory adds more than this",
+  description: "merging pays while one scan of all memory saves this much more",
 } as const satisfies ArgDef;
 
 export const spec = {
@@ -16,12 +16,12 @@ export const spec = {
   summary: "merge equal pages of guests on this host, and decide who dies first",
   description:
     "Drives the kernel's samepage merging (KSM), which a machine has only once: all its hosts share the " +
-    "settings under one lease, the first user saves them, the last one puts them back. Decides who dies first " +
-    "when memory runs out all the same.",
+    "settings under one lease, the first user saves them, the last one restores them. Decides which guests die " +
+    "first when memory still runs out.",
   commands: {
     settle: {
       summary:
-        "merge hard until a look at all memory gains nothing more, then go on slowly: a filter, acts at end",
+        "merge hard until another scan of all memory gains nothing, then go on slowly: a filter, acts at end",
       args: {
         ...filterArgs,
         timeout: {
@@ -29,7 +29,7 @@ export const spec = {
           integer: false,
           default: 60,
           valueHint: "S",
-          description: "stop after so many seconds, settled or not",
+          description: "stop after this time, settled or not",
         },
         gain,
       },
@@ -38,25 +38,25 @@ export const spec = {
       writes: ["sample"],
     },
     watch: {
-      summary: "steer merging for as long as guests run: hard while fresh pages come, else next to nothing",
+      summary: "steer merging while guests run: hard while fresh pages come, else hardly at all",
       args: {
         ...filterArgs,
         daemon: {
           type: "boolean",
-          description: "leave it running and go on: a filter, acts when the experiment's name has come",
+          description: "run it in the background: a filter, acts when the experiment's name has come",
         },
         every: {
           type: "number",
           integer: false,
           default: 10,
           valueHint: "S",
-          description: "print a sample every so many seconds; 0: none",
+          description: "time between two samples; 0: print none",
         },
         gain,
         experiment: {
           type: "id",
           valueHint: "ID",
-          description: "for this experiment; reads no plan (else the plan on stdin says)",
+          description: "for this experiment; reads no plan (default: the experiment of the plan on stdin)",
         },
       },
       stdin: "optional",
@@ -64,15 +64,14 @@ export const spec = {
       writes: ["sample"],
     },
     protect: {
-      summary: "decide who dies first when memory runs out: guests, in this order: a filter, acts at end",
+      summary: "decide which guests die first when memory runs out: a filter, acts at end",
       args: {
         ...filterArgs,
         order: {
           type: "enum",
           options: OOM_ORDERS,
           default: "newest",
-          description:
-            "newest: those of the highest index first; priority: those of the lowest priority first",
+          description: "newest: highest index first; priority: lowest priority first",
         },
         memory: {
           type: "number",
@@ -86,13 +85,13 @@ export const spec = {
       writes: ["sample"],
     },
     report: {
-      summary: "print what merging saves, and what an experiment's guests take on this host",
+      summary: "print what merging saves, and how much memory an experiment's guests use on this host",
       args: {
         ...filterArgs,
         experiment: {
           type: "id",
           valueHint: "ID",
-          description: "whose guests; reads no plan (else the plan on stdin says)",
+          description: "whose guests; reads no plan (default: the experiment of the plan on stdin)",
         },
         each: { type: "boolean", description: "a sample for each guest as well" },
       },
@@ -101,7 +100,7 @@ export const spec = {
       writes: ["sample"],
     },
     down: {
-      summary: "give the lease back; the last one unmerges and restores the settings: a filter, acts at end",
+      summary: "release the lease; the last one unmerges and restores the settings: a filter, acts at end",
       args: {
         ...filterArgs,
         experiment: { type: "id", valueHint: "ID", description: "for this experiment; reads no plan" },
@@ -114,22 +113,22 @@ export const spec = {
   examples: [
     {
       command: "mt-boot up --paused <abilene.plan | mt-ksm settle | mt-boot resume",
-      does: "merge what guests have alike before they run",
+      does: "merge what guests have in common before they run",
     },
     {
       command: "mt-ksm watch --daemon <abilene.plan | mt-boot up",
-      does: "merge from the first guest on, for as long as they run",
+      does: "merge from the first guest on, while they run",
     },
     {
       command: "mt-ksm protect --order priority <abilene.plan",
       does: "when memory runs out, guests of the lowest priority die first",
     },
-    { command: "mt-ksm report --experiment abilene", does: "see how much memory its guests take and share" },
-    { command: "mt-ksm down --experiment abilene", does: "put the settings back, without a plan" },
+    { command: "mt-ksm report --experiment abilene", does: "see how much memory its guests use and share" },
+    { command: "mt-ksm down --experiment abilene", does: "restore the settings, without a plan" },
   ],
   exits: {
     69: "settle, report: the kernel has no KSM (CONFIG_KSM); the plan is passed on",
-    75: "the lease stays locked",
+    75: "another process holds the lock on the lease",
     77: "not root",
   },
   seeAlso: ["mt-boot(1)", "mt-status(1)", "mt-tree(1)", "mt-records(5)", "madvise(2)"],

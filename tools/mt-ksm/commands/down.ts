@@ -1,6 +1,6 @@
 /**
- * mt-ksm down: gives back all that mt-ksm has of an experiment on this host; at `end`, or at once with
- * --experiment. Where the kernel has no KSM nobody took a share in it.
+ * mt-ksm down: releases all that mt-ksm holds for an experiment on this host, at `end`, or at once with
+ * --experiment. Where the kernel has no KSM there is no lease to release.
  */
 import { ok, type Result } from "neverthrow";
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
@@ -45,7 +45,7 @@ export const down: Run<typeof spec, "down"> = async (invocation) => {
   });
 };
 
-/** Ends all that mt-ksm has of an experiment on this host. Twice is fine, and after a crash. */
+/** Ends the watch and releases the leases of an experiment on this host. Works twice, and after a crash. */
 async function endAll(host: string, experiment: string): Promise<Result<unknown, MtError>> {
   removeFiles(experiment, [oomFile(experiment)]);
   const group = await removeCgroup(experiment);
@@ -54,7 +54,7 @@ async function endAll(host: string, experiment: string): Promise<Result<unknown,
   const missing = whatIsMissing(true);
   if (missing) return fail(missing.code, missing.message, missing.hint);
   const holder = leaseHolder(host, experiment);
-  // Before the lease: it must not set anything after the settings have been put back.
+  // The watch ends before the lease: it must not set anything after the settings are restored.
   const watch = readHolder(watchLock(holder));
   if (watch !== undefined && !(await endProcess(watch.pid, "watch")))
     return fail("failed", `Cannot end mt-ksm watch: pid ${watch.pid} is still there after SIGKILL`);

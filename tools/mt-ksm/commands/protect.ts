@@ -1,6 +1,6 @@
 /**
- * mt-ksm protect: at `end`, decides who dies first when memory runs out: guests, in the order asked for, and
- * never what looks after them; with --memory in a memory cgroup of their own. Emits one `sample`.
+ * mt-ksm protect: at `end`, sets what the kernel kills first when memory runs out: guests, in the given order,
+ * before the programs that manage them; with --memory in a memory cgroup of their own. Emits one `sample`.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
@@ -23,7 +23,7 @@ import { makeCgroup } from "../protection/cgroup.ts";
 import { guestQemus, keepers } from "../protection/qemu.ts";
 import type { spec } from "../spec.ts";
 
-/** The oom_score_adj of what must outlive guests, where we may lower it. */
+/** oom_score_adj of the programs that manage guests, where we may lower it. */
 const KEEP_SCORE = -500;
 
 export const protect: Run<typeof spec, "protect"> = async (invocation) => {
@@ -59,7 +59,7 @@ export const protect: Run<typeof spec, "protect"> = async (invocation) => {
   });
 };
 
-/** Decides, keeps it for guests that are yet to be started, and gives those that run their place. */
+/** Writes the order down for guests that start later, and applies it to those that run. */
 function decide(
   host: string,
   experiment: string,
@@ -103,13 +103,13 @@ function decide(
   });
 }
 
-/** Lowers what must outlive guests as far as the kernel lets us; says how many they are, and the highest score. */
+/** Lowers the scores of the managing programs as far as the kernel allows: how many they are, and the highest score. */
 function keep(pids: readonly number[]): { kept: number; kept_score?: number } {
   const scores: number[] = [];
   for (const pid of pids) {
     const file = `/proc/${pid}/oom_score_adj`;
     try {
-      // Without CAP_SYS_RESOURCE a score goes no lower than its parent's was: then what it has must do.
+      // Without CAP_SYS_RESOURCE a score cannot go below its parent's: then it stays as it is.
       for (const score of [KEEP_SCORE, 0]) {
         if (Number(readFileSync(file, "utf8")) <= score) break;
         try {
@@ -118,7 +118,7 @@ function keep(pids: readonly number[]): { kept: number; kept_score?: number } {
       }
       scores.push(Number(readFileSync(file, "utf8")));
     } catch {
-      // It has ended meanwhile.
+      // It ended meanwhile.
     }
   }
   return { kept: scores.length, ...(scores.length > 0 ? { kept_score: Math.max(...scores) } : {}) };

@@ -1,6 +1,6 @@
 /**
- * mt-ksm report: one `sample` of what merging saves on this machine and costs, and what the guests here take; with
- * --each one a guest as well.
+ * mt-ksm report: one `sample` of what merging saves and costs on this machine, and of the memory that the guests here
+ * use; with --each one more for every guest.
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -26,7 +26,7 @@ export const report: Run<typeof spec, "report"> = async (invocation) => {
   let experiment: string | undefined;
   return runFilterCommand(invocation, {
     changes: false,
-    // `</dev/null` is a fine way to ask without a plan.
+    // Without a plan (`</dev/null`) it reports the machine alone.
     open: true,
     reads: {
       experiment: (e) => {

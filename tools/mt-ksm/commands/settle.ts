@@ -1,6 +1,6 @@
 /**
- * mt-ksm settle: at `end`, merges until the kernel's counters say that a look at all memory gained nothing
- * more. Emits one `sample`. Where the kernel lets nobody here set it, says so once a machine and goes on.
+ * mt-ksm settle: at `end`, scans hard until another scan of all memory gains nothing, by the kernel's counters. Emits
+ * one `sample`. Where KSM cannot be set here, says so once a machine and goes on.
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -10,7 +10,7 @@ import { parseRange, rangeCount } from "../../../shared/nodeset/ranges.ts";
 import { isTerminal } from "../../../shared/stream/descriptors.ts";
 import type { Rest } from "../merging/controller.ts";
 import { ksmdCpuSeconds, savings } from "../merging/kernel.ts";
-import { takeShare } from "../merging/start.ts";
+import { takeShare } from "../merging/share.ts";
 import { steer } from "../merging/steer.ts";
 import type { spec } from "../spec.ts";
 
@@ -29,8 +29,11 @@ export const settle: Run<typeof spec, "settle"> = async (invocation) => {
       experiment: (e) => {
         experiment = e.id;
       },
-      guest: (g) => {
-        if (g.host === host) guests += parseRange(g.id).map(rangeCount).unwrapOr(0);
+      guest: (g, context) => {
+        if (g.host !== host) return;
+        const range = parseRange(g.id);
+        if (range.isErr()) context.note(range.error);
+        else guests += rangeCount(range.value);
       },
     },
     onEnd: async (context) => {

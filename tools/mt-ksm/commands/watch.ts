@@ -1,7 +1,7 @@
 /**
- * mt-ksm watch: steers merging for as long as the experiment is up, in the foreground with a `sample` every
- * few seconds, or (--daemon) as a process of its own that stays. One process a machine steers; the others
- * look on and take over. Ends by a signal, or with `mt-ksm down`.
+ * mt-ksm watch: steers merging while the experiment is up, in the foreground with a `sample` every few seconds, or
+ * (--daemon) as a background process. Only one process a machine steers; the others follow the same counters and take
+ * over when it ends. Ends on a signal, or by `mt-ksm down`.
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
@@ -13,7 +13,7 @@ import { noRecords } from "../../../shared/stream/stdin.ts";
 import { LineWriter, StdoutClosed } from "../../../shared/stream/writer.ts";
 import { ksmdCpuSeconds, savings } from "../merging/kernel.ts";
 import { watchLock } from "../merging/settings.ts";
-import { takeShare } from "../merging/start.ts";
+import { takeShare } from "../merging/share.ts";
 import { steer } from "../merging/steer.ts";
 import { watchLog } from "../protection/files.ts";
 import type { spec } from "../spec.ts";
@@ -39,7 +39,7 @@ export const watch: Run<typeof spec, "watch"> = async (invocation) => {
       writer.flush();
     };
     const work = args.daemon
-      ? leaveOne(invocation, named)
+      ? ensureWatch(invocation, named)
       : follow({ ...watching, experiment: named, signal, emit });
     const problem = await work.catch((thrown) => {
       if (thrown instanceof StdoutClosed) return mtError("io", "Cannot write to stdout: nobody reads it");
@@ -58,7 +58,7 @@ export const watch: Run<typeof spec, "watch"> = async (invocation) => {
       experiment: async (e, context) => {
         experiment = e.id;
         if (!args.daemon) return;
-        const done = await leaveOne(invocation, e.id);
+        const done = await ensureWatch(invocation, e.id);
         if (done !== undefined && "code" in done) context.note(done as MtError);
         else left = done;
       },
@@ -85,7 +85,7 @@ interface Following {
   emit: (record: object) => void;
 }
 
-/** Watches until it is told to stop; gives what went wrong, or the sample that says that KSM is not ours. */
+/** Watches until it is told to stop. Returns an error, or the sample that says that KSM cannot be set here. */
 async function follow(how: Following): Promise<MtError | { kind: "sample" } | undefined> {
   const { host, experiment, every_s, gain, signal, emit } = how;
   const base = { kind: "sample" as const, id: "ksm", host, experiment };
@@ -94,6 +94,7 @@ async function follow(how: Following): Promise<MtError | { kind: "sample" } | un
   if ("off" in begun) return off(base, begun.off);
   const unlock = await lock(watchLock(begun.holder), `mt-ksm watch of ${experiment}`, 0);
   if (unlock.isErr()) {
+    if (unlock.error.code !== "busy") return unlock.error;
     const pid = readHolder(watchLock(begun.holder))?.pid;
     return mtError("busy", `Cannot watch ${experiment}: ${pid ? `pid ${pid} does` : "another does"} already`);
   }
@@ -119,7 +120,7 @@ async function follow(how: Following): Promise<MtError | { kind: "sample" } | un
             steers,
           });
         }
-        // Somebody gave our share back: whoever takes a whole host down.
+        // Somebody released our lease, as taking down a whole host does.
         return !leaseHolders("ksm").includes(begun.holder);
       },
     });
@@ -138,8 +139,8 @@ const off = (base: { kind: "sample"; id: string; host: string; experiment: strin
   why,
 });
 
-/** Leaves one watch of this experiment running, whoever started it; gives the sample that says so. */
-async function leaveOne(
+/** Makes sure that one background watch of this experiment runs. Returns the sample that says so. */
+async function ensureWatch(
   invocation: Invocation<typeof spec, "watch">,
   experiment: string,
 ): Promise<MtError | { kind: "sample" }> {

@@ -1,7 +1,7 @@
 /**
  * The feedback controller of the kernel's merging thread, as a pure function: counters in, the next rate
- * out. It looks at memory pass by pass ("a pass": all of it once), hard while fresh pages come in or passes
- * still gain, then each fruitless pass twice as slowly as the last, down to next to nothing.
+ * out. It scans memory pass by pass (a pass is one scan of all of it): hard while fresh pages come in or passes
+ * still gain, then each fruitless pass at half the speed of the last, down to next to nothing.
  */
 
 /** One process whose memory may be merged, in pages. */
@@ -12,19 +12,19 @@ export interface ProcessPages {
   merging: number;
 }
 
-/** What the kernel says at one time. */
+/** The kernel's counters at one time. */
 export interface Reading {
-  /** Seconds on any clock that only goes on. */
+  /** Seconds of a monotonic clock. */
   time_s: number;
   /** Pages saved. */
   pages_sharing: number;
   pages_shared: number;
-  /** Looked at, found alike with none. */
+  /** Scanned, equal to no other. */
   pages_unshared: number;
-  /** Changed between two looks, or looked at once. */
+  /** Changed between two scans, or scanned once. */
   pages_volatile: number;
   full_scans: number;
-  /** Pages looked at since boot; absent on old kernels. */
+  /** Pages scanned since boot; absent on old kernels. */
   pages_scanned?: number;
   /** What is saved less the bookkeeping, in pages; absent on old kernels. */
   profit?: number;
@@ -35,7 +35,7 @@ export interface Reading {
 }
 
 export interface Order {
-  /** How many seconds a look at all memory shall take. */
+  /** How many seconds one scan of all memory shall take. */
   pass_s: number;
   /** How many pages that is, as far as known. */
   pages: number;
@@ -56,39 +56,39 @@ export interface Control {
   /** The counters at the last verdict. */
   mark: Reading;
   last: Reading;
-  /** When the thread was last seen to look at a page. */
+  /** When the thread was last seen to scan a page. */
   looked_s: number;
   /** The counters when a gain was last seen while it scanned hard. */
   gained: Reading;
-  /** How often in a row fresh pages turned out to be alike with none, and until when they are not listened to. */
+  /** How often in a row fresh pages turned out to equal no other, and until when fresh pages are ignored. */
   vain: number;
-  deaf_until_s: number;
+  ignored_until_s: number;
 }
 
-/** A look at all memory takes so long while it pays: more often finds pages that are still being written. */
+/** Duration of a pass while merging pays: faster ones find pages that are still being written. */
 export const HARD_PASS_S = 0.1;
 /** The first pass after a fruitless one, and the slowest of all. */
 export const EASY_PASS_S = 8;
 export const SLOWEST_PASS_S = 512;
-/** A page is merged at the second look at the earliest: the first notes its checksum. */
+/** A page is merged by the second scan at the earliest: the first notes its checksum. */
 const LOOKS = 2;
-/** Of a core; an easy pass takes as long as that needs, however much memory there is. */
+/** Share of a core for easy passes: how long they take follows from it, however much memory there is. */
 const EASY_CPU_SHARE = 0.01;
-/** 1 MiB: less is noise, however little there is in all. */
+/** 1 MiB: smaller changes are noise, however little memory there is. */
 const NOISE_PAGES = 256;
-/** Without a page looked at for so long, no process has memory that may be merged. */
+/** If no page was scanned for so long, no process has memory that may be merged. */
 const IDLE_S = 3;
 const FASTER = 4;
-/** Fresh pages that bring no gain for so long are alike with none: they are not listened to for a while. */
+/** Fresh pages that bring no gain for VAIN_S equal no other, and are ignored for IGNORED_S, doubled each time. */
 const VAIN_S = 6;
-const DEAF_S = 8;
-const DEAF_MOST_S = 128;
+const IGNORED_S = 8;
+const IGNORED_MOST_S = 128;
 
-/** What a gain is measured against: 1 % of what is saved, or of what could be. */
+/** The smallest gain that counts: a share of what is saved, or of what could be. */
 const worth = (gain: number, now: Reading) =>
   Math.max(NOISE_PAGES, gain * Math.max(now.pages_sharing, known(now) / 2));
 
-/** Pages that a pass looks at, from the last one. */
+/** Pages of a pass, as the last one counted them. */
 export const known = (r: Reading) => r.pages_sharing + r.pages_shared + r.pages_unshared + r.pages_volatile;
 const saved = (r: Reading) => r.profit ?? r.pages_sharing;
 const looked = (r: Reading) => r.pages_scanned ?? r.full_scans;
@@ -105,7 +105,7 @@ export function begin(first: Reading): Control {
     looked_s: first.time_s,
     gained: first,
     vain: 0,
-    deaf_until_s: 0,
+    ignored_until_s: 0,
   };
 }
 
@@ -122,11 +122,11 @@ export function step(was: Control, now: Reading, gain: number): Control {
     is.gained = now;
     is.vain = 0;
   }
-  if (is.fresh >= enough && now.time_s >= is.deaf_until_s) {
+  if (is.fresh >= enough && now.time_s >= is.ignored_until_s) {
     if (!is.hard || !inVain(is, now)) return hard(is, now);
-    const deaf_s = Math.min(DEAF_MOST_S, DEAF_S * 2 ** is.vain);
+    const ignored_s = Math.min(IGNORED_MOST_S, IGNORED_S * 2 ** is.vain);
     return ease(
-      { ...is, vain: is.vain + 1, deaf_until_s: now.time_s + deaf_s },
+      { ...is, vain: is.vain + 1, ignored_until_s: now.time_s + ignored_s },
       now,
       easyPass(is, now),
       "settled",
@@ -135,11 +135,11 @@ export function step(was: Control, now: Reading, gain: number): Control {
   if (is.hard && now.time_s - is.looked_s >= IDLE_S)
     return ease(is, now, EASY_PASS_S, now.pages_sharing === 0 ? "nothing to merge" : "settled");
   if (now.full_scans < is.mark.full_scans + (is.hard ? LOOKS : 1)) return ordered(is, is.order.pass_s, now);
-  // What went with its processes was no loss of ours.
+  // Pages that went away with their processes are no loss of merging.
   const won = saved(now) - saved(is.mark) + is.gone;
   if (is.hard) return won > enough ? hard(is, now) : ease(is, now, easyPass(is, now), "settled");
   if (Math.abs(won) <= enough) return ease(is, now, is.order.pass_s * 2, is.rest);
-  // A loss is looked into, but never hard: memory that is written all the time cannot be won back for long.
+  // After a loss it scans faster, but never hard: memory that is written all the time does not stay merged.
   const faster = is.order.pass_s / FASTER;
   return won > 0 && faster < easyPass(is, now)
     ? hard(is, now)
@@ -169,7 +169,7 @@ function ease(is: Control, now: Reading, pass_s: number, rest: Rest | undefined)
 
 const verdict = (is: Control, now: Reading): Control => ({ ...is, mark: now, fresh: 0, gone: 0 });
 
-/** How long the fastest easy pass takes: what one cost of late, spread so that it is a small share of a core. */
+/** How long the fastest easy pass takes: the CPU time of the last ones, spread to EASY_CPU_SHARE of a core. */
 function easyPass({ mark }: Control, now: Reading): number {
   const passes = now.full_scans - mark.full_scans;
   const cpu_s = (now.ksmd_cpu_s ?? 0) - (mark.ksmd_cpu_s ?? 0);
@@ -177,7 +177,7 @@ function easyPass({ mark }: Control, now: Reading): number {
   return Math.min(SLOWEST_PASS_S, Math.max(EASY_PASS_S, cpu_s / passes / EASY_CPU_SHARE));
 }
 
-/** Pages that processes got since, and merged ones that left with theirs. */
+/** Pages that processes got since, and merged pages that went away with their processes. */
 function moved(before: Reading, now: Reading): { fresh: number; gone: number } {
   let fresh = 0;
   let gone = 0;

@@ -17,7 +17,7 @@ export function counter(name: string): number {
 
 export const has = (name: string) => existsSync(`${KSM}/${name}`);
 
-/** Why nothing can be done here. */
+/** Why KSM cannot be used here; with `change`, also why not set. */
 export function whatIsMissing(change: boolean): MtError | undefined {
   if (!existsSync(`${KSM}/run`))
     return mtError("unavailable", "Cannot merge memory: this kernel has no KSM", "a kernel with CONFIG_KSM");
@@ -27,10 +27,10 @@ export function whatIsMissing(change: boolean): MtError | undefined {
 }
 
 /**
- * Why root may not set KSM here, though the kernel has it: in a user namespace (the settings are the machine's
- * root's) and where /sys is read-only (a container). Guests run as well without: that is no failure.
+ * Why root may not set KSM here, though the kernel has it: in a user namespace only the machine's own root may, and in
+ * a container /sys is read-only. Guests run without it too, so that is no error.
  */
-export function whyNotOurs(): string | undefined {
+export function whyNotSettable(): string | undefined {
   try {
     accessSync(`${KSM}/run`, constants.W_OK);
     return undefined;
@@ -55,9 +55,9 @@ export const toMib = (bytes: number) => Math.round((bytes / MIB) * 10) / 10;
 export function savings() {
   const sharing = counter("pages_sharing");
   return {
-    /** Pages that stand for several. */
+    /** Pages that are shared by several. */
     pages_shared: counter("pages_shared"),
-    /** Pages saved: places beyond the first that use one of them. */
+    /** Pages saved: uses of a shared page beyond the first. */
     pages_sharing: sharing,
     saved_mib: toMib(sharing * pageSize()),
     ...(has("general_profit") ? { general_profit_mib: toMib(counter("general_profit")) } : {}),

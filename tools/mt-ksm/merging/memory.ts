@@ -1,5 +1,6 @@
-/** What the QEMU processes of an experiment take on this host, each and in all. */
+/** How much memory the QEMU processes of an experiment use on this host, each and in all. */
 import { readFileSync } from "node:fs";
+import { MtFailure, mtError } from "../../../shared/errors.ts";
 import { guestQemus } from "../protection/qemu.ts";
 import { toMib } from "./kernel.ts";
 import { ksmStat } from "./processes.ts";
@@ -35,8 +36,17 @@ export function guestMemory(experiment: string): Map<string, QemuMemory> {
         ...(rollup.KSM === undefined ? {} : { ksm_mib: mib(rollup.KSM) }),
         ...profit(pid),
       });
-    } catch {
-      // It has ended meanwhile.
+    } catch (thrown) {
+      const { code } = thrown as NodeJS.ErrnoException;
+      // It ended meanwhile.
+      if (code === "ENOENT" || code === "ESRCH") continue;
+      throw new MtFailure(
+        mtError(
+          "permission",
+          `Cannot measure guest ${name}: ${code ?? thrown} at /proc/${pid}`,
+          "run it as root",
+        ),
+      );
     }
   }
   return out;

@@ -1,12 +1,12 @@
 /**
- * The processes whose memory may be merged, as the controller counts them: found once, then looked at by two
- * small files each. All of this machine's, whoever's they are: the kernel has one thread for all.
+ * The processes whose memory may be merged, as the controller counts them: found once, then read from two small files
+ * each. Those of all users of the machine count, since the kernel has one merging thread for all.
  */
 import { readFileSync } from "node:fs";
 import { allPids } from "../../../shared/host/processes.ts";
 import type { ProcessPages } from "./controller.ts";
 
-/** A new process is asked again for so long whether its memory may be merged: a VMM says so some time after its start. */
+/** A new process is checked again for so long: a VMM marks its memory as mergeable some time after its start. */
 const YOUNG_MS = 15_000;
 
 /** A function that reads all of them now. */

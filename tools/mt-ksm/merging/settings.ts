@@ -1,8 +1,9 @@
+/** The settings of KSM, under leases: the first user saves them, the last one restores them. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
-import type { MtError } from "../../../shared/errors.ts";
+import { fail, type MtError } from "../../../shared/errors.ts";
 import { acquireLease, releaseLease, type Settings } from "../../../shared/host/lease.ts";
 import { clearDead, readHolder } from "../../../shared/host/lock.ts";
 import { availableMib } from "../../../shared/host/memory.ts";
@@ -13,9 +14,9 @@ const path = (name: string) => `${KSM}/${name}`;
 
 /** Held by the one process of this machine that steers. */
 export const steeringLock = () => join(leaseDir(), "ksm-steer.lock");
-/** Held by the one `watch` of this holder; says its pid. */
+/** Held by the one `watch` of this lease holder; contains its pid. */
 export const watchLock = (holder: string) => join(leaseDir(), `ksm-watch-${fileName(holder)}.lock`);
-/** As a part of a file's name, which has room for 255 characters: a holder has the whole MT_RUN in it. */
+/** A holder, which contains the whole MT_RUN, as part of a file name of at most 255 characters. */
 function fileName(holder: string): string {
   const name = encodeURIComponent(holder);
   return name.length <= 180 ? name : createHash("sha256").update(holder).digest("hex");
@@ -31,8 +32,8 @@ function settings(values: Record<string, string>): Settings {
 }
 
 /**
- * Merging on, at the rate for when nobody steers. The advisor goes first: while it is on, it alone may set
- * pages_to_scan.
+ * Turns merging on at the slow rate. advisor_mode comes first: while the advisor is on, the kernel lets nobody else
+ * set pages_to_scan.
  */
 export const mergeSlowly = (holder: string) =>
   acquireLease("ksm", holder, settings({ advisor_mode: "none", ...SLOW, run: "1" }));
@@ -58,24 +59,24 @@ export async function setRate(
   );
   if (taken.isOk()) {
     set = holder;
-    // Whoever steered before and died has no share in it any more.
+    // Drops the lease of a process that steered before and died.
     return releaseLease("ksm-scan", (h) => h !== holder);
   }
   return taken;
 }
 
-/** Nobody steers any more. */
+/** Releases the rate: nobody steers now. */
 export async function stopSetting(): Promise<Result<boolean, MtError>> {
   set = undefined;
   return releaseLease("ksm-scan", () => true);
 }
 
-/** Notes that merging cannot be set; true for the first on this machine, who says so for all. */
+/** Notes that KSM cannot be set; true for the first caller on this machine, which then tells the user. */
 export const noteOff = (holder: string) => acquireLease("ksm-off", holder, {});
 
-/** Gives all leases back. The last one takes merged pages apart where merging was off before. */
+/** Releases all leases. The last holder unmerges all pages where merging was off before. */
 export async function giveBack(holder: string): Promise<Result<boolean, MtError>> {
-  // One that died while it steered has left its rate behind.
+  // A process that died while it steered left its rate set.
   clearDead(steeringLock());
   const steered = readHolder(steeringLock()) !== undefined;
   const scanning = await releaseLease("ksm-scan", (h) => !steered || h === holder);
@@ -92,17 +93,22 @@ export async function giveBack(holder: string): Promise<Result<boolean, MtError>
   );
 }
 
-/** Every merged page becomes several again: for that there must be memory, or the machine would choke on it. */
+/** Gives every process its own copy of each page again, unless the machine would run out of memory by that. */
 async function unmerge(): Promise<Result<void, MtError>> {
   const bytes = counter("pages_sharing") * pageSize();
   const available = availableMib() * 2 ** 20;
   if (bytes > available * 0.9) {
     inform(
-      `${toMib(bytes)} MiB stay merged: ${toMib(available)} MiB are free; they go apart as their processes write or end`,
+      `${toMib(bytes)} MiB stay merged, since only ${toMib(available)} MiB are free; they are unmerged as their processes write or end`,
     );
     return ok(undefined);
   }
   const { writeFile } = await import("node:fs/promises");
-  await writeFile(path("run"), "2");
-  return ok(undefined);
+  try {
+    await writeFile(path("run"), "2");
+    return ok(undefined);
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    return fail("failed", `Cannot unmerge pages: ${code ?? thrown} at ${path("run")}`);
+  }
 }

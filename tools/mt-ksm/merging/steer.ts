@@ -1,8 +1,9 @@
 /**
- * Applies the controller: one process a machine steers the kernel's thread, whoever has the lock; the
- * others look on with the same counters, know as much, and take over when it dies.
+ * Applies the controller's orders. One process a machine, the holder of a lock, sets the rate of the kernel's thread;
+ * the others follow the same counters, so they know as much and can take over when it dies.
  */
 import { setTimeout } from "node:timers/promises";
+import { ok, type Result } from "neverthrow";
 import type { MtError } from "../../../shared/errors.ts";
 import { lock, readHolder } from "../../../shared/host/lock.ts";
 import { begin, type Control, type Order, type Reading, step } from "./controller.ts";
@@ -13,13 +14,13 @@ import { setRate, steeringLock, stopSetting } from "./settings.ts";
 /** How often counters are read: while it scans hard, and at rest. */
 const HARD_MS = 500;
 const EASY_MS = 2000;
-/** The thread sleeps so long between two batches. */
+/** How long the kernel's thread sleeps between two batches. */
 const HARD_SLEEP_MS = 10;
 const EASY_SLEEP_MS = 200;
-/** Before anything is known of the memory: 2 GiB a second. */
+/** The smallest batch of hard scanning, before the size of the memory is known: 2 GiB a second. */
 const LEAST_HARD_PAGES = 5000;
 
-/** Tells whoever steers that somebody waits for the gain to stop, so that it begins again. */
+/** Tells the process that steers to scan hard again: somebody waits for the gain to stop. */
 const AGAIN = "SIGUSR2";
 
 export interface Tick {
@@ -34,14 +35,14 @@ export interface How {
   signal: AbortSignal;
   /** Called with every look at the counters. */
   enough: (tick: Tick) => boolean;
-  /** `enough` is called at this time at the latest, and at least so often. */
+  /** `enough` is called after timeout_s at the latest, and at least every every_s. */
   timeout_s?: number;
   every_s?: number;
 }
 
 /**
- * Steers, or looks on, until `enough` says so or the signal comes. The settings are those of the "ksm" lease
- * again when it ends.
+ * Steers, or follows the counters, until `enough` returns true or the signal is aborted. Then the settings are those
+ * of the "ksm" lease again.
  * @param holder who holds the "ksm" lease
  */
 export async function steer(holder: string, how: How): Promise<MtError | undefined> {
@@ -59,7 +60,14 @@ export async function steer(holder: string, how: How): Promise<MtError | undefin
   askToScanHard();
   try {
     for (;;) {
-      unlock ??= await tryToSteer();
+      if (!unlock) {
+        const got = await tryToSteer();
+        if (got.isErr()) {
+          problem = got.error;
+          break;
+        }
+        unlock = got.value;
+      }
       if (unlock) {
         const set = await setRate(holder, rateOf(control.order, control.hard));
         if (set.isErr()) {
@@ -95,7 +103,7 @@ function untilNext(
   return Math.max(0, Math.min(hard ? HARD_MS : EASY_MS, 1000 * Math.min(turn_s, timeout_s - seconds)));
 }
 
-/** A process that steers and is at rest would let one that has just come wait for its slowest passes. */
+/** A process that steers and is at rest would keep a new one waiting for its slowest passes. */
 function askToScanHard(): void {
   const steers = readHolder(steeringLock());
   try {
@@ -106,13 +114,13 @@ function askToScanHard(): void {
 }
 
 /** Undefined where another process of this machine steers. */
-async function tryToSteer(): Promise<(() => void) | undefined> {
-  if (readHolder(steeringLock())) return undefined;
+async function tryToSteer(): Promise<Result<(() => void) | undefined, MtError>> {
+  if (readHolder(steeringLock())) return ok(undefined);
   const got = await lock(steeringLock(), "steering KSM", 0);
-  return got.isOk() ? got.value : undefined;
+  return got.isErr() && got.error.code === "busy" ? ok(undefined) : got;
 }
 
-/** An order in the kernel's terms. */
+/** The controller's order as settings of the kernel. */
 export function rateOf(
   { pass_s, pages }: Order,
   hard: boolean,

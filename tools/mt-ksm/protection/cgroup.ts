@@ -1,6 +1,6 @@
 /**
- * The memory cgroup of an experiment's guests, v1 or v2, below the one that we are in ourselves, so that the
- * limits of a job or a container go on to hold. Found again by its name alone, after a crash too.
+ * The memory cgroup of an experiment's guests, v1 or v2, below our own cgroup, so that the limits of a job or a
+ * container still hold. It is found by its name alone, also after a crash.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -15,7 +15,7 @@ const REMOVE_S = 5;
 
 interface Hierarchy {
   version: 1 | 2;
-  /** Where it is mounted, and what of it is seen there. */
+  /** Where it is mounted, and which part of it. */
   mount: string;
   root: string;
 }
@@ -30,7 +30,7 @@ export function memoryHierarchies(mountinfo: string): Hierarchy[] {
     if (type === "cgroup" && options.split(",").includes("memory")) out.push({ version: 1, mount, root });
     if (type === "cgroup2") out.push({ version: 2, mount, root });
   }
-  // Where both are mounted, v1 has the controller if it names it.
+  // Where both are mounted, a v1 hierarchy that names the memory controller has it.
   return out.sort((a, b) => a.version - b.version);
 }
 
@@ -45,7 +45,7 @@ export function ownDirectory({ version, mount, root }: Hierarchy, cgroup: string
   return mount;
 }
 
-/** The directory to make it in; undefined where this hierarchy has no memory controller for us. */
+/** The directory to make the cgroup in; undefined where this hierarchy has no memory controller for us. */
 function parentIn(hierarchy: Hierarchy): string | undefined {
   let dir = ownDirectory(hierarchy, readFileSync("/proc/self/cgroup", "utf8"));
   if (!existsSync(dir)) dir = hierarchy.mount;
@@ -69,8 +69,8 @@ function words(file: string): string[] {
 const hierarchies = () => memoryHierarchies(readFileSync("/proc/self/mountinfo", "utf8"));
 
 /**
- * Makes it where it is not there, and sets its limit.
- * @param limit_mib what all guests of it together may have; undefined: no limit any more
+ * Makes the cgroup where it is missing, and sets its limit.
+ * @param limit_mib for all its guests together
  */
 export function makeCgroup(experiment: string, limit_mib: number): Result<string, MtError> {
   const cannot = `Cannot limit the guests of ${experiment}`;
@@ -103,11 +103,11 @@ export function makeCgroup(experiment: string, limit_mib: number): Result<string
 function setLimit(dir: string, limit_mib: number): void {
   const bytes = String(limit_mib * MIB);
   if (existsSync(join(dir, "memory.max"))) {
-    // As a guest alone dies, and not all of them.
+    // So that the kernel kills one guest, not all of them.
     writeFileSync(join(dir, "memory.oom.group"), "0");
     return writeFileSync(join(dir, "memory.max"), bytes);
   }
-  // What a moved process has goes along, where the kernel still does that.
+  // A moved process takes its charged memory along, on kernels that still do that.
   try {
     writeFileSync(join(dir, "memory.move_charge_at_immigrate"), "3");
   } catch {}
@@ -140,7 +140,7 @@ function search(dir: string, name: string, depth: number): string | undefined {
   return undefined;
 }
 
-/** Takes it away; processes that are still in it go to the one above. */
+/** Removes it; processes that are still in it move to its parent. */
 export async function removeCgroup(experiment: string): Promise<MtError | undefined> {
   const dir = findCgroup(experiment);
   if (dir === undefined) return undefined;

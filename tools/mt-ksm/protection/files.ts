@@ -3,10 +3,10 @@ import { rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { experimentDir } from "../../../shared/host/names.ts";
 
-/** What a watch that stays has to say. */
+/** The log of a background watch. */
 export const watchLog = (experiment: string) => join(experimentDir(experiment), "ksm.log");
 
-/** Takes away what is kept; the directory goes with the last tool's files. */
+/** Removes files, and the experiment's directory if nothing is left in it. */
 export function removeFiles(experiment: string, files: readonly string[]): void {
   for (const file of files) rmSync(file, { force: true });
   try {

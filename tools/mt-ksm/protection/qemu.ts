@@ -1,4 +1,4 @@
-/** QEMU processes of this host's guests, and what looks after them, as /proc shows them: by their command lines. */
+/** QEMU processes of this host's guests, and the programs that manage them, found in /proc by their command lines. */
 import { basename, dirname } from "node:path";
 import { experimentDir, runDir } from "../../../shared/host/names.ts";
 import { allPids, commandOf } from "../../../shared/host/processes.ts";
@@ -40,12 +40,12 @@ export function guestQemus(experiment: string): Qemu[] {
   return out;
 }
 
-/** Programs with a file below this host's run directory in their command line: BIRD, the tree's agents, … */
+/** Commands of our own tools that stay: mt-boot supervise, mt-ksm watch. */
 const KEEPER = /^(supervise|watch)$/;
 
 /**
- * What must outlive guests here: all that has to do with this host's run directory and is no guest, and the
- * processes of our own tools that stay (mt-boot's supervisor, mt-ksm's watch).
+ * Processes that must outlive guests: those that are no guest and have a file below this host's run directory in their
+ * command line (BIRD, the tree's agents, …), and those of our own tools that stay.
  */
 export function keepers(host: string, experiment: string): number[] {
   const dir = `${runDir()}/`;
