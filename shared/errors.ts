@@ -118,13 +118,23 @@ export function stateOf(thrown: unknown): string {
   return OF_FILES[e?.code ?? ""]?.[1] ?? e?.message ?? String(thrown);
 }
 
-/** Does the work on this file. What it throws names the file: where only a descriptor is written to, it names none. */
+/**
+ * Does work on a file, or throws an error that names it: that of a write to a descriptor names none, and whoever reads
+ * "the disk is full" needs to know which.
+ */
 export function onFile<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (thrown) {
     throw naming(path, thrown);
   }
+}
+
+/** `onFile` for work that a promise stands for. */
+export function onFileLater<T>(path: string, work: Promise<T>): Promise<T> {
+  return work.catch((thrown) => {
+    throw naming(path, thrown);
+  });
 }
 
 /** What was thrown, with the file that it is about where it names none. */

@@ -27,7 +27,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { connect, type Server, type Socket } from "node:net";
 import { basename, dirname, join, sep } from "node:path";
 import { err, ok, type Result } from "neverthrow";
-import { type MtError, MtFailure, mtError, naming } from "./errors.ts";
+import { type MtError, MtFailure, mtError, naming, onFile } from "./errors.ts";
 import { cacheDir, leaseDir, runDir, stateDir } from "./host/names.ts";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } =
@@ -274,9 +274,7 @@ export function newOwnFile(path: string): Promise<FileHandle> {
 export function writeNewOwn(path: string, text: string): void {
   const fd = openOwn(path, "new");
   try {
-    writeFileSync(fd, text);
-  } catch (thrown) {
-    throw naming(path, thrown);
+    onFile(path, () => writeFileSync(fd, text));
   } finally {
     closeSync(fd);
   }
@@ -313,7 +311,8 @@ export function overwriteOwn(path: string, text: string): boolean {
     const { size } = fstatSync(fd);
     if (bytes.length > size) return false;
     // Filled up with blanks: cut off by a second call, it would be neither for a moment.
-    writeSync(fd, Buffer.concat([bytes, Buffer.alloc(size - bytes.length, " ")]), 0, size, 0);
+    const filled = Buffer.concat([bytes, Buffer.alloc(size - bytes.length, " ")]);
+    onFile(path, () => writeSync(fd, filled, 0, size, 0));
     return true;
   } finally {
     closeSync(fd);

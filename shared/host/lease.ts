@@ -5,7 +5,7 @@
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, hasNoRoom, type MtError } from "../errors.ts";
 import { overwriteOwn, readOwnJson, writeOwn } from "../own-place.ts";
 import { clearDead, lock } from "./lock.ts";
@@ -110,7 +110,7 @@ export async function acquireLease(
   wanted: Settings,
 ): Promise<Result<boolean, MtError>> {
   const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`);
-  if (unlock.isErr()) return unlock.map(() => false);
+  if (unlock.isErr()) return err(unlock.error);
   try {
     const lease = read(resource);
     const before = structuredClone(lease);
@@ -118,7 +118,7 @@ export async function acquireLease(
     for (const path of Object.keys(wanted)) {
       if (path in lease.saved) continue;
       const was = await readSetting(path);
-      if (was.isErr()) return was.map(() => false);
+      if (was.isErr()) return err(was.error);
       lease.saved[path] = was.value;
     }
     lease.holders[holder] = [...new Set([...(lease.holders[holder] ?? []), ...Object.keys(wanted)])];
@@ -128,7 +128,7 @@ export async function acquireLease(
       const done = await writeSetting(path, value);
       if (done.isOk()) continue;
       if (n === 0) write(resource, before);
-      return done.map(() => false);
+      return err(done.error);
     }
     return ok(first);
   } finally {
@@ -148,7 +148,7 @@ export async function releaseLease(
 ): Promise<Result<boolean, MtError>> {
   if (!existsSync(leaseFile(resource))) return ok(false);
   const unlock = await lock(join(leaseDir(), `${resource}.lock`), `the lease on ${resource}`, 30, true);
-  if (unlock.isErr()) return unlock.map(() => false);
+  if (unlock.isErr()) return err(unlock.error);
   try {
     const lease = read(resource);
     for (const holder of Object.keys(lease.holders)) if (goes(holder)) delete lease.holders[holder];
@@ -157,11 +157,11 @@ export async function releaseLease(
       return ok(false);
     }
     const before = await beforeRestore?.(lease.saved);
-    if (before?.isErr()) return before.map(() => false);
+    if (before?.isErr()) return err(before.error);
     // The other way round than they were set: one may lock another (KSM's advisor its pages_to_scan).
     for (const [path, value] of Object.entries(lease.saved).reverse()) {
       const done = await writeSetting(path, value);
-      if (done.isErr()) return done.map(() => false);
+      if (done.isErr()) return err(done.error);
     }
     write(resource, lease);
     return ok(true);
@@ -184,7 +184,7 @@ export async function releaseAllLeases(goes: (holder: string) => boolean): Promi
   const resources = existsSync(leaseDir()) ? readdirSync(leaseDir()).filter((f) => f.endsWith(".json")) : [];
   for (const file of resources.sort()) {
     const released = await releaseLease(file.slice(0, -".json".length), goes);
-    if (released.isErr()) return released.map(() => undefined);
+    if (released.isErr()) return err(released.error);
   }
   return ok(undefined);
 }

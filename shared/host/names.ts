@@ -11,8 +11,6 @@ import { join, resolve } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, MtFailure, mtError } from "../errors.ts";
 
-const SOCKET_PATH_MAX = 107;
-
 const isRoot = () => process.getuid?.() === 0;
 
 /** What dies with the machine: sockets, pids, leases. */
@@ -164,16 +162,6 @@ export function storePath(fileDigest: string): Result<string, MtError> {
 }
 /** What `mt-image build` says of an image: one `image` record. */
 export const imagePath = (image: string) => join(stateDir(), "images", `${image}.json`);
-
-/** Checks that a socket's path fits into the kernel's 107 bytes. */
-export function socketPath(path: string): Result<string, MtError> {
-  if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return ok(path);
-  return fail(
-    "data",
-    `Cannot use socket ${path}: ${Buffer.byteLength(path)} bytes, the kernel takes ${SOCKET_PATH_MAX}`,
-    "set MT_RUN to a shorter directory",
-  );
-}
 
 /** The namespace with the bridge that stands for the network of the cluster of `--via local` kept in this MT_RUN. */
 export const clusterNamespace = () => `mt-net-${digest([runDir()], 6)}`;

@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, stateOf } from "../errors.ts";
 import { openOwn } from "../own-place.ts";
 
@@ -65,7 +65,7 @@ export async function run(
 ): Promise<Result<Finished, MtError>> {
   const { timeout_s = 60, netns } = options;
   const found = findProgram(file);
-  if (found.isErr()) return found.map(() => ({ code: 0, stdout: "", stderr: "" }));
+  if (found.isErr()) return err(found.error);
   // By its whole path: it may stand in an sbin that PATH leaves out.
   const words =
     netns === undefined
@@ -167,7 +167,7 @@ export function startDaemon(
   options: DaemonOptions,
 ): Result<number, MtError> {
   const found = findProgram(file);
-  if (found.isErr()) return found.map(() => 0);
+  if (found.isErr()) return err(found.error);
   const words =
     options.netns === undefined
       ? [found.value, ...args]

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, createReadStream, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
-import { fail, type MtError, toMtError } from "../errors.ts";
+import { fail, type MtError, onFileLater, toMtError } from "../errors.ts";
 import { checkOwn, newOwnFile, ownDir } from "../own-place.ts";
 import { storeDir, storePath } from "./names.ts";
 
@@ -53,10 +53,10 @@ export async function storeTake(
       for await (const chunk of bytes) {
         hash.update(chunk);
         size += chunk.length;
-        await file.writeFile(chunk);
+        await onFileLater(part, file.writeFile(chunk));
       }
       // On disk before it gets its name: a power cut must not leave a file that is there and not whole.
-      await file.sync();
+      await onFileLater(part, file.sync());
     } finally {
       await file.close();
     }

@@ -220,7 +220,7 @@ function groupsIn(
   eachName(named.what, (each) => {
     if (error) return;
     const members = group(each);
-    if (members.isErr()) error = members.map(() => new Set<string>());
+    if (members.isErr()) error = err(members.error);
     else {
       sets.push(members.value);
       count += members.value.size;

@@ -4,7 +4,7 @@
  * A range is held as spans of numbers and expanded only where somebody needs the members, so that a
  * range of a million costs as much as one of two.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
 
 /** Numbers `lo`…`hi`, written with at least `width` digits (0: no padding). */
@@ -201,7 +201,7 @@ export function parseSet(text: string): Result<Range[], MtError> {
   let count = 0;
   for (const part of splitSet(text)) {
     const range = parseRange(part.trim());
-    if (range.isErr()) return range.map(() => []);
+    if (range.isErr()) return err(range.error);
     ranges.push(range.value);
     count += rangeCount(range.value);
     if (count > RANGE_COUNT_MAX)

@@ -2,7 +2,7 @@
  * Guests of a range: member by member, split where they differ, folded again.
  * Member k has index + k, and every address counted up by k.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { cidrPlus } from "../addresses.ts";
 import { fail, type MtError } from "../errors.ts";
 import { formatRange, memberAt, parseRange, rangeCount, sliceRange } from "../nodeset/ranges.ts";
@@ -21,7 +21,7 @@ export function sliceGuest(guest: Guest, from: number, n: number): Result<Guest,
         continue;
       }
       const address = cidrPlus(nic.ip, from);
-      if (address.isErr()) return address.map(() => guest);
+      if (address.isErr()) return err(address.error);
       interfaces.push({ ...nic, ip: address.value });
     }
     return ok({
@@ -44,11 +44,11 @@ export function guestMembers(guest: Guest): Result<Guest[], MtError> {
         "MACs come from it, and have four bytes for it",
       );
     const last = sliceGuest(guest, n - 1, 1);
-    if (last.isErr()) return last.map(() => []);
+    if (last.isErr()) return err(last.error);
     const out: Guest[] = [];
     for (let k = 0; k < n; k++) {
       const member = sliceGuest(guest, k, 1);
-      if (member.isErr()) return member.map(() => []);
+      if (member.isErr()) return err(member.error);
       out.push({ ...member.value, id: memberAt(range, k) });
     }
     return ok(out);
@@ -70,7 +70,7 @@ export function foldOutcomes(guest: Guest, outcomes: readonly Outcome[]): Result
   for (let k = 1; k <= outcomes.length; k++) {
     if (k < outcomes.length && key(outcomes[k]!) === key(outcomes[start]!)) continue;
     const slice = sliceGuest(guest, start, k - start);
-    if (slice.isErr()) return slice.map(() => []);
+    if (slice.isErr()) return err(slice.error);
     const { state: _state, error: _error, ...rest } = slice.value;
     const { state, error } = outcomes[start]!;
     out.push({
