@@ -3,8 +3,9 @@
  * a peer that is frozen or cut off would not be noticed. The parent's end pings, the child's answers, so that an idle
  * agent wakes as seldom as possible.
  */
-import { collectAfter } from "../../../shared/host/garbage.ts";
+
 import { encodeFrame, encodeHeader, type FrameHandler, FrameReader } from "./frames.ts";
+import { collectAfter } from "./garbage.ts";
 import type { Message } from "./messages.ts";
 import type { Wire } from "./wire.ts";
 

@@ -8,7 +8,6 @@
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
 import { inform, warn } from "../../../shared/cli/stderr.ts";
 import { EXIT, exitCodeOf, type MtError, MtFailure, mtError, orThrow } from "../../../shared/errors.ts";
-import { collectAfter } from "../../../shared/host/garbage.ts";
 import { noTree } from "../../../shared/no-tree.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import { fold } from "../../../shared/nodeset/ranges.ts";
@@ -28,6 +27,7 @@ import { nextUnlessAborted, stdinRefilled } from "../../../shared/stream/stdin.t
 import { LineWriter, StdoutClosed, writeAll } from "../../../shared/stream/writer.ts";
 import { endSession } from "../commands/exec.ts";
 import { CHUNK_BYTES } from "../link/frames.ts";
+import { collectAfter } from "../link/garbage.ts";
 import { type HostStatus, windowFor } from "../link/messages.ts";
 import type { CommandEnd } from "../node/command.ts";
 import { readTree } from "../node/tree-file.ts";

@@ -2,7 +2,7 @@
  * A host's side of one command: runs it, feeds it with stdin, and keeps its output until the client has it. Where the
  * client falls behind, the command's output pipes are not read any more, so that it waits.
  */
-import { collectAfter, collectWhenQuiet } from "../../../shared/host/garbage.ts";
+import { collectAfter, collectWhenQuiet } from "../link/garbage.ts";
 import type { DownMessage, UpMessage } from "../link/messages.ts";
 import type { CommandEnd, Launch, Running } from "../node/command.ts";
 import { Spool } from "./spool.ts";
