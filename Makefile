@@ -5,11 +5,11 @@ DESTDIR ?=
 
 BUN_VERSION := 1.4.5
 BUN   := .build/bun/node_modules/.bin/bun
-# Tells which Bun was installed: another BUN_VERSION is another file, and installs again.
+# Its name has the version: another BUN_VERSION is another file, so Bun is installed again.
 BUN_STAMP := .build/bun/version-$(BUN_VERSION)
-# In node_modules, so that it goes with them.
+# In node_modules, so that it is removed with them.
 PACKAGES := node_modules/.megatux
-# SQLite for Node, compiled once a checkout: tools run on Bun, which has its own; one test is of Node's.
+# SQLite for Node, compiled once a checkout, for one test. Tools run on Bun, which has its own.
 SQLITE := node_modules/better-sqlite3/build/Release/better_sqlite3.node
 NAMES := $(sort $(patsubst tools/%/main.ts,%,$(wildcard tools/mt-*/main.ts)))
 BINARIES := $(NAMES:%=dist/%) dist/mt
@@ -20,7 +20,7 @@ PAGES := $(wildcard man/*.1.md man/*.5.md man/*.7.md)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 COMPILE := $(BUN) build --compile --minify --bytecode --splitting --format=esm --external better-sqlite3 \
   --no-compile-autoload-dotenv --no-compile-autoload-bunfig --define MT_COMMIT='"$(COMMIT)"'
-# All sources under these directories; a tool is built again when one of its own or of shared/ changed.
+# All sources under these directories: a tool is built again when one of its own or of shared/ has changed.
 sources = $(shell find $(1) -name '*.ts' 2>/dev/null)
 SHARED := $(call sources,shared) build/entry.ts $(PACKAGES) .build/commit
 
@@ -33,7 +33,7 @@ help: ## show the targets
 
 build: $(BINARIES) $(SCRIPTS) ## one binary a tool into dist/, and dist/mt, all of them in one
 
-check: $(PACKAGES) ## types, lint, format; whether man pages and schemas are what their sources say
+check: $(PACKAGES) ## types, lint, imports, format; whether man pages and schemas agree with their sources
 	$(BUN) x tsc -p .
 	$(BUN) x biome ci --error-on-warnings .
 	$(BUN) man/generate.ts --check
@@ -41,16 +41,16 @@ check: $(PACKAGES) ## types, lint, format; whether man pages and schemas are wha
 test: build deps-test $(SQLITE) ## unit tests, tests of the compiled binaries, one end-to-end run
 	@test/run
 
-soak: build deps-test ## what takes many rounds: hosts that die, two of everything at once; for a nightly run
+soak: build deps-test ## tests of many rounds, for a nightly run: hosts that die, commands that run twice at once
 	@MT_TEST_ROUNDS=40 node node_modules/vitest/vitest.mjs run --project soak
 
 bench: build deps-test ## the numbers of SPECIFICATION.md, each beside its best peer
 	@test/bench/run
 
-demo: build deps ## the main job: Abilene, 11 routers and 44 guests on 4 hosts, up, checked, down
+demo: build deps ## Abilene, 11 routers and 44 guests on 4 emulated hosts: up, checked, down
 	@examples/demo
 
-man: $(PACKAGES) ## write what is generated: tables of the man pages, mt-records(5), schemas/
+man: $(PACKAGES) ## write the generated parts of the man pages, mt-records(5) and schemas/
 	$(BUN) man/generate.ts
 
 install: build ## into DESTDIR and PREFIX: one binary, a link a tool, man pages, completions, schemas
@@ -71,8 +71,8 @@ install: build ## into DESTDIR and PREFIX: one binary, a link a tool, man pages,
 clean: ## remove what was built (guests' images and running experiments stay)
 	rm -rf dist .build
 
-# What the machine must have: checked each time, for a checkout outlives what a machine has; installed
-# where it is missing, named where it cannot be.
+# Programs that the machine must have: checked each time, since a checkout may move to another machine; installed
+# where they are missing, or named where they cannot be installed.
 deps:
 	@.ci/deps
 
@@ -89,20 +89,20 @@ $(PACKAGES): package.json bun.lockb $(BUN_STAMP)
 	  { echo "Cannot install the packages: $(BUN) install --frozen-lockfile" >&2; exit 69; }
 	@touch $@
 
-# For the test it need not be fast, and half a minute is a third of what -O3 takes. Where it cannot be compiled the test says so.
+# -O0, since its test need not be fast: half a minute, a third of what -O3 takes. Where it cannot be compiled the test says so.
 $(SQLITE): $(PACKAGES)
 	@[ -e $@ ] || CFLAGS=-O0 CXXFLAGS=-O0 timeout 600 npm rebuild better-sqlite3 --build-from-source >.build/sqlite.log 2>&1 || \
 	  echo "Cannot compile better-sqlite3 (.build/sqlite.log): its test under Node is left out" >&2
 	@[ ! -e $@ ] || touch $@
 
-# Changes only where the commit did, so that --version is true and nothing is built for nothing.
+# Changes only when the commit does, so that --version is right and nothing is built in vain.
 .build/commit: FORCE
 	@mkdir -p $(@D); echo $(COMMIT) | cmp -s - $@ || echo $(COMMIT) >$@
 
 dist/mt-launch: tools/mt-launch/mt-launch
 	@install -D -m 755 $< $@
 
-# A tool that is not written yet is left out of `mt`, and says so when it is called.
+# Tools that are not written yet are left out of `mt`, which says so when they are called.
 MISSING = $(filter-out $(NAMES),$(shell sed -n 's/^ *"\(mt-[a-z]*\)":.*/\1/p' tools/mt/tools.ts))
 
 dist/mt: $(call sources,tools) $(SHARED)

@@ -1,13 +1,15 @@
 /**
- * Makes a compiled binary begin with code of ours: `bun build/entry.ts BINARY`, called by make for each of them. Bun
- * obeys variables of its caller before the first line of a tool runs: BUN_BE_BUN=1 makes a tool plain Bun, BUN_OPTIONS
- * gives it flags, BUN_JSC_*, NODE_* and MIMALLOC_* make it print or refuse; where the working directory was removed, or
- * /proc is not there, it ends with words of its own. No flag of `bun build` turns that off. So the kernel is told
- * another address to start at: a few instructions that lie in the gap before Bun's own first one. They overwrite the
- * first letter of such a variable by `?` (shared/host/process.ts gives those that are not Bun's back to what tools start), go
- * to / where there is no working directory, end with 69 where there is no /proc; then Bun starts as ever. Nothing else
- * of the file is changed. A file that does not look as expected is an error: a new Bun fails the build, not its users.
- * A program for another processor stays as it is, which is told.
+ * Makes a compiled binary begin with code of ours: `bun build/entry.ts BINARY`, called by make for each binary.
+ *
+ * Bun obeys variables of its environment before the first line of a tool runs: BUN_BE_BUN=1 makes a tool plain Bun,
+ * BUN_OPTIONS gives it flags, BUN_JSC_*, NODE_* and MIMALLOC_* make it print or refuse to start. Where the working directory
+ * was removed, or /proc is missing, it ends with a message of its own. No flag of `bun build` turns that off.
+ *
+ * So the entry address in the ELF header is changed to a few instructions in the gap before Bun's code. They overwrite
+ * the first letter of such a variable by `?` (shared/host/process.ts restores it in what tools start, where the variable
+ * is not Bun's), change to / where there is no working directory, end with 69 where there is no /proc, and jump to Bun's own
+ * start. Nothing else of the file is changed. A file that does not look as expected is an error, so a new Bun fails the build
+ * and not its users. A program for another processor stays as it is, with a message.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -24,10 +26,10 @@ import { readFileSync, writeFileSync } from "node:fs";
  *              cmp  eax, "BUN_";  je bun
  *              cmp  eax, "NODE";  je underscore
  *              cmp  eax, "JSC_";  je blind
- *              or   eax, 0x20202020         mimalloc's in small or large letters
+ *              or   eax, 0x20202020         MIMALLOC_, in small or large letters
  *              cmp  eax, "mima";  jne next;  jmp blind
  *   underscore:cmp  byte [rdi+4], "_";  jne next;  jmp blind
- *   bun:       mov  eax, [rdi+4]            what our tools set for each other stays:
+ *   bun:       mov  eax, [rdi+4]            what our tools set for each other is kept:
  *              cmp  eax, "GC_T";  je next   BUN_GC_TIMER_DISABLE
  *              cmp  eax, "JSC_";  jne blind
  *              cmp  dword [rdi+8], "useJ";  jne blind
@@ -84,7 +86,7 @@ function segmentsOf(elf: Buffer): Segment[] {
     }));
 }
 
-/** Where the gap is: what the kernel maps of a page before the code that stands in it. */
+/** Where the gap is: the unused part, before the code, of the page in which the code begins. */
 function gapBefore(elf: Buffer, code: Segment, segments: readonly Segment[]): number {
   const page = code.offset - (code.offset % 4096);
   const used = segments.filter((s) => s.offset < code.offset).map((s) => s.offset + s.bytes);
