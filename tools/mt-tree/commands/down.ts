@@ -1,7 +1,7 @@
 /** mt-tree down: ends head and agents and takes away what was made on hosts, also after a crash, also twice. */
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { complain } from "../../../shared/cli/start.ts";
 import { EXIT, type MtError, mtError, orThrow } from "../../../shared/errors.ts";
@@ -50,15 +50,23 @@ export const down: Run<typeof spec, "down"> = async ({ tool, args }) => {
 /** Without the tree's file: agents that the head still has are ended through it; of others nobody knows. */
 async function leaveUnknown(opened: Result<unknown, MtError>): Promise<MtError | undefined> {
   const told = (await TreeClient.connect()).unwrapOr(undefined);
-  const listed = (await told?.list())?.unwrapOr([]) ?? [];
+  const listed = told ? await told.list() : ok([]);
   told?.close();
   const gone = await leaveTree();
-  const unreached = listed.filter((h) => !gone.has(h.host)).map((h) => h.host);
-  if (opened.isOk() || (listed.length > 0 && unreached.length === 0)) return undefined;
+  // Local hosts are found by their network (removeRemains).
   if (existsSync(netnsPath(clusterNamespace()))) return undefined;
+  const hosts = listed.unwrapOr([]);
+  const unreached = hosts.filter((h) => !gone.has(h.host)).map((h) => h.host);
+  const why: string[] = [];
+  // With a head that lists them all, the file is not needed.
+  if (opened.isErr() && (hosts.length === 0 || unreached.length > 0))
+    why.push(opened.error.message.replace(/^Cannot read /, ""));
+  if (listed.isErr()) why.push(listed.error.message.replace(/^Cannot list the hosts: /, ""));
+  if (unreached.length > 0) why.push(`${foldNodes(unreached)} could not be reached`);
+  if (why.length === 0) return undefined;
   return mtError(
     "lost",
-    `Cannot end all agents: ${opened.error.message.replace(/^Cannot read /, "")}${unreached.length > 0 ? `, and ${foldNodes(unreached)} could not be reached` : ""}`,
+    `Cannot end all agents: ${why.join(", and ")}`,
     "an agent that finds no head ends by itself within a minute",
   );
 }
@@ -67,7 +75,10 @@ async function leaveUnknown(opened: Result<unknown, MtError>): Promise<MtError |
 async function removeRemains(): Promise<Result<void, MtError>> {
   if (!existsSync(netnsPath(clusterNamespace()))) return ok(undefined);
   const { removeHosts, wiredHosts } = await import("../via/local/hosts.ts");
-  return removeHosts((await wiredHosts(true)).unwrapOr([]));
+  // Where the hosts cannot be listed, their network goes all the same, and the error is reported.
+  const wired = await wiredHosts(true);
+  const removed = await removeHosts(wired.unwrapOr([]));
+  return wired.isErr() && removed.isOk() ? err(wired.error) : removed;
 }
 
 function removeIfEmpty(dir: string): void {

@@ -5,7 +5,7 @@
 import { rmdirSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { formatIp } from "../../../../shared/addresses.ts";
 import { fail, type MtError } from "../../../../shared/errors.ts";
 import { releaseAllLeases } from "../../../../shared/host/lease.ts";
@@ -43,9 +43,9 @@ export function shareOut(names: string[], known: readonly TreeHost[]): Result<Tr
   return ok(all.map((id, k) => ({ id, addr: formatIp(NETWORK + 1 + k), cores, mem_mib, mtu: mtus.get(id) })));
 }
 
-async function namespaces(): Promise<Set<string>> {
-  const list = await run("ip", ["netns", "list"]);
-  return new Set(list.isErr() ? [] : list.value.stdout.split("\n").map((l) => l.split(" ")[0]!));
+async function namespaces(): Promise<Result<Set<string>, MtError>> {
+  const list = await runOk("ip", ["netns", "list"]);
+  return list.map(({ stdout }) => new Set(stdout.split("\n").map((l) => l.split(" ")[0]!)));
 }
 
 /** One tree at a time makes hosts: two that ask at once whether a name is free would both be told so. */
@@ -72,11 +72,12 @@ export async function mayMakeHosts(
     return fail("permission", "Cannot make hosts: network namespaces need root", "run it as root");
   for (const program of ["ip", "nsenter"]) {
     const found = findProgram(program);
-    if (found.isErr()) return found.map(() => undefined);
+    if (found.isErr()) return err(found.error);
   }
   const there = await namespaces();
+  if (there.isErr()) return err(there.error);
   for (const h of hosts)
-    if (there.has(hostNamespace(h.id)) && !earlier.some((e) => e.id === h.id))
+    if (there.value.has(hostNamespace(h.id)) && !earlier.some((e) => e.id === h.id))
       return fail(
         "busy",
         `Cannot make host ${h.id}: namespace ${hostNamespace(h.id)} is there and is not of this tree`,
@@ -93,7 +94,9 @@ export async function makeHosts(
   hosts: TreeHost[],
   mtus: ReadonlyMap<string, number>,
 ): Promise<Result<void, MtError>> {
-  const there = await namespaces();
+  const listed = await namespaces();
+  if (listed.isErr()) return err(listed.error);
+  const there = listed.value;
   const net = clusterNamespace();
   const missing = hosts.filter((h) => !there.has(hostNamespace(h.id)));
   const add: string[] = [];
@@ -101,7 +104,7 @@ export async function makeHosts(
   for (const h of missing) add.push(`netns add ${hostNamespace(h.id)}`);
   if (add.length > 0) {
     const made = await runOk("ip", ["-batch", "-"], { input: `${add.join("\n")}\n`, timeout_s: 120 });
-    if (made.isErr()) return made.map(() => undefined);
+    if (made.isErr()) return err(made.error);
   }
   if (!there.has(net)) {
     const bridge = [
@@ -111,13 +114,12 @@ export async function makeHosts(
       "link set lo up",
     ];
     const made = await runOk("ip", ["-batch", "-"], { input: `${bridge.join("\n")}\n`, netns: net });
-    if (made.isErr()) return made.map(() => undefined);
+    if (made.isErr()) return err(made.error);
   }
   // A crash may have left a namespace without its link: what is there is asked, not remembered.
-  const links = await run("ip", ["-o", "link", "show"], { netns: net });
-  const ports = new Set(
-    links.isErr() ? [] : [...links.value.stdout.matchAll(/^\d+: ([^@:]+)/gm)].map((m) => m[1]!),
-  );
+  const links = await runOk("ip", ["-o", "link", "show"], { netns: net });
+  if (links.isErr()) return err(links.error);
+  const ports = new Set([...links.value.stdout.matchAll(/^\d+: ([^@:]+)/gm)].map((m) => m[1]!));
   const wire: string[] = [];
   for (const [k, h] of hosts.entries()) {
     const port = `p${k}`;
@@ -142,7 +144,7 @@ export async function makeHosts(
       netns: net,
       timeout_s: 120,
     });
-    if (made.isErr()) return made.map(() => undefined);
+    if (made.isErr()) return err(made.error);
   }
   for (const h of hosts) {
     if (!missing.includes(h) && !mtus.has(h.id)) continue;
@@ -150,7 +152,7 @@ export async function makeHosts(
       input: `${insideOf(h).join("\n")}\n`,
       netns: hostNamespace(h.id),
     });
-    if (made.isErr()) return made.map(() => undefined);
+    if (made.isErr()) return err(made.error);
   }
   return ok(undefined);
 }
@@ -166,7 +168,7 @@ export async function mendHosts(all: TreeHost[], hosts: TreeHost[]): Promise<Res
   for (const h of hosts) batches.push([hostNamespace(h.id), insideOf(h)]);
   for (const [netns, lines] of batches) {
     const made = await runOk("ip", ["-batch", "-"], { input: `${lines.join("\n")}\n`, netns });
-    if (made.isErr()) return made.map(() => undefined);
+    if (made.isErr()) return err(made.error);
   }
   return ok(undefined);
 }
@@ -184,7 +186,9 @@ const insideOf = (h: TreeHost) => [
  * @param some also where some of them are gone
  */
 export async function wiredHosts(some = false): Promise<Result<TreeHost[], MtError>> {
-  if (!(await namespaces()).has(clusterNamespace())) return ok([]);
+  const there = await namespaces();
+  if (there.isErr()) return err(there.error);
+  if (!there.value.has(clusterNamespace())) return ok([]);
   const links = await runOk("ip", ["-o", "link", "show", "type", "veth"], { netns: clusterNamespace() });
   return links.andThen(({ stdout }) => {
     const wired = [...stdout.matchAll(/^\d+: p(\d+)@.*/gm)].map(([line, k]) => ({
@@ -231,7 +235,9 @@ async function endInside(names: string[]): Promise<void> {
 
 /** Switches hosts off: their processes, their routers', their namespaces, their directories, their leases. */
 export async function removeHosts(hosts: readonly Pick<TreeHost, "id">[]): Promise<Result<void, MtError>> {
-  const there = await namespaces();
+  const listed = await namespaces();
+  if (listed.isErr()) return err(listed.error);
+  const there = listed.value;
   const prefixes = hosts.map((h) => routerNamespacePrefix(h.id));
   const own = hosts.map((h) => hostNamespace(h.id));
   const doomed = [...there].filter((n) => own.includes(n) || prefixes.some((p) => n.startsWith(p)));
@@ -243,12 +249,12 @@ export async function removeHosts(hosts: readonly Pick<TreeHost, "id">[]): Promi
       input: doomed.map((n) => `netns del ${n}\n`).join(""),
       timeout_s: 120,
     });
-    if (gone.isErr()) return gone.map(() => undefined);
+    if (gone.isErr()) return err(gone.error);
   }
   const released = await releaseAllLeases((holder) =>
     hosts.some((h) => holder.startsWith(leaseHoldersOf(localRunDir(h.id)))),
   );
-  if (released.isErr()) return released.map(() => undefined);
+  if (released.isErr()) return err(released.error);
   for (const h of hosts) {
     removeOwn(localRunDir(h.id));
     removeOwn(localStateDir(h.id));

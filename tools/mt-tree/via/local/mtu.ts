@@ -1,5 +1,5 @@
 /** `--mtu` of `mt-tree up --via local`: the MTU of hosts' links to the cluster's network, for all or for a node set. */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../../shared/errors.ts";
 import { namedHosts } from "../../../../shared/nodeset/groups.ts";
 
@@ -33,7 +33,7 @@ export function mtusOf(
       continue;
     }
     const named = namedHosts(set);
-    if (named.isErr()) return named.map(() => all);
+    if (named.isErr()) return err(named.error);
     for (const host of named.value) {
       if (!hosts.includes(host))
         return fail(

@@ -2,7 +2,7 @@
 import { createSocket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../../../shared/errors.ts";
 import { runOk } from "../../../../shared/host/process.ts";
 import type { TreeHost } from "../../node/tree-file.ts";
@@ -26,9 +26,9 @@ export async function allocatedHosts(): Promise<
 > {
   const list = process.env.SLURM_JOB_NODELIST ?? "";
   const told = await runOk("scontrol", ["show", "hostnames", list], { timeout_s: SLURM_S });
-  if (told.isErr()) return told.map(() => ({ hosts: new Map(), failed: new Map() }));
+  if (told.isErr()) return err(told.error);
   const shown = await runOk("scontrol", ["show", "node", list, "--oneliner"], { timeout_s: SLURM_S });
-  if (shown.isErr()) return shown.map(() => ({ hosts: new Map(), failed: new Map() }));
+  if (shown.isErr()) return err(shown.error);
   const names = told.value.stdout.split("\n").filter(Boolean);
   const cores = perNode(process.env.SLURM_JOB_CPUS_PER_NODE ?? "");
   const nodes = new Map(nodeFields(shown.value.stdout).map((f) => [f.NodeName, f]));

@@ -8,7 +8,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
-import { ok } from "neverthrow";
+import { err, ok } from "neverthrow";
 import { fail, type MtError, mtError } from "../../../../shared/errors.ts";
 import { treeDir } from "../../../../shared/host/names.ts";
 import {
@@ -43,7 +43,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
   knowsHosts: true,
   async hosts(names, earlier) {
     const id = job();
-    if (id.isErr()) return id.map(() => ({ hosts: [], head: "" }));
+    if (id.isErr()) return err(id.error);
     const before = earlier && existsSync(jobFile()) ? readFileSync(jobFile(), "utf8") : id.value;
     if (before !== id.value)
       return fail(
@@ -52,7 +52,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
         "mt-tree down first",
       );
     const found = await allocatedHosts();
-    if (found.isErr()) return found.map(() => ({ hosts: [], head: "" }));
+    if (found.isErr()) return err(found.error);
     const { hosts: allocated, failed } = found.value;
     const known = earlier?.hosts ?? [];
     const hosts = [...known];

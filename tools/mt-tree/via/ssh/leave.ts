@@ -2,6 +2,8 @@
  * Ends agents through the tree, for as far as it stands: the furthest first, so that nobody is cut off before it has
  * been told. Each agent's files go with it. What cannot be told this way is told by whatever started it.
  */
+import type { Result } from "neverthrow";
+import type { MtError } from "../../../../shared/errors.ts";
 import { waitFor } from "../../../../shared/host/process.ts";
 import type { HostStatus } from "../../link/messages.ts";
 import { TreeClient } from "../../session/client.ts";
@@ -25,12 +27,13 @@ export async function leaveTree(): Promise<Set<string>> {
   const gone = new Set<string>();
   const client = (await TreeClient.connect()).unwrapOr(undefined);
   if (!client) return gone;
-  const present = async () => (await client.list()).unwrapOr([]).filter((h) => h.present);
-  for (let there = await present(); there.length > 0; ) {
+  const present = async () => (await client.list()).map((hosts) => hosts.filter((h) => h.present));
+  // Where the head does not answer any more, nothing is known of the agents that are left.
+  for (let there = (await present()).unwrapOr([]); there.length > 0; ) {
     const depth = Math.max(...there.map((h) => h.depth ?? 1));
     const last = there.filter((h) => (h.depth ?? 1) === depth);
     for (const host of await leave(client, last, present)) gone.add(host);
-    there = await present();
+    there = (await present()).unwrapOr([]);
     // One that does not end would be asked for ever.
     if (there.some((h) => last.some((l) => l.host === h.host && l.epoch === h.epoch))) break;
   }
@@ -41,7 +44,7 @@ export async function leaveTree(): Promise<Set<string>> {
 async function leave(
   client: TreeClient,
   hosts: HostStatus[],
-  present: () => Promise<HostStatus[]>,
+  present: () => Promise<Result<HostStatus[], MtError>>,
 ): Promise<string[]> {
   const told = new Set<string>();
   const names = hosts.map((h) => h.host);
@@ -57,8 +60,10 @@ async function leave(
   let left = names;
   await waitFor(
     async () => {
-      const there = new Set((await present()).map((h) => h.host));
-      left = names.filter((n) => there.has(n));
+      const there = await present();
+      if (there.isErr()) return true;
+      const hosts = new Set(there.value.map((h) => h.host));
+      left = names.filter((n) => hosts.has(n));
       return left.length === 0 ? true : undefined;
     },
     END_S,

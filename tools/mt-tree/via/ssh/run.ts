@@ -92,7 +92,7 @@ export async function runBySsh(
   { onLine, input = [], onStdin, timeout_s }: SshRun,
 ): Promise<Result<string[], MtError>> {
   const program = findProgram(call.command[0] ?? "ssh");
-  if (program.isErr()) return program.map(() => []);
+  if (program.isErr()) return err(program.error);
   const child = spawn(program.value, sshArgv(call, script), { stdio: "pipe", env: cleanEnv() });
   const lines: string[] = [];
   let begun = "";

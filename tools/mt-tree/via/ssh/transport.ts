@@ -54,7 +54,10 @@ export function sshTransport(links: SshLinks, head: Place, silence_ms: number): 
       clearTimeout(late);
       if (running.get(host.name) === child) running.delete(host.name);
     };
-    child.on("error", over);
+    child.on("error", (e) => {
+      inform(`Cannot run ${program.value}: ${e.message}`);
+      over();
+    });
     child.on("close", over);
     // Before the mark its shell's profile may say what it likes.
     let said: Buffer = Buffer.alloc(0);
