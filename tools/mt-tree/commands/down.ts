@@ -1,4 +1,4 @@
-/** mt-tree down: ends head and agents and takes away what was made on hosts, also after a crash, also twice. */
+/** mt-tree down: ends head and agents and removes what was made on hosts, also after a crash, also twice. */
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
@@ -16,13 +16,13 @@ import type { spec } from "../spec.ts";
 import { leaveTree } from "../via/ssh/leave.ts";
 import { wayOf } from "../via/ways.ts";
 
-/** Seconds that a host may take to be reached: one that is off does not hold up the others for long. */
+/** Seconds for connecting to a host: one that is off delays the others no longer than this. */
 const REACH_S = 5;
 
 export const down: Run<typeof spec, "down"> = async ({ tool, args }) => {
   checkOwn(treeFile());
   checkOwn(join(runDir(), "hosts"));
-  // Of a tree whose directory somebody took away, local hosts are there, and no other is known of.
+  // Where the tree's directory is gone, only local hosts can still be found.
   const lost = !existsSync(treeDir());
   if (lost && !existsSync(netnsPath(clusterNamespace()))) return EXIT.ok;
   let left: MtError | undefined;
@@ -36,7 +36,7 @@ export const down: Run<typeof spec, "down"> = async ({ tool, args }) => {
     else if (!lost) left = await leaveUnknown(opened);
     await endNode(join(treeDir(), "head.json"));
     const removed = tree ? await way?.remove(tree) : await removeRemains();
-    // Hosts that are off or cut off do not keep the tree of the others.
+    // Hosts that cannot be reached do not keep the tree from being removed.
     if (removed?.isErr() && removed.error.code === "lost") left = removed.error;
     else if (removed) orThrow(removed);
     rmSync(treeDir(), { recursive: true, force: true });
@@ -47,7 +47,7 @@ export const down: Run<typeof spec, "down"> = async ({ tool, args }) => {
   return left ? complain(tool, left) : EXIT.ok;
 };
 
-/** Without the tree's file: agents that the head still has are ended through it; of others nobody knows. */
+/** Without the tree's file only agents that the head still lists can be ended. Gives what could not be. */
 async function leaveUnknown(opened: Result<unknown, MtError>): Promise<MtError | undefined> {
   const told = (await TreeClient.connect()).unwrapOr(undefined);
   const listed = told ? await told.list() : ok([]);
@@ -85,6 +85,6 @@ function removeIfEmpty(dir: string): void {
   try {
     if (readdirSync(dir).length === 0) rmdirSync(dir);
   } catch {
-    // Not there, or somebody else's now.
+    // It is not there, or others use it.
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What mt-tree exec prints: an exit record a host, lines with the host's name in front, or equal outputs once
- * under the node set of their hosts. What is kept of outputs is bounded, whatever a command prints.
+ * What mt-tree exec prints: an exit record for each host, lines with the host's name in front, or equal outputs once
+ * under the node set of their hosts. How much output is kept is bounded, whatever a command prints.
  */
 import { createHash } from "node:crypto";
 import { plain } from "../../../shared/cli/plain.ts";
@@ -9,21 +9,21 @@ import { printed } from "../../../shared/records/output.ts";
 import { LineWriter, StdoutClosed } from "../../../shared/stream/writer.ts";
 import type { CommandEnd } from "../node/command.ts";
 
-/** Kept of each stream of each host; what is over is cut and said to be. */
+/** How much of each stream of each host is kept; the rest is cut, and the output says so. */
 export const OUTPUT_BYTES_MAX = 1024 * 1024;
-/** Where this much is kept in all, a stream that has more than its small share keeps no more. */
+/** Once this much is kept in all, no stream keeps more than a small share. */
 const KEPT_BYTES_MAX = 256 * 1024 * 1024;
 const SMALL_SHARE_BYTES = 64 * 1024;
 
 export interface Printer {
-  /** May throw, as `end` and `exit` may: nobody reads stdout any more, the disk is full. */
+  /** Throws, as `exit` and `end` do, where stdout is closed or the disk is full. */
   output(host: string, fd: 1 | 2, bytes: Buffer): void;
   exit(host: string, how: CommandEnd, seconds: number): void;
   /** All hosts have ended. */
   end(): void;
 }
 
-/** Bytes that grow: pieces of any size cost no more than themselves. */
+/** A buffer that grows: appending small pieces costs no more than their own size. */
 export class Bytes {
   #room = Buffer.alloc(0);
   length = 0;
@@ -46,12 +46,12 @@ export class Bytes {
 interface Output {
   1: Bytes;
   2: Bytes;
-  /** All that came, also what is not kept. */
+  /** How many bytes came, with those that were not kept. */
   size: { 1: number; 2: number };
 }
 const noOutput = (): Output => ({ 1: new Bytes(), 2: new Bytes(), size: { 1: 0, 2: 0 } });
 
-/** The outputs of hosts that have not ended, bounded. */
+/** The outputs of hosts that have not ended; how much is kept is bounded. */
 class Outputs {
   readonly #of = new Map<string, Output>();
   #kept = 0;
@@ -60,7 +60,7 @@ class Outputs {
     let o = this.#of.get(host);
     if (!o) this.#of.set(host, (o = noOutput()));
     const most = this.#kept < KEPT_BYTES_MAX ? OUTPUT_BYTES_MAX : SMALL_SHARE_BYTES;
-    // What was cut once has an end: nothing is kept behind a gap.
+    // A stream that was cut keeps nothing more: there would be a gap.
     if (o.size[fd] === o[fd].length && o[fd].length < most) {
       const piece = bytes.subarray(0, most - o[fd].length);
       o[fd].append(piece);
@@ -69,7 +69,7 @@ class Outputs {
     o.size[fd] += bytes.length;
   }
 
-  /** Takes what a host printed; it counts as kept until `forget` says otherwise. */
+  /** Takes what a host printed; it counts as kept until `forget`. */
   take(host: string): Output {
     const o = this.#of.get(host) ?? noOutput();
     this.#of.delete(host);
@@ -110,7 +110,7 @@ export function recordPrinter(): Printer {
   };
 }
 
-/** Every line as it comes, the host's name in front; stderr stays stderr. */
+/** Prints every line as it comes, with the host's name in front, stdout and stderr each to its own. */
 export function labelledPrinter(): Printer {
   const tails = { 1: new Map<string, Bytes>(), 2: new Map<string, Bytes>() };
   const out = bothStreams();
@@ -136,16 +136,16 @@ export function labelledPrinter(): Printer {
   };
 }
 
-/** What several hosts printed alike. */
+/** An output, and the hosts that printed it. */
 interface Same {
   hosts: string[];
   bytes: Buffer;
 }
 
-/** Equal outputs once, under the node set of their hosts; how hosts ended, where not with 0, likewise on stderr. */
+/** Prints equal outputs once, under the node set of their hosts; likewise on stderr how hosts ended, where not with 0. */
 export function foldedPrinter(asked: readonly string[]): Printer {
   const place = new Map(asked.map((host, i) => [host, i]));
-  /** Hosts, and what several of them have in common, as they were asked for: not as they happened to end. */
+  /** Sorts hosts, and groups of them, in the order in which they were asked for, not in which they ended. */
   const inOrder = <T extends { hosts: string[] }>(list: Iterable<T>): T[] => {
     const sorted = [...list];
     for (const { hosts } of sorted) hosts.sort((a, b) => place.get(a)! - place.get(b)!);
@@ -192,7 +192,7 @@ export function foldedPrinter(asked: readonly string[]): Printer {
   };
 }
 
-/** stdout and stderr. Who has closed stderr does not want to hear what is on it. */
+/** Writers for stdout and stderr. That stderr is closed is no error. */
 function bothStreams() {
   const err = new LineWriter(2);
   const quiet = (write: () => void) => {
@@ -208,11 +208,11 @@ function bothStreams() {
   };
 }
 
-/** Takes what came after `tail`; gives the lines that are whole now and leaves the rest in `tail`. */
+/** Adds bytes to `tail`; gives the lines that are whole now, and leaves the rest in `tail`. */
 export function wholeLines(tail: Bytes, bytes: Buffer): string[] {
   const last = bytes.lastIndexOf(10);
   tail.append(last < 0 ? bytes : bytes.subarray(0, last));
-  // A line without an end is printed in pieces.
+  // A line that does not end is printed in pieces.
   if (last < 0 && tail.length < OUTPUT_BYTES_MAX) return [];
   const whole = tail.all.toString();
   tail.length = 0;
@@ -220,10 +220,10 @@ export function wholeLines(tail: Bytes, bytes: Buffer): string[] {
   return last < 0 ? [whole] : whole.split("\n");
 }
 
-/** Stands for the host in a message, so that what is the same of several hosts is equal. */
+/** Stands for the host's name in a message, so that messages of several hosts can be compared. */
 const HOST = "\0";
 
-/** How the command ended, in words; undefined where it did well. */
+/** How the command ended, as a message; undefined where its exit code was 0. */
 function endOf(host: string, how: CommandEnd): string | undefined {
   const named = (name: string) => new RegExp(`(?<![\\w.-])${name.replaceAll(".", "\\.")}(?![\\w-])`, "g");
   if (how.error) {

@@ -1,6 +1,6 @@
 /**
- * mt-tree exec: one command on many hosts, one exit record a host; stdin broadcast down the tree with
- * --stdin. Every host asked is in the result. For people lines are printed as they come, or folded.
+ * mt-tree exec: runs one command on many hosts, and prints an exit record for each host that was named. With --stdin,
+ * stdin is broadcast down the tree. For people output is printed as it comes, or folded.
  */
 import { ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -15,7 +15,7 @@ import type { CommandSession, Session } from "../session/session.ts";
 import type { spec } from "../spec.ts";
 import { foldedPrinter, labelledPrinter, recordPrinter } from "./exec-output.ts";
 
-/** A host kills after 5 s what did not heed SIGTERM; who has said nothing then is given up. */
+/** A host sends SIGKILL 5 s after SIGTERM; a host that has said nothing by then is given up. */
 const END_GRACE_MS = 7_000;
 
 export const exec: Run<typeof spec, "exec"> = async ({ args, rest, signal }) => {
@@ -29,7 +29,7 @@ export const exec: Run<typeof spec, "exec"> = async ({ args, rest, signal }) => 
   const printer = args.fold ? foldedPrinter(hosts) : human ? labelledPrinter() : recordPrinter();
   const began = Date.now();
   let code: number = EXIT.ok;
-  /** Why what runs is being ended; who ends after that did not end by itself. */
+  /** Set when the commands are being ended: hosts that end after that fail with this error. */
   let ending: MtError | undefined;
 
   const tell = (host: string, how: CommandEnd) => {
@@ -40,7 +40,7 @@ export const exec: Run<typeof spec, "exec"> = async ({ args, rest, signal }) => 
   await new Promise<void>((resolve, reject) => {
     let room: (() => void) | undefined;
     let over = false;
-    /** What throws here (nobody reads us any more, the disk is full) ends the command everywhere. */
+    /** Where printing fails (stdout is closed, the disk is full) the command is ended on all hosts. */
     const guarded = (print: () => void) => {
       if (over) return;
       try {
@@ -96,22 +96,22 @@ export const exec: Run<typeof spec, "exec"> = async ({ args, rest, signal }) => 
     .then(() => printer.end())
     .catch((thrown: unknown) => {
       if (!(thrown instanceof StdoutClosed)) throw thrown;
-      // A command may change things, and was ended before it was through.
+      // The command may have changed things, and was ended before it had finished.
       code = EXIT.io;
     });
   client.close();
   return code;
 };
 
-/** `K=V` words as an environment. */
-function variables(words: readonly string[]): Result<Record<string, string>, MtError> {
+/** The values of --env (`K=V`) as an environment. */
+function variables(values: readonly string[]): Result<Record<string, string>, MtError> {
   const env: Record<string, string> = {};
-  for (const word of words) {
-    const m = /^([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)$/s.exec(word);
+  for (const value of values) {
+    const m = /^([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)$/s.exec(value);
     if (!m)
       return fail(
         "usage",
-        `Cannot use --env ${JSON.stringify(word.slice(0, 60))}: it is no K=V`,
+        `Cannot use --env ${JSON.stringify(value.slice(0, 60))}: it is no K=V`,
         "--env LANG=C",
       );
     env[m[1]!] = m[2]!;
@@ -129,7 +129,7 @@ function directory(word: string | undefined): Result<string | undefined, MtError
   );
 }
 
-/** Ends what runs: asks, then gives up on whoever does not answer. */
+/** Ends the command: by SIGTERM, then gives up on hosts that do not answer. */
 export function endSession(session: CommandSession, error: MtError): void {
   session.kill("SIGTERM");
   setTimeout(() => session.giveUp(error), END_GRACE_MS).unref();

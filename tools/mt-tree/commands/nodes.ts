@@ -1,4 +1,4 @@
-/** mt-tree nodes: a node set as it is understood, folded, expanded or counted. No tree is asked, but for @all. */
+/** mt-tree nodes: prints what a node set means, folded, expanded or counted. Only @all needs a tree. */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT, orThrow } from "../../../shared/errors.ts";
 import { foldTerms } from "../../../shared/nodeset/fold.ts";

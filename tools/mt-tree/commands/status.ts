@@ -1,4 +1,4 @@
-/** mt-tree status: the hosts of the tree, as records, or as a table for people. */
+/** mt-tree status: prints the hosts of the tree, as records, or as a table for people. */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { tableLines } from "../../../shared/cli/table.ts";
 import { EXIT, mtError, orThrow } from "../../../shared/errors.ts";
@@ -10,7 +10,7 @@ import { readTree } from "../node/tree-file.ts";
 import { TreeClient } from "../session/client.ts";
 import type { spec } from "../spec.ts";
 
-/** How long hosts have to say how they are; who does not is shown without it. */
+/** How long hosts have to answer how they are; a host that does not is shown without load and memory. */
 export const PROBE_MS = 2_000;
 
 export const status: Run<typeof spec, "status"> = async ({ args }) => {
@@ -21,7 +21,7 @@ export const status: Run<typeof spec, "status"> = async ({ args }) => {
     PROBE_MS,
   );
   client.close();
-  // Who has children knows the round trips to them.
+  // Each node knows the round trips to its children.
   const rtts = new Map([...probed.values()].flatMap(({ links }) => Object.entries(links)));
   const known = new Map((readTree()?.hosts ?? []).map((h) => [h.id, h]));
   const table = args.human || (isTerminal(1) && !args.records);

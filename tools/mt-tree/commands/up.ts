@@ -1,6 +1,6 @@
 /**
- * mt-tree up: makes the hosts, starts the head and the agents, waits until all have joined. What is there
- * is left alone, what is missing or dead is made: the same command heals.
+ * mt-tree up: makes the hosts, starts the head and the agents, and waits until all have joined. What runs is left alone,
+ * what is missing or dead is made or started, so the same command repairs a tree.
  */
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
@@ -35,7 +35,7 @@ import type { PlannedAgent, StartOutcome, Way } from "../via/way.ts";
 import { wayOf } from "../via/ways.ts";
 import { PROBE_MS } from "./status.ts";
 
-/** No id of a host has parentheses: none gets a certificate in the head's name. */
+/** The head's name. A host's id has no parentheses, so no host gets a certificate in this name. */
 const HEAD = "(head)";
 
 export const up: Run<typeof spec, "up"> = async (invocation) => {
@@ -59,7 +59,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
       upgrade,
       progress: args.progress,
     });
-    // "local" is also what is meant where nothing is said: a tree that is here keeps its own way.
+    // "local" is the default, too: then a tree that is up keeps its own way.
     if (earlier && args.via !== "local" && args.via !== via)
       return complain(
         invocation.tool,
@@ -70,7 +70,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
         ),
       );
     orThrow(onlyForSsh(args, via));
-    // A tree whose file is gone or damaged is made again from the hosts that it left: its agents are started anew.
+    // A tree whose file is gone or damaged is made again from the hosts that are still there; its agents are started anew.
     const remains = earlier ? [] : orThrow((await way.remains?.()) ?? ok([]));
     if (remains.length === 0) orThrow(opened);
     else {
@@ -92,7 +92,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
           "mt-tree up 'kn[1-4]' --via local",
         ),
       );
-    /** One that has nothing of an earlier one but its hosts. */
+    /** A tree with these hosts and an authority of its own. */
     async function newTree(hosts: TreeHost[], head: string, listen?: string): Promise<TreeFile> {
       return {
         via,
@@ -121,9 +121,9 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
     if (hosts.length === 0) return printHosts(tree, [], failed);
     const unlockHosts = orThrow((await way.lock?.()) ?? ok(() => {}));
     try {
-      // A tree file with another tree's hosts would make our `down` take them away.
+      // Before the file is written: with another tree's hosts in it our `down` would remove them.
       orThrow(await way.may(tree, earlier));
-      // Before anything is made: down must find it, whatever happens now.
+      // Before anything is made: `down` must find it, whatever happens now.
       writeTree(tree);
       orThrow(await way.make(tree));
     } finally {
@@ -132,11 +132,11 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
     const head_pid = orThrow(await startHead(tree, way, upgrade, remains.length > 0));
     const client = orThrow(await reachHead(tree, head_pid, timeout_s, invocation.signal));
     const listed = orThrow(await client.list());
-    /** Agents that are to be replaced though the head has not missed them yet. */
-    const doomed = new Map(
+    /** Hosts, with the epoch of their agent, whose agent cannot work: the head may not have noticed yet. */
+    const stuckAgents = new Map(
       listed.flatMap((h) => (h.present && way.stuck?.(h.host) ? [[h.host, h.epoch] as const] : [])),
     );
-    const present = new Set(listed.flatMap((h) => (h.present && !doomed.has(h.host) ? [h.host] : [])));
+    const present = new Set(listed.flatMap((h) => (h.present && !stuckAgents.has(h.host) ? [h.host] : [])));
     const old = (h: TreeHost) => h.release !== undefined && h.release !== RELEASE;
     const missing = tree.hosts.flatMap((h, k) => (present.has(h.id) && !(upgrade && old(h)) ? [] : [k]));
     for (const h of tree.hosts)
@@ -158,17 +158,18 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
         else if (via === "ssh") host.release = RELEASE;
       }
       writeTree(tree);
-      // One that failed is still a host of the tree: it is missing, and status says so.
+      // A host where it failed is still one of the tree: `status` shows it as missing.
       client.expect(
         all,
         tree.hosts.flatMap((h) => (failed.has(h.id) ? [] : [h.id])),
       );
       return started;
     };
-    const wait = (seconds: number) => waitForHosts(client, way, doomed, failed, seconds, invocation.signal);
+    const wait = (seconds: number) =>
+      waitForHosts(client, way, stuckAgents, failed, seconds, invocation.signal);
     const until = Date.now() + timeout_s * 1000;
     const { running } = await start(planned, remains.length > 0);
-    // Those that run may be on their way here, as after the head's end. Who does not come is frozen, or lost in another way.
+    // Agents that ran already may join by themselves, as after the head was started anew. Those that do not are replaced.
     let status = orThrow(await wait(running.size > 0 ? Math.min(timeout_s / 2, comeBackS(tree)) : timeout_s));
     const stuck = planned.filter(
       ({ host: { id } }) => running.has(id) && !status.some((h) => h.host === id && h.present),
@@ -185,7 +186,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
   }
 };
 
-/** Flags that another way would pass over: a tree of namespaces is not what `--no-port` asks for. */
+/** Refuses flags that are for --via ssh only, and that another way would ignore. */
 function onlyForSsh(args: ArgsOf<typeof spec, "up">, via: string): Result<void, MtError> {
   const given = (["head", "no-port", "upgrade"] as const).find((f) => args[f]);
   if (via !== "ssh" && given !== undefined)
@@ -195,10 +196,10 @@ function onlyForSsh(args: ArgsOf<typeof spec, "up">, via: string): Result<void, 
   return ok(undefined);
 }
 
-/** Seconds in which an agent that lives and has lost its head joins again: it finds out, dials, and is let in. */
+/** Seconds in which an agent that has lost its head joins again: it notices, connects, and is let in. */
 const comeBackS = (tree: TreeFile) => 3 + (2 * tree.silence_ms) / 1000;
 
-/** A host that is the head's machine too takes the port after the head's. */
+/** Where hosts listen. A host on the head's own machine takes the port after the head's. */
 const places = (tree: TreeFile): Place[] =>
   tree.hosts.map((h) => ({
     name: h.id,
@@ -206,9 +207,9 @@ const places = (tree: TreeFile): Place[] =>
     port: h.addr === tree.head.addr ? tree.port + 1 : tree.port,
   }));
 
-/** Whether the head says who is there. */
+/** Whether the head answers. */
 async function answers(): Promise<boolean> {
-  // What is no socket is as good as none: the next head puts its own there.
+  // A file there that is no socket counts as none: the next head replaces it.
   const client = await TreeClient.connect().catch(() => undefined);
   if (!client?.isOk()) return false;
   const listed = await client.value.list();
@@ -216,7 +217,7 @@ async function answers(): Promise<boolean> {
   return listed.isOk();
 }
 
-/** @param anew whatever runs is of a tree that is no more. Gives its pid */
+/** Starts the head where none that works is there; gives its pid. @param anew whether one that runs belongs to an earlier tree */
 async function startHead(
   tree: TreeFile,
   way: Way,
@@ -226,8 +227,7 @@ async function startHead(
   const config = join(treeDir(), "head.json");
   const { name, addr, listen = addr, release } = tree.head;
   const pid = nodePid(config);
-  // Frozen, in a namespace that is not the cluster's any more, its socket gone, of a tree that was made again: nobody
-  // can talk to it.
+  // A head that is frozen, in another namespace than the cluster's, without its socket, or of an earlier tree is replaced.
   if (pid !== undefined && !anew && !isStuck(pid, way.headNamespace) && (await answers())) {
     if (tree.via !== "ssh" || release === RELEASE) return ok(pid);
     if (!upgrade)
@@ -239,7 +239,7 @@ async function startHead(
   }
   if (pid !== undefined && !(await endNode(config)))
     return fail("busy", `Cannot bring up the tree: its head does not answer and does not end (pid ${pid})`);
-  // Of an earlier head; whatever stands there, nobody is to take it for the new one's.
+  // Left by an earlier head: no client is to take it for the new one's socket.
   removeOwn(treeSocket());
   tree.head.release = RELEASE;
   writeTree(tree);
@@ -260,7 +260,7 @@ async function startHead(
   );
 }
 
-/** What the k-th host's agent is told; `all` are the places of the hosts. */
+/** The agent of the k-th host, with its configuration. @param all the places of all hosts */
 async function planAgent(tree: TreeFile, all: readonly Place[], k: number) {
   const host = tree.hosts[k]!;
   const above = ancestorsOf(k, tree.fanout).map((a) => all[a]!);
@@ -280,7 +280,7 @@ async function planAgent(tree: TreeFile, all: readonly Place[], k: number) {
   };
 }
 
-/** The head, once it answers, told of the hosts that it shall expect. */
+/** Connects to the head, once it answers, and tells it which hosts the tree has. */
 async function reachHead(
   tree: TreeFile,
   pid: number,
@@ -311,18 +311,20 @@ async function reachHead(
   );
 }
 
-/** Waits until every host has joined that can, or the time is up: what is then missing is in the answer. */
+/** Waits until every host has joined or is known not to come, or the time is up. Gives the head's list. */
 async function waitForHosts(
   client: TreeClient,
   way: Way,
-  doomed: ReadonlyMap<string, string | undefined>,
+  stuckAgents: ReadonlyMap<string, string | undefined>,
   failed: ReadonlyMap<string, MtError>,
   timeout_s: number,
   signal: AbortSignal,
 ): Promise<Result<HostStatus[], MtError>> {
   const list = async () =>
     (await client.list()).map((hosts) =>
-      hosts.map((h) => (doomed.has(h.host) && doomed.get(h.host) === h.epoch ? { ...h, present: false } : h)),
+      hosts.map((h) =>
+        stuckAgents.has(h.host) && stuckAgents.get(h.host) === h.epoch ? { ...h, present: false } : h,
+      ),
     );
   let last = await list();
   const whole = (hosts: HostStatus[]) =>
@@ -340,7 +342,7 @@ async function waitForHosts(
   return last;
 }
 
-/** Of hosts that should be there and are not: in `failed` stands why, in the words of their agents. */
+/** For hosts that have not joined: puts into `failed` why, with the last log line of their agents. */
 async function tellWhy(
   tree: TreeFile,
   way: Way,
@@ -387,7 +389,7 @@ function printHosts(
       writer.line(JSON.stringify({ ...record, state: "failed", error: { by: "mt-tree", ...why } }));
     }
   }
-  // Those that could not even be found are in no tree, and still were asked for.
+  // Hosts that could not be found are not in the tree, but they were asked for.
   for (const [id, error] of failed) {
     if (known.has(id)) continue;
     code = EXIT.failed;

@@ -1,4 +1,4 @@
-/** The ways to reach hosts, a line a way: its name is what `--via` takes, and what a tree file has. */
+/** The ways to reach hosts, a line each, by the name that `--via` takes and the tree's file has. */
 import type { Way, WayOptions } from "./way.ts";
 
 const WAYS: Record<string, () => Promise<(options: WayOptions) => Way>> = {

@@ -1,6 +1,6 @@
 /**
- * Hosts of `--via local`: each a network namespace on a bridge that stands for the cluster's network. The
- * bridge has a namespace of its own, so that two clusters, and the machine itself, never meet.
+ * Hosts of `--via local`: network namespaces on a bridge, which stands for the cluster's network. The bridge has a
+ * namespace of its own, so that two clusters and the machine's own network do not touch each other.
  */
 import { rmdirSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
@@ -29,10 +29,10 @@ const NETWORK = 10 * 2 ** 24 + 254 * 2 ** 16;
 export const HEAD_ADDR = formatIp(NETWORK + 0xfffe);
 const HOSTS_MAX = 60_000;
 const BRIDGE = "net0";
-/** Of the machine's memory, what hosts share out: the rest is the machine's own. */
+/** How much of the machine's memory the hosts share. */
 const MEMORY_SHARE = 0.9;
 
-/** Hosts by name, as they share out this machine; those of an earlier `up` keep their places. */
+/** The hosts by name, each with its share of this machine; those of an earlier `up` keep their addresses. */
 export function shareOut(names: string[], known: readonly TreeHost[]): Result<TreeHost[], MtError> {
   const all = [...new Set([...known.map((h) => h.id), ...names])];
   if (all.length > HOSTS_MAX)
@@ -48,9 +48,9 @@ async function namespaces(): Promise<Result<Set<string>, MtError>> {
   return list.map(({ stdout }) => new Set(stdout.split("\n").map((l) => l.split(" ")[0]!)));
 }
 
-/** One tree at a time makes hosts: two that ask at once whether a name is free would both be told so. */
+/** Lets one tree at a time make hosts: two that check at once whether a name is free would both find it so. */
 export async function lockHosts(): Promise<Result<() => void, MtError>> {
-  // Who is not root may not make hosts at all, and is told that.
+  // Without root no hosts can be made; mayMakeHosts says so.
   if (process.getuid?.() !== 0) return ok(() => {});
   const unlock = await lock(join(leaseDir(), "hosts.lock"), "mt-tree up", 120);
   return unlock.map((release) => () => {
@@ -58,12 +58,12 @@ export async function lockHosts(): Promise<Result<() => void, MtError>> {
     try {
       rmdirSync(leaseDir());
     } catch {
-      // There are leases, or others wait for the lock.
+      // Not empty: there are leases, or others wait for the lock.
     }
   });
 }
 
-/** Whether these hosts can be made here, and are nobody else's: to be asked before a tree file names them. */
+/** Whether these hosts can be made here and are not another tree's; called before the tree's file names them. */
 export async function mayMakeHosts(
   hosts: readonly TreeHost[],
   earlier: readonly TreeHost[],
@@ -116,7 +116,7 @@ export async function makeHosts(
     const made = await runOk("ip", ["-batch", "-"], { input: `${bridge.join("\n")}\n`, netns: net });
     if (made.isErr()) return err(made.error);
   }
-  // A crash may have left a namespace without its link: what is there is asked, not remembered.
+  // A crash may have left a namespace without its link, so the kernel is asked which links there are.
   const links = await runOk("ip", ["-o", "link", "show"], { netns: net });
   if (links.isErr()) return err(links.error);
   const ports = new Set([...links.value.stdout.matchAll(/^\d+: ([^@:]+)/gm)].map((m) => m[1]!));
@@ -125,7 +125,7 @@ export async function makeHosts(
     const port = `p${k}`;
     if (ports.has(port) && !missing.includes(h)) continue;
     if (ports.has(port)) wire.push(`link del ${port}`);
-    // Its other end may be in a network that has lost its name.
+    // Its link may lead to an earlier network whose namespace has lost its name.
     else if (!missing.includes(h)) await run("ip", ["-n", hostNamespace(h.id), "link", "del", "eth0"]);
     const mtu = h.mtu ?? UNDERLAY_MTU;
     wire.push(
@@ -135,7 +135,7 @@ export async function makeHosts(
   }
   for (const [k, h] of hosts.entries())
     if (mtus.has(h.id) && !missing.includes(h)) wire.push(`link set p${k} mtu ${mtus.get(h.id)}`);
-  // The end of the head takes what any host can send. To a host a bridge passes on only what its port takes.
+  // The head takes the largest packets that any host can send. To a host the bridge forwards only what its port takes.
   const widest = Math.max(...hosts.map((h) => h.mtu ?? UNDERLAY_MTU));
   if (wire.length > 0) wire.push(`link set ${BRIDGE} mtu ${widest}`);
   if (wire.length > 0) {
@@ -158,8 +158,8 @@ export async function makeHosts(
 }
 
 /**
- * Puts the network of hosts in order, as `makeHosts` made it: somebody has set a link down, or taken an address away.
- * @param all hosts of the tree, in their places
+ * Repairs the network of hosts, as `makeHosts` made it: somebody may have set a link down, or removed an address.
+ * @param all hosts of the tree, in their order
  */
 export async function mendHosts(all: TreeHost[], hosts: TreeHost[]): Promise<Result<void, MtError>> {
   const outside = [`addr replace ${HEAD_ADDR}/16 dev ${BRIDGE}`, `link set ${BRIDGE} up`, "link set lo up"];
@@ -182,7 +182,7 @@ const insideOf = (h: TreeHost) => [
 ];
 
 /**
- * Hosts that are wired to the network of this MT_RUN's cluster, in their places: the kernel knows them without a file.
+ * The hosts on the network of this MT_RUN's cluster, in their order, as the kernel has them.
  * @param some also where some of them are gone
  */
 export async function wiredHosts(some = false): Promise<Result<TreeHost[], MtError>> {
@@ -201,7 +201,7 @@ export async function wiredHosts(some = false): Promise<Result<TreeHost[], MtErr
       return fail(
         "data",
         `Cannot make the tree again from what is there: the host at port p${lost.k} of its network is gone`,
-        "mt-tree down takes away what is left",
+        "mt-tree down removes what is left",
       );
     return shareOut(
       wired.flatMap(({ id }) => id ?? []),
@@ -233,7 +233,7 @@ async function endInside(names: string[]): Promise<void> {
   }
 }
 
-/** Switches hosts off: their processes, their routers', their namespaces, their directories, their leases. */
+/** Removes hosts: ends their processes and those of their routers, then removes namespaces, leases and directories. */
 export async function removeHosts(hosts: readonly Pick<TreeHost, "id">[]): Promise<Result<void, MtError>> {
   const listed = await namespaces();
   if (listed.isErr()) return err(listed.error);
@@ -262,7 +262,7 @@ export async function removeHosts(hosts: readonly Pick<TreeHost, "id">[]): Promi
   return ok(undefined);
 }
 
-/** The environment of a host's agent, and so of every command on it. */
+/** The environment of a host's agent, and of every command on it. */
 export function hostEnvironment(host: string, binDir: string | undefined): NodeJS.ProcessEnv {
   const path = process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin";
   return {

@@ -28,9 +28,9 @@ import {
 import { mtusOf } from "./mtu.ts";
 
 export function viaLocal({ mtu = [] }: WayOptions): Way {
-  /** What this run asks for; what stands already keeps its own. */
+  /** From --mtu of this run; hosts that are there and not named in it keep theirs. */
   let mtus: ReadonlyMap<string, number> = new Map();
-  /** Of agents that this run has started. */
+  /** Agents that this run has started. */
   const pids = new Map<string, number>();
   return {
     async hosts(names, earlier) {
@@ -85,7 +85,7 @@ export function viaLocal({ mtu = [] }: WayOptions): Way {
       const pid = nodePid(configOf(host));
       return pid !== undefined && isStuck(pid, hostNamespace(host));
     },
-    // By its number alone: while nsenter becomes the agent it has no command line.
+    // Only the pid is compared: while nsenter becomes the agent its command line is empty.
     ended: (host) => pids.has(host) && startTime(pids.get(host)!) === undefined,
     async lastLogLines(_tree, hosts) {
       return new Map(

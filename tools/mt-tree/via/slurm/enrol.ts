@@ -1,7 +1,7 @@
 /**
- * The hidden command of `--via slurm`: an agent that makes its key itself, says its public half on stdout, and is
- * told the rest on stdin, where everybody's lines pass. Nothing secret travels: certificates are public, and a
- * private key never leaves its host.
+ * The hidden command of `--via slurm`: an agent that makes its own key, prints the public half on stdout, and gets its
+ * configuration on stdin, which srun copies to all agents. Nothing secret is sent: certificates are public, and private
+ * keys never leave their hosts.
  */
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -17,22 +17,22 @@ import { cannotListen, runNode } from "../../node/agent.ts";
 import type { NodeConfig } from "../../node/config.ts";
 import { markedLine } from "../marker.ts";
 
-/** What an agent says of itself, a line each: its key, then that it listens, or why not. */
+/** The lines that an agent prints: its key, then that it listens, or why not. */
 export type EnrolAnswer =
   | { host: string; public_key: string; step: string }
   | { host: string; listening: true }
-  /** The agent that is there already was left alone. */
+  /** An agent of this tree ran already, and was left alone. */
   | { host: string; running: true }
   | { host: string; error: MtError };
 
-/** What it is told: `identity.key` is its own, and not in here. */
+/** The configuration that comes on stdin: all but the key, which the agent has made. */
 type EnrolConfig = Omit<NodeConfig, "identity"> & {
   identity: { ca: string; cert: string };
-  /** One of this tree that runs is ended before; else it is left alone. */
+  /** Whether an agent of this tree that runs is ended first; else it is left alone. */
   replace: boolean;
 };
 
-/** How long it waits to be told. */
+/** How long it waits for its configuration. */
 const TOLD_S = 60;
 
 export async function enrol({ signal }: Call): Promise<number> {
@@ -48,8 +48,8 @@ export async function enrol({ signal }: Call): Promise<number> {
   }
   settle(host);
   const identity = { ...told.identity, key };
-  // Where Slurm has no cgroups, what an agent that was killed left running is ended by the next one of the job. Nodes
-  // may share the directory (a /tmp on the network): each has names of its own in it.
+  // Where Slurm has no cgroups, the next agent of the job ends what a killed one left running. Nodes may share the
+  // directory (a /tmp on the network), so file names have the host in them.
   const groups = join(runDir(), `job-${SLURM_JOB_ID}-${host}`);
   const pidFile = `${groups}.port-${told.self.port}`;
   const noted = () => (existsSync(pidFile) ? Number(readOwn(pidFile)) : 0);
@@ -72,7 +72,7 @@ export async function enrol({ signal }: Call): Promise<number> {
     say({ host, error: cannotListen(told, thrown as NodeJS.ErrnoException) });
     return EXIT.failed;
   }
-  // One that took its place has written down its own.
+  // An agent that replaced this one has noted its own pid.
   if (noted() === process.pid) {
     rmSync(pidFile, { force: true });
     rmSync(groups, { recursive: true, force: true });
@@ -80,12 +80,12 @@ export async function enrol({ signal }: Call): Promise<number> {
   try {
     rmdirSync(runDir());
   } catch {
-    // Somebody else has something there.
+    // It is not empty: others use it.
   }
   return EXIT.ok;
 }
 
-/** The first line for this host; what else comes is not kept. Nothing, where stdin ends or stays silent. */
+/** The first line that is for this host; all others are dropped. Undefined where stdin ends, or nothing comes in time. */
 function configFor(host: string): Promise<EnrolConfig | undefined> {
   return new Promise((resolve) => {
     let tail = "";
@@ -109,7 +109,7 @@ function configFor(host: string): Promise<EnrolConfig | undefined> {
   });
 }
 
-/** Whatever else somebody writes there is not for us. */
+/** Undefined where a line is no configuration. */
 function configOf(line: string): EnrolConfig | undefined {
   try {
     return JSON.parse(line) as EnrolConfig;
@@ -118,7 +118,7 @@ function configOf(line: string): EnrolConfig | undefined {
   }
 }
 
-/** What commands on this host find: its name, and no directory that is only where the job was asked for. */
+/** The environment of commands on this host: its name, and no directory that exists only where the job was submitted. */
 function settle(host: string): void {
   process.env.MT_HOST = host;
   if (process.env.XDG_RUNTIME_DIR && !existsSync(process.env.XDG_RUNTIME_DIR))

@@ -1,4 +1,4 @@
-/** What Slurm says of the allocation that we are in: its job, its nodes, their addresses and what the job has of them. */
+/** What Slurm tells about the allocation that we are in: its job, its nodes with addresses, cores and memory. */
 import { createSocket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
@@ -9,7 +9,7 @@ import type { TreeHost } from "../../node/tree-file.ts";
 
 const SLURM_S = 60;
 
-/** The number of the job whose allocation we are in. */
+/** The id of the job whose allocation we are in. */
 export function job(): Result<string, MtError> {
   const id = process.env.SLURM_JOB_ID;
   if (id && process.env.SLURM_JOB_NODELIST) return ok(id);
@@ -20,7 +20,7 @@ export function job(): Result<string, MtError> {
   );
 }
 
-/** The nodes of our job, in its order; those without an address stand in `failed`. */
+/** The nodes of our job, in its order; those without an address are in `failed`. */
 export async function allocatedHosts(): Promise<
   Result<{ hosts: Map<string, TreeHost>; failed: Map<string, MtError> }, MtError>
 > {
@@ -54,7 +54,7 @@ export async function allocatedHosts(): Promise<
       }
     }),
   );
-  // In the job's order, whoever answered first.
+  // In the job's order, not in that of the answers.
   return ok({ hosts: new Map(names.flatMap((n) => (hosts.has(n) ? [[n, hosts.get(n)!]] : []))), failed });
 }
 
@@ -65,12 +65,12 @@ export function perNode(text: string): number[] {
   );
 }
 
-/** What the job asked of a node's memory; undefined: it has all of it. */
+/** How much of a node's memory the job asked for; undefined: all of it. */
 export function memoryMib(env: NodeJS.ProcessEnv, cores: number): number | undefined {
   return Number(env.SLURM_MEM_PER_NODE) || Number(env.SLURM_MEM_PER_CPU) * cores || undefined;
 }
 
-/** The lines of `scontrol show node --oneliner`. Some values have blanks in them; none of those that are asked for. */
+/** The fields of `scontrol show node --oneliner`, by line. Values with blanks are cut; those that we read have none. */
 export function nodeFields(text: string): Record<string, string>[] {
   return text
     .split("\n")
@@ -88,7 +88,7 @@ async function addressOf(name: string): Promise<string | undefined> {
   );
 }
 
-/** Our own address on the way to another; nothing is sent. */
+/** Our own address on the route to another one; nothing is sent. */
 export function addressTowards(addr: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(isIP(addr) === 6 ? "udp6" : "udp4");

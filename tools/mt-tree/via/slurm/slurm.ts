@@ -1,7 +1,7 @@
 /**
- * `--via slurm`: inside an allocation the nodes come from Slurm, and one step of `srun`, which shares them with
- * the job's own steps, starts the agents and holds them: they end with it, with the job, or with `mt-tree down`.
- * Its files are in MT_RUN/tree/slurm: the job, and of every step its pid and what its agents said.
+ * `--via slurm`: inside an allocation Slurm tells the nodes, and a step of `srun`, which shares them with the job's own
+ * steps, starts the agents. They end with that step, with the job, or with `mt-tree down`. Files are in
+ * MT_RUN/tree/slurm: the job's id, and for every step its pid and the output of its agents.
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
@@ -35,8 +35,9 @@ const dir = () => join(treeDir(), "slurm");
 const log = () => join(dir(), "log");
 const jobFile = () => join(dir(), "job");
 
-/** Seconds for all agents to answer, where nobody says; for them to end. */
+/** Seconds for all agents to answer, where --timeout does not say. */
 const ANSWER_S = 30;
+/** Seconds for all agents to end. */
 const END_S = 10;
 
 export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
@@ -82,7 +83,7 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
   headNamespace: undefined,
   start: (tree, agents, signal, replace) => startAgents(tree, agents, signal, timeout_s, replace),
   async lastLogLines(_tree, hosts) {
-    // One file for all: each line tells whose it is.
+    // One log for all agents: each line names its host.
     const lines = readLog(log(), 2 ** 20).split("\n");
     return new Map(
       hosts.flatMap((h) => {
@@ -103,13 +104,13 @@ export const viaSlurm = ({ timeout_s = ANSWER_S }: WayOptions): Way => ({
 });
 
 /**
- * What srun runs on a node. The words of our own tool are its arguments; a node where it does not start is told
- * at once, and the others go on.
+ * What srun runs on a node; its arguments call our own tool. Where that does not run, the node says so at once, and the
+ * others go on.
  */
 const ON_NODE = `"$@" --version >/dev/null || { printf '\\n${MARK}{"host":"%s","exit":%d}\\n' "$SLURMD_NODENAME" $?; exit; }
 exec "$@" enrol`;
 
-/** Where a node cannot be reached, Slurm ends the whole step: it is started again without that one. */
+/** Where a node cannot be reached Slurm ends the whole step, so the step is started again without that node. */
 async function startAgents(
   tree: TreeFile,
   agents: PlannedAgent[],
@@ -139,7 +140,7 @@ async function startAgents(
   return { failed, running };
 }
 
-/** What srun says of nodes where it could not start its task, and why. */
+/** From srun's output: nodes where it could not start its task, and why. */
 export function unreachedNodes(said: string): Map<string, string> {
   const lines = said.matchAll(/srun: error: Task launch for \S+ failed on node (\S+): (.*)$/gm);
   return new Map([...lines].map(([, node = "", why = ""]) => [node, why]));
@@ -170,7 +171,7 @@ async function startAtOnce(
     if (!agent) return;
     const { config, host } = agent;
     if ("public_key" in said) {
-      // A second key for a name is somebody else's.
+      // Each host gets one certificate: a second key in its name may be an intruder's.
       if (certified.has(host.id)) return;
       certified.add(host.id);
       try {
@@ -199,7 +200,7 @@ async function startAtOnce(
     20,
     signal,
   );
-  // What waits now waits for nothing: an agent that was not told ends with its stdin.
+  // Agents that still wait for their configuration end when stdin does.
   srun.stdin!.end();
   srun.unref();
   for (const host of waiting.keys())
@@ -216,18 +217,18 @@ async function startAtOnce(
 
 function startStep(step: string, hosts: string[]): ChildProcess {
   const env: NodeJS.ProcessEnv = { ...cleanEnv(), ...AGENT_ENVIRONMENT };
-  // Where files are here says nothing about where they are there.
+  // Directories of this machine mean nothing on the nodes.
   for (const name of ["MT_RUN", "MT_STATE", "MT_CACHE", "MT_HOST"]) delete env[name];
   const n = hosts.length;
-  // One bracket a name, which every Slurm reads.
+  // One bracket in each name, which every version of Slurm reads.
   const nodelist = fold(hosts).join(",");
   const child = spawn(
     "srun",
     [
       ...[`--job-name=${step}`, `--nodelist=${nodelist}`, `--nodes=${n}`, `--ntasks=${n}`],
-      // Beside the job's own steps, and with all that the job has on a node.
+      // Shares the nodes with the job's own steps, with all that the job has on a node.
       ...["--ntasks-per-node=1", "--overlap", "--cpu-bind=none", "--mem=0"],
-      // One that ends, or a node that dies, takes nobody with it.
+      // An agent that ends, or a node that dies, does not end the others.
       ...["--kill-on-bad-exit=0", "--no-kill", "--wait=0", "--input=all"],
       ...["sh", "-c", ON_NODE, "sh", ...toolCommand("mt-tree")],
     ],
@@ -243,8 +244,8 @@ function startStep(step: string, hosts: string[]): ChildProcess {
 }
 
 /**
- * Ends a step of ours: its agents are asked to, which end what they run, and srun ends with the last of them. What
- * does not end so is ended by srun, or by Slurm where somebody has killed that.
+ * Ends a step of ours: its agents get SIGTERM and end what they run, and srun ends with the last of them. Agents that do
+ * not end are ended by srun, or by Slurm where srun was killed.
  */
 async function endStep(step: string): Promise<boolean> {
   const pid = Number(readFileSync(join(dir(), `${step}.pid`), "utf8"));
@@ -261,7 +262,7 @@ async function endStep(step: string): Promise<boolean> {
   return gone() ?? endProcess(pid, step, END_S);
 }
 
-/** What an agent said, or the shell before it: with which code our tool did not start there. */
+/** What an agent printed, or the shell before it: the exit code with which our tool did not start. */
 type Answer = EnrolAnswer | { host: string; exit: number };
 
 function answer(line: string): Answer | undefined {
@@ -286,7 +287,7 @@ function cannotStart(host: string, code: number): MtError {
   return mtError("failed", `${start} ${file} ended with ${code}`, `what it said is in ${log()}`);
 }
 
-/** The whole lines that have come to a file since it was last asked. */
+/** Gives, each time it is called, the whole lines that were added to a file since. */
 function linesOf(path: string): () => string[] {
   const fd = openOwn(path, "read");
   let tail = Buffer.alloc(0);

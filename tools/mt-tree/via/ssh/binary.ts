@@ -1,6 +1,6 @@
 /**
- * The binary that hosts are given: `mt` with all tools where it stands beside ours in our release, else this one
- * binary, which is enough to run what is there. Hosts know it by its digest.
+ * The binary that hosts are given: `mt`, which has all tools, where one of our release is beside this mt-tree; else
+ * mt-tree alone, which is enough to run what a host has. Hosts keep it under its digest.
  */
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -21,12 +21,12 @@ export interface Binary {
   size: number;
 }
 
-/** What an mt-tree of this release says to `--version`. */
+/** What mt-tree of this release prints for `--version`. */
 export const RELEASE = versionLine("mt-tree");
-/** Whether that tells it from every other: a build without its commit is not known again. */
+/** Whether that tells this release from every other: builds without a commit all print the same. */
 export const KNOWN_RELEASE = COMMIT !== "unknown";
 
-/** What is brought to hosts that have no mt-tree of this release. */
+/** The binary for hosts that have no mt-tree of this release. */
 export async function findBinary(): Promise<Result<Binary, MtError>> {
   const entry = process.argv[1] ?? "";
   if (/\.ts$/.test(entry) && !entry.startsWith("/$bunfs/"))
@@ -49,7 +49,7 @@ async function describe(path: string, name: Binary["name"]): Promise<Binary> {
   return { path, name, sha256: (await digestOf(path)).replace("sha256:", ""), size: statSync(path).size };
 }
 
-/** A file as it goes over the wire: gzip, as fast as that goes. */
+/** A file as it is sent: by gzip at its fastest level. */
 export async function packed(path: string): Promise<Buffer> {
   const pieces: Buffer[] = [];
   const file = createReadStream(path, { highWaterMark: 1024 * 1024 });

@@ -1,7 +1,7 @@
 /**
- * What runs on a host before it has anything of ours: scripts for a POSIX sh, with what a bare host has. Each says
- * what it found or did in lines `@mt WORD …`, the last of them `@mt end`; `@mt failed CODE WHY` is why it could not.
- * Each begins on a new line: a profile may have left one unfinished.
+ * Scripts that run on a host before it has any tool of ours: for a POSIX sh, with the programs of a bare host. Each
+ * reports what it found or did in lines `@mt KEY …`, the last of them `@mt end`; `@mt failed CODE WHY` says why it could
+ * not. Each line begins with a newline, because a profile may have left its last line unfinished.
  */
 import { type MtError, mtError } from "../../../../shared/errors.ts";
 import { CHUNK_BYTES } from "../../link/frames.ts";
@@ -9,8 +9,9 @@ import { AGENT_ENVIRONMENT } from "../../node/agent-environment.ts";
 import { MARK } from "../marker.ts";
 
 /**
- * What all of them begin with. Set before: host, tree (which one), name, digest, sha (how it begins) and size of the
- * binary, line (what it says to --version), version (the same where that tells it from any other, or nothing).
+ * The beginning of all scripts. Variables that are set before it: host; tree, which identifies the tree; of the binary
+ * name, digest, sha (the first 16 characters of the digest), size, line (what it prints for --version), and version (the
+ * same, or empty where that does not tell it from other builds).
  */
 const COMMON = `
 umask_was=$(umask); umask 077
@@ -20,18 +21,18 @@ end() { say end; exit \${code:-0}; }
 die() { say "failed $*"; end; }
 nap() { sleep 0.1 2>/dev/null || sleep 1; }
 cache=\${HOME:-/nonexistent}/.cache/megatux; own=$cache/$sha
-# A user's runtime directory goes with the last login, but where the user lingers.
+# A user's runtime directory is removed with the last login, except where the user lingers.
 if [ -n "\${MT_RUN:-}" ]; then run=$MT_RUN
 elif [ "$(id -u)" = 0 ]; then run=/run/megatux
 elif [ -n "\${XDG_RUNTIME_DIR:-}" ] && [ -e "/var/lib/systemd/linger/$(id -un)" ]; then run=$XDG_RUNTIME_DIR/megatux
 else top=/tmp/run-$(id -u) run=/tmp/run-$(id -u)/megatux; fi
 : "\${top:=$run}"
-# A long name, as clouds give them, would be too long for a file.
+# Clouds give names that are too long for a file name.
 short=$host
 [ \${#host} -le 100 ] || short=$(printf %s "$host" | cut -c1-90)~$(printf %s "$host" | cksum | cut -d' ' -f1)
 dir=$run/agents/$tree.$short
-# As the tools look at what is theirs (shared/own-place.ts): every directory of the way to $dir is root's or ours, and
-# nobody else's to change; from $top down all are ours, and no links. With "make" what is missing is made.
+# The same checks as in shared/own-place.ts: every directory on the path to $dir belongs to root or to us, and nobody
+# else may write to it; from $top down all of them are ours, and none is a link. With "make" missing ones are made.
 own() {
   way=$dir at= me=$(id -u)
   while [ -n "$way" ]; do
@@ -59,7 +60,7 @@ EOF
     done
   done
 }
-# bin and word: how mt-tree of our release is called here; from: where it is.
+# Sets how mt-tree of our release is called here: bin, the file, and word, its first argument; from: where it was found.
 find_binary() {
   word=
   bin=$(command -v mt-tree) && [ -n "$version" ] && [ "$("$bin" --version 2>/dev/null </dev/null)" = "$version" ] &&
@@ -69,7 +70,8 @@ find_binary() {
   [ -x "$bin" ] && [ "$(wc -c <"$bin")" -eq "$size" ] && from=cache && return 0
   from=none; return 1
 }
-# Whether the agent of this tree runs: its pid, and its command line, for pids come again. Its directory may be gone.
+# Whether the agent of this tree runs. The command line is checked, too, because pids are used again; where the agent's
+# directory is gone, all processes are searched.
 is_agent() {
   tr '\\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "agent --config $dir/agent.json" && shares_path "$1"
 }
@@ -96,7 +98,7 @@ end_agent() {
 }
 `;
 
-/** The agent's directory with its configuration, and the environment that it and its commands have. */
+/** Makes the agent's directory with its configuration, and sets the environment of the agent and its commands. */
 const SETTLE = `
 settle() {
   own make
@@ -112,7 +114,7 @@ settle() {
 }
 `;
 
-/** What a host is and has. */
+/** Reports what a host is and has. */
 export const PROBE = `${COMMON}
 set -- \${SSH_CONNECTION:-}
 say "connection \${1:-} \${3:-}"
@@ -124,7 +126,7 @@ say "binary $from"
 end
 `;
 
-/** Reads a URL's three parts, with whatever there is, and writes the body. */
+/** Fetches a URL, given in three parts, with whatever program the host has, and writes the body to fd 3. */
 export const FETCH = `
 fetch() { # address port path
   unset http_proxy https_proxy all_proxy ALL_PROXY
@@ -146,10 +148,9 @@ shutil.copyfileobj(urllib.request.urlopen("http://%s:%s/%s" % tuple(sys.argv[1:4
 `;
 
 /**
- * Brings the binary where it is missing and starts the agent. Set before, besides: mode (have, fetch, stream), the
- * parent's from_addr, from_port, from_path; upgrade; replace: the one that runs is ended before; no_port: the agent is
- * not started, a LINK does that. stdin: the
- * configuration in one line, then, to stream, the binary, packed.
+ * Gets the binary where it is missing, and starts the agent. More variables: mode (have: do without it; fetch: from
+ * from_addr, from_port, from_path; stream: from stdin); upgrade; replace: an agent that runs is ended first; no_port: the
+ * agent is not started here, LINK does that. stdin: the configuration in one line, then in mode stream the binary, packed.
  */
 export const START = `${COMMON}${SETTLE}${FETCH}
 place() { # the packed binary on stdin
@@ -173,7 +174,7 @@ IFS= read -r config || exit 1
 if ! find_binary; then
   case $mode in
   have) say need; end ;;
-  # What ends inside the pipe ends the whole. What curl and its like say themselves goes nowhere.
+  # place runs in a subshell here: where it has reported why it failed, the script ends. What curl prints is dropped.
   fetch)
     code=3
     fetch "$from_addr" "$from_port" "$from_path" 3>&1 >/dev/null 2>/dev/null | place || exit 0
@@ -187,7 +188,7 @@ say "dir $dir"
 own
 if alive; then
   old=$(cat "$dir/release" 2>/dev/null)
-  # Where its directory is gone nobody knows its release; where it does not join, it is replaced.
+  # Where its directory is gone its release is not known, and counts as ours; where it does not join, replace is set.
   if [ "\${old:-$line}" = "$line" ] && [ -z "$replace" ]; then say running; end; fi
   [ -n "$upgrade$replace" ] || die "old $old"
   end_agent || die "busy the agent that is there does not end (pid $pid)"
@@ -207,8 +208,8 @@ end
 `;
 
 /**
- * Becomes the agent, which speaks over this very connection once `@mt link` is said. stdin: the configuration in one
- * line, then frames. It ends with the connection; one that an earlier head left is ended before.
+ * Becomes the agent, which talks over this connection after `@mt link`. stdin: the configuration in one line, then
+ * frames. The agent ends with the connection; one that an earlier head left is ended first.
  */
 export const LINK = `${COMMON}${SETTLE}
 IFS= read -r config || exit 1
@@ -229,7 +230,7 @@ say "log \${said:-$(printf '%s\\n' "$log" | tail -n 1)}"
 end
 `;
 
-/** Hands the binary on to other hosts, to whom its stdin says; until that is closed. */
+/** Serves the binary to other hosts, at the paths that come on stdin, until that is closed. */
 export const HAND_ON = `${COMMON}
 set -- \${SSH_CONNECTION:-}
 word=; [ "$name" != mt ] || word=mt-tree
@@ -238,12 +239,12 @@ bin=$own/$name
 exec "$bin" $word hand-on --addr "$3"
 `;
 
-/** Ends the agent of this tree and takes its files away; with purge set, every binary that was brought, too. */
+/** Ends the agent of this tree and removes its files; with purge set, also every binary that was brought. */
 export const STOP = `${COMMON}
 own
 end_agent || die "busy the agent does not end (pid $pid)"
-# Groups of commands that a killed agent left, as the next agent would end them (command.ts): a leader that began after
-# its file was written is somebody else.
+# Kills groups of commands that a killed agent left, as the next agent would (command.ts). Where the leader is younger
+# than the file, the pid belongs to another process now.
 booted=$(($(date +%s) - $(cut -d. -f1 /proc/uptime)))
 for group in "$dir"/groups/*; do
   written=$(date -r "$group" +%s 2>/dev/null) || continue
@@ -262,12 +263,12 @@ fi
 end
 `;
 
-/** The words after `failed` as an error of this host. */
+/** What follows `failed` as an error of this host. */
 export function bootstrapError(host: string, failed: string, port: number): MtError {
-  const [word = "", ...rest] = failed.split(" ");
+  const [code = "", ...rest] = failed.split(" ");
   const why = rest.join(" ").trim();
   const cannot = `Cannot start the agent on ${host}`;
-  switch (word) {
+  switch (code) {
     case "space":
       return mtError(
         "io",
@@ -281,7 +282,7 @@ export function bootstrapError(host: string, failed: string, port: number): MtEr
         return mtError(
           "busy",
           `${cannot}: port ${port} is in use there`,
-          "another tree is there? mt-tree down ends it where it was made; or take another with --port",
+          "if another tree is there, mt-tree down where it was made ends it; or choose another port with --port",
         );
       return mtError("failed", `${cannot}: it ended at once: ${why}`);
     case "permission":
@@ -290,7 +291,7 @@ export function bootstrapError(host: string, failed: string, port: number): MtEr
     case "busy":
     case "timeout":
     case "io":
-      return mtError(word, `${cannot}: ${why}`);
+      return mtError(code, `${cannot}: ${why}`);
     default:
       return mtError("failed", `${cannot}: ${failed}`);
   }

@@ -1,7 +1,7 @@
 /**
- * The hidden command `mt-tree hand-on`: gives this binary, packed, to hosts below this one in the tree, over a plain
- * port for a short time. The binary is no secret, and who fetches it knows its digest already; each line of stdin is
- * a path that may be fetched once. Says its port, and each path that it offers; ends when stdin does.
+ * The hidden command `mt-tree hand-on`: serves this binary, packed, by plain HTTP to hosts below this one in the tree.
+ * The binary is no secret, and hosts that fetch it check its digest. Each line of stdin is a path, which may be fetched
+ * once. Prints its port, and each path as it is offered; ends when stdin does.
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -12,7 +12,7 @@ import { writeAll } from "../../../../shared/stream/writer.ts";
 import { markedLine } from "../marker.ts";
 import { packed } from "./binary.ts";
 
-/** However long the other end keeps the connection. */
+/** It ends after this time, even while stdin is open. */
 const LIFE_S = 900;
 
 export async function handOn({ args, signal }: Call & { args: { addr: string } }): Promise<number> {

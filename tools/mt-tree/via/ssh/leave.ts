@@ -1,6 +1,6 @@
 /**
- * Ends agents through the tree, for as far as it stands: the furthest first, so that nobody is cut off before it has
- * been told. Each agent's files go with it. What cannot be told this way is told by whatever started it.
+ * Ends agents through the tree, as far as it is up: the deepest first, so that no agent is cut off before it was told.
+ * Each agent's files are removed, too. Agents that cannot be reached this way are ended by what started them.
  */
 import type { Result } from "neverthrow";
 import type { MtError } from "../../../../shared/errors.ts";
@@ -8,10 +8,10 @@ import { waitFor } from "../../../../shared/host/process.ts";
 import type { HostStatus } from "../../link/messages.ts";
 import { TreeClient } from "../../session/client.ts";
 
-/** Seconds that the agents of one depth have to end. */
+/** Seconds in which all agents of one depth have to end. */
 const END_S = 5;
 
-/** Outlives the agent that runs it: in a session of its own it ends the agent and takes its directory away. */
+/** Run by the agent, in a session of its own so that it outlives it: ends the agent and removes its directory. */
 const LEAVE = `
 setsid sh -c '
   kill "$1"; n=0
@@ -34,7 +34,7 @@ export async function leaveTree(): Promise<Set<string>> {
     const last = there.filter((h) => (h.depth ?? 1) === depth);
     for (const host of await leave(client, last, present)) gone.add(host);
     there = (await present()).unwrapOr([]);
-    // One that does not end would be asked for ever.
+    // An agent that does not end is not asked again.
     if (there.some((h) => last.some((l) => l.host === h.host && l.epoch === h.epoch))) break;
   }
   client.close();

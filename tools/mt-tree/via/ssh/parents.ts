@@ -1,6 +1,6 @@
 /**
- * From where a host takes the binary: from the nearest host above it in the tree that has it. Such a host hands it on
- * for as long as this run needs, over an ssh connection that ends with us.
+ * From where a host fetches the binary: from the nearest host above it in the tree that has it. That host serves it
+ * (hand-on.ts) while this run lasts, started over an ssh connection that ends with us.
  */
 import { randomBytes } from "node:crypto";
 import type { Result } from "neverthrow";
@@ -9,13 +9,14 @@ import type { MtError } from "../../../../shared/errors.ts";
 import { ancestorsOf, type TreeFile, type TreeHost } from "../../node/tree-file.ts";
 import type { OpenStdin } from "./run.ts";
 
-/** Where a host may fetch the binary, once. */
+/** A URL from which a host may fetch the binary once. */
 interface Offer {
   addr: string;
   port: number;
   path: string;
 }
 
+/** What Parents needs to bring the binary. */
 interface Means {
   packed(): Promise<Buffer>;
   /** Runs the server on a host; `onStdin` gets its stdin. */
@@ -38,7 +39,7 @@ export class Parents {
   readonly #tree: TreeFile;
   readonly #means: Means;
   readonly #places: Map<string, number>;
-  /** Of hosts that are being started: whether they will have it. All others of the tree have it. */
+  /** For hosts that are being started: whether they get the binary. All other hosts of the tree have it. */
   readonly #coming = new Map<string, { settled: Promise<boolean>; settle: (has: boolean) => void }>();
   readonly #servers = new Map<string, Server>();
   #packed: Promise<Buffer> | undefined;
@@ -59,13 +60,13 @@ export class Parents {
     }
   }
 
-  /** The binary, packed once however many it goes to. */
+  /** The binary, packed; that is done once. */
   packed(): Promise<Buffer> {
     this.#streamed++;
     return (this.#packed ??= this.#means.packed());
   }
 
-  /** The first word counts: that a host has it, or that it will not. */
+  /** A host has the binary, or will not get it; what is said first counts. */
   has(host: string, has: boolean): void {
     this.#coming.get(host)?.settle(has);
   }
@@ -75,7 +76,7 @@ export class Parents {
     else this.#notHandedOn++;
   }
 
-  /** Where this host may fetch it; nothing where no host above has it: then it comes from here. */
+  /** Where this host may fetch the binary; undefined where no host above has it, so that it has to come from here. */
   async offer(host: string): Promise<Offer | undefined> {
     for (const k of ancestorsOf(this.#places.get(host)!, this.#tree.fanout)) {
       const parent = this.#tree.hosts[k]!;
@@ -124,13 +125,13 @@ export class Parents {
     return server;
   }
 
-  /** Nobody hands it on any more. */
+  /** Ends the servers. */
   async end(): Promise<void> {
     for (const server of this.#servers.values()) server.stdin?.end();
     await Promise.all([...this.#servers.values()].map((s) => s.over));
   }
 
-  /** For people: how the binary came to whom. */
+  /** Reports to people how many hosts got the binary, and from where. */
   tell(): void {
     if (this.#streamed + this.#handedOn === 0) return;
     const not = this.#notHandedOn > 0 ? `, ${this.#notHandedOn} could not fetch it there` : "";

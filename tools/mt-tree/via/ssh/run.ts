@@ -1,7 +1,7 @@
 /**
- * One run of ssh: a shell script on a host, as the user's own ssh reaches it. The script goes in by stdin, so that
- * no login shell reads it and no process list shows it; what the host says are lines with our marker (marker.ts),
- * whatever else its profile prints before, between and after. Every run has a time limit.
+ * Runs a shell script on a host by the user's own ssh. The script is sent on stdin, so that no login shell interprets it
+ * and no process list shows it. The script's answers are lines with our marker (marker.ts): the host's profile may print
+ * anything else before, between and after them. Every run has a time limit.
  */
 import { spawn } from "node:child_process";
 import { err, ok, type Result } from "neverthrow";
@@ -9,14 +9,14 @@ import { fail, type MtError, mtError } from "../../../../shared/errors.ts";
 import { cleanEnv, findProgram } from "../../../../shared/host/process.ts";
 import { marked } from "../marker.ts";
 
-/** Seconds in which a host must take the connection and say that it is an sshd. */
+/** Seconds in which a host must take the connection and its sshd must answer. */
 export const CONNECT_S = 10;
-/** Of what ssh says on stderr, what is kept: the end. */
+/** How much of the end of ssh's stderr is kept. */
 const STDERR_CHARACTERS = 4096;
-/** After ssh has ended, how long a master connection of the user's may hold its output open. */
+/** How long a master connection of the user's may keep ssh's output open after ssh has ended. */
 const OUTPUT_GRACE_MS = 500;
 
-/** How ssh is called for one host: program and options, as `ssh -F file`, and the limits. */
+/** How ssh is called for one host: program and options, as `ssh -F file`, and limits. */
 export interface SshCall {
   command: readonly string[];
   host: string;
@@ -31,9 +31,9 @@ export interface OpenStdin {
 }
 
 export interface SshRun {
-  /** What the host said, without the marker; called as it comes. */
+  /** Gets each line of the script without the marker, as it comes. */
   onLine?: (line: string) => void;
-  /** What the script reads on its stdin after itself. */
+  /** What follows the script on stdin: the script reads it. */
   input?: readonly (string | Uint8Array)[];
   /** Called with the script's stdin, which then stays open until the callee ends it. */
   onStdin?: (stdin: OpenStdin) => void;
@@ -41,11 +41,11 @@ export interface SshRun {
   timeout_s: number;
 }
 
-/** The words of `--ssh`. */
+/** Program and options from `--ssh`. */
 export const sshCommand = (text: string | undefined): string[] =>
   (text ?? "ssh").split(/\s+/).filter(Boolean);
 
-/** Words in front of a host's name: never a question, nothing forwarded, nothing that a user's session may want. */
+/** Options before a host's name: ssh asks nothing, forwards nothing, and does nothing that only an interactive session needs. */
 function options(connect_s: number): string[] {
   const set = {
     BatchMode: "yes",
@@ -65,27 +65,27 @@ function options(connect_s: number): string[] {
   ];
 }
 
-/** What stdin begins with: a profile that reads an answer (`read -p "Press Enter"`) gets blank lines, not the script. */
+/** Blank lines before the script on stdin: a profile that reads an answer (`read -p "Press Enter"`) gets one of them. */
 const BEGIN = "#@mt";
 const BLANK_LINES = "\n".repeat(16);
 
-/** The words of ssh that run this script, which stdin begins with as `stdinOf` gives it. */
+/** Arguments with which ssh runs this script, which is sent first on stdin as `stdinOf` gives it. */
 export function sshArgv({ command, host, connect_s }: SshCall, script: Buffer): string[] {
-  // dd, for a shell may read its input ahead; no login shell, csh and fish neither, finds anything to expand.
+  // dd, because a shell may read its input ahead. Nothing in here means something to any login shell, csh and fish as well.
   const read = `exec sh -c 'while IFS= read -r l && [ "$l" != "${BEGIN}" ]; do :; done; eval "$(dd bs=1 count=${script.length} 2>/dev/null)"'`;
   return [...command.slice(1), ...options(connect_s), "--", host, read];
 }
 
 export const stdinOf = (script: Buffer) => Buffer.concat([Buffer.from(`${BLANK_LINES}${BEGIN}\n`), script]);
 
-/** A script with its variables set before it; values are quoted, whatever they hold. */
+/** A script with its variables set before it; values are quoted. */
 export function withVariables(variables: Readonly<Record<string, string | number>>, script: string): Buffer {
   const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
   const lines = Object.entries(variables).map(([name, value]) => `${name}=${quoted(String(value))}`);
   return Buffer.from(`${lines.join("\n")}\n${script}`);
 }
 
-/** Runs a script on a host to its end, and gives the lines that it said. Says why where it could not. */
+/** Runs a script on a host to its end. Gives its lines, or why it did not come to its end. */
 export async function runBySsh(
   call: SshCall,
   script: Buffer,
@@ -114,7 +114,7 @@ export async function runBySsh(
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     stderr = (stderr + text).slice(-STDERR_CHARACTERS);
   });
-  // It may end before it has read all: its exit says why.
+  // It may end before it has read everything: its exit code says why.
   child.stdin.on("error", () => {});
   let late = false;
   const limit = setTimeout(() => {
@@ -159,7 +159,7 @@ export async function runBySsh(
 
 const lastLine = (text: string) => text.trim().split("\n").pop()!.trim();
 
-/** What ssh's own last words mean. */
+/** What the end of ssh's stderr means, as an error. */
 export function sshError(host: string, stderr: string, ssh = "ssh"): MtError {
   const cannot = `Cannot reach host ${host}`;
   const known: [RegExp, () => MtError][] = [

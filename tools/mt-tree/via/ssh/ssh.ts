@@ -1,7 +1,7 @@
 /**
- * `--via ssh`: hosts are machines that the user's own ssh reaches without a question. Each is asked once what it is;
- * then its agent is started there, in a session of its own, and with it the binary comes where it is missing: from
- * here to the first hosts of the tree, to all others from their parent. After that ssh is not needed any more.
+ * `--via ssh`: hosts are machines that the user's own ssh reaches without asking. Each is probed once for what it is and
+ * has; then its agent is started there, in a session of its own. Where the binary is missing it is brought first: from
+ * here to the first hosts of the tree, to all others from their parents. After that ssh is not needed any more.
  */
 import { createHash } from "node:crypto";
 import { createServer } from "node:net";
@@ -22,21 +22,21 @@ import { leaveTree } from "./leave.ts";
 import { Parents } from "./parents.ts";
 import { CONNECT_S, runBySsh, type SshCall, sshCommand, withVariables } from "./run.ts";
 
-/** Connections that are made, or worked over, at once. */
+/** How many ssh connections there are at once. */
 const AT_ONCE = 32;
-/** Binaries that go out from here at once. */
+/** To how many hosts the binary is sent from here at once. */
 const STREAMS_AT_ONCE = 8;
-/** Seconds for a host to say what it is, once it has been reached. */
+/** Seconds for the answer of a host, once it is connected. */
 const ANSWER_S = 10;
-/** Seconds for the binary to come to a host. */
+/** Seconds for sending the binary to a host. */
 const BRING_S = 300;
-/** Of a host's memory, what guests may use: the rest is its own. */
+/** How much of a host's memory is for guests. */
 const MEMORY_SHARE = 0.9;
 
-/** What a host said of itself. */
+/** What the probe of a host found. */
 interface Found {
   addr: string;
-  /** Our address, as it sees us. */
+  /** Our address, as the host sees it. */
   head: string;
   system: string;
   machine: string;
@@ -50,7 +50,7 @@ const MACHINES: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarc
 const IPV4 = /^\d+\.\d+\.\d+\.\d+$/;
 const isLoopback = (addr: string) => addr.startsWith("127.");
 
-/** The tree by its authority: what is of another tree is not ours, wherever it runs. */
+/** Identifies the tree by its authority, so that files and agents of another tree on the same host are left alone. */
 const treeMark = (tree: TreeFile) =>
   createHash("sha256").update(tree.authority.cert).digest("hex").slice(0, 12);
 
@@ -61,15 +61,15 @@ export function viaSsh(options: WayOptions): Way {
   const call = (host: string, signal?: AbortSignal): SshCall => ({ command, host, connect_s, signal });
   const turn = limiter(AT_ONCE);
   const streamTurn = limiter(STREAMS_AT_ONCE);
-  /** Of hosts that were asked in this run: whether they have the binary. */
+  /** Whether hosts that were probed in this run have the binary. */
   const has = new Map<string, boolean>();
-  /** Where hosts keep their agent's files. */
+  /** By host, the directory of its agent. */
   const dirs = new Map<string, string>();
   let binary: Binary | undefined;
-  /** Hosts whose agents ended when the tree did. */
+  /** Hosts whose agents were ended through the tree. */
   let left = new Set<string>();
 
-  /** What every script is told. */
+  /** The variables of every script. */
   const variables = (host: string | undefined, mark: string, b: Binary | undefined) => ({
     ...(host === undefined ? {} : { host }),
     tree: mark,
@@ -121,7 +121,7 @@ export function viaSsh(options: WayOptions): Way {
     return ok(found);
   }
 
-  /** Starts one agent, with the binary where it is missing: from a host above it, or from here. Gives what failed. */
+  /** Starts one agent; brings the binary first where it is missing, from a host above it or from here. Gives what failed. */
   async function start(
     { host, config }: PlannedAgent,
     tree: TreeFile,
@@ -159,7 +159,7 @@ export function viaSsh(options: WayOptions): Way {
         },
       });
     };
-    // What it has is not known of a host of an earlier run: it is asked by starting it.
+    // Whether a host of an earlier run has the binary is not known: starting the agent without it tells.
     let said = has.get(host.id) === false ? undefined : await turn(() => once("have"));
     const needs = () => !said || (said.isOk() && said.value.includes("need"));
     if (needs() && !options.no_port) {
@@ -207,7 +207,7 @@ export function viaSsh(options: WayOptions): Way {
       for (const id of fresh) {
         const f = found.get(id);
         if (!f) continue;
-        // This machine by a name of its own: to the others it is where the head is.
+        // This machine, reached at a loopback address: other hosts reach it where they reach the head.
         const addr = isLoopback(f.addr) && !isLoopback(head) ? head : f.addr;
         if (!options.no_port && isLoopback(head) && !isLoopback(addr)) {
           const message = `Cannot use host ${id}: the head of this tree is at ${head}, where no other machine finds it`;
@@ -230,7 +230,7 @@ export function viaSsh(options: WayOptions): Way {
         has.set(id, f.has);
         hosts.push({ id, addr, cores: f.cores, mem_mib: f.mem_mib });
       }
-      // What others know the head by need not be an address that this machine has.
+      // The address at which hosts reach the head may belong to a NAT or a proxy, not to this machine.
       const own = Object.values(networkInterfaces()).some((list) => list?.some((i) => i.address === head));
       return ok({ hosts, head, listen: own ? undefined : "0.0.0.0", failed });
     },
@@ -330,14 +330,14 @@ export function viaSsh(options: WayOptions): Way {
   };
 }
 
-/** Our address as most hosts see it; one that only this machine sees is the last choice. */
+/** Our address as most hosts see it; a loopback address only where there is no other. */
 function headAddress(found: readonly Found[]): string {
   const votes = new Map<string, number>();
   for (const { head } of found) votes.set(head, (votes.get(head) ?? 0) + (isLoopback(head) ? 0 : 1));
   return [...votes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "127.0.0.1";
 }
 
-/** Whether the head can listen there: else it would end at once, where nobody sees why. */
+/** Whether the head can listen there. The head itself would end at once, and say why only in its log. */
 function mayListen(addr: string, port: number): Promise<Result<void, MtError>> {
   return new Promise((resolve) => {
     const server = createServer();

@@ -1,6 +1,6 @@
 /**
- * Wires that stay inside ssh: the head runs an ssh for every host, whose agent speaks over its stdin and stdout.
- * Nobody listens anywhere; ssh authenticates and encrypts. The agent ends when its wire does.
+ * Wires inside ssh: the head runs one ssh for every host, and the agent there talks over its stdin and stdout. Nobody
+ * listens on a port; ssh authenticates and encrypts. The agent ends when its wire does.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable } from "node:stream";
@@ -14,11 +14,11 @@ import { MARK } from "../marker.ts";
 import { LINK } from "./bootstrap.ts";
 import { sshArgv, stdinOf, withVariables } from "./run.ts";
 
-/** Seconds, after the connection, in which the agent must be there. */
+/** Seconds, after the connection, in which the agent must have started. */
 const START_S = 20;
 const LINKED = Buffer.from(`${MARK}link\n`);
 
-/** The head's end: an ssh for each host that it is told to dial and that has none. */
+/** The head's end: runs an ssh for each host that it is told to connect to and has none for. */
 export function sshTransport(links: SshLinks, head: Place, silence_ms: number): Transport {
   const running = new Map<string, ChildProcess>();
   let accept: (wire: Wire, name: string) => void = () => {};
@@ -38,8 +38,8 @@ export function sshTransport(links: SshLinks, head: Place, silence_ms: number): 
     const program = findProgram(links.command[0] ?? "ssh");
     if (program.isErr()) return inform(program.error.message);
     const script = withVariables({ host: host.name, ...links.variables }, LINK);
-    const words = sshArgv({ ...links, host: host.name }, script);
-    const child = spawn(program.value, words, { stdio: ["pipe", "pipe", "inherit"], env: cleanEnv() });
+    const argv = sshArgv({ ...links, host: host.name }, script);
+    const child = spawn(program.value, argv, { stdio: ["pipe", "pipe", "inherit"], env: cleanEnv() });
     running.set(host.name, child);
     const config: NodeConfig = {
       self: { ...host, port: 0 },
@@ -59,7 +59,7 @@ export function sshTransport(links: SshLinks, head: Place, silence_ms: number): 
       over();
     });
     child.on("close", over);
-    // Before the mark its shell's profile may say what it likes.
+    // Before the marker a profile may print anything.
     let said: Buffer = Buffer.alloc(0);
     child.stdout.on("data", function look(this: Readable, chunk: Buffer) {
       said = Buffer.concat([said, chunk]);
@@ -72,7 +72,7 @@ export function sshTransport(links: SshLinks, head: Place, silence_ms: number): 
       }
       clearTimeout(late);
       child.stdout.removeListener("data", look);
-      // At once, whatever state ssh is in: the next one waits for its end.
+      // SIGKILL, whatever state ssh is in: the next ssh to this host waits for its end.
       const wire = streamWire(child.stdout, child.stdin, () => child.kill("SIGKILL"));
       accept(wire, host.name);
       const rest = said.subarray(at + LINKED.length);
@@ -81,7 +81,7 @@ export function sshTransport(links: SshLinks, head: Place, silence_ms: number): 
   }
 }
 
-/** The agent's end: its own stdin and stdout, once; `over` is called when they have ended. */
+/** The agent's end: its own stdin and stdout, which make one wire; `over` is called when it has ended. */
 export function stdioTransport(over: () => void): Transport {
   let wire: Wire | undefined = streamWire(process.stdin, stdoutStream(), over);
   return {
