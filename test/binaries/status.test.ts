@@ -210,7 +210,7 @@ describe("what is counted", () => {
   const read = readInto(census);
   read.experiment(header);
   read.host({ kind: "host", id: "kn1", cores: 1, mem_mib: 1 });
-  for (const { guest: record } of runs) read.guest(record);
+  for (const { guest: record } of runs) read.guest(record, { note: (error) => expect.fail(error.message) });
   const end = { kind: "end" as const, id: "mtt", counts: { host: 2, guest: 10, segment: 3 } };
 
   it("says which kind is missing, with ranges counted by their members", () => {

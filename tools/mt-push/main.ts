@@ -1,6 +1,6 @@
 /**
- * mt-push: brings files to every host that needs them.
- * Reads image records, writes copy records; passes everything on.
+ * mt-push: brings the files of images to the hosts that need them.
+ * Reads image records, writes copy records, passes everything on.
  */
 import { start } from "../../shared/cli/start.ts";
 import { spec } from "./spec.ts";

@@ -9,7 +9,7 @@ hosts which files they lack, and sends each file once down the tree to those tha
 only if the bytes that came have its digest. An image goes on in the stream when it stands on its hosts.`,
   commands: {
     push: {
-      summary: "bring the images of a plan to their hosts (the command meant where none is named)",
+      summary: "bring the images of a plan to their hosts (the default command)",
       args: {
         only: { type: "boolean", description: "print copy records and no others" },
         timeout: {
@@ -23,7 +23,7 @@ only if the bytes that came have its digest. An image goes on in the stream when
           type: "number",
           valueHint: "N",
           default: 2,
-          description: "how often a host that failed is tried again",
+          description: "how often a failed host is tried again",
         },
       },
       stdin: "records",
@@ -51,7 +51,7 @@ only if the bytes that came have its digest. An image goes on in the stream when
   defaultCommand: "push",
   examples: [
     { does: "bring a plan's images to its hosts", command: "mt-push <abilene.plan >pushed.jsonl" },
-    { does: "only what became of them", command: "mt-push --only <abilene.plan" },
+    { does: "print only how each copy went", command: "mt-push --only <abilene.plan" },
   ],
   exits: { 1: "a copy failed; its record says why" },
   seeAlso: ["mt-image(1)", "mt-tree(1)", "megatux(7)"],

@@ -5,12 +5,12 @@ export const spec = {
   name: "mt-status",
   summary: "shows and records what is true",
   description:
-    "table is for people; check has guests ping each other and gives the verdict; snapshot and left say\n" +
+    "table is for people; check has guests ping each other and gives the verdict; snapshot and left tell\n" +
     "what a run has left behind on this machine; history prints the verdicts that were given here.",
   defaultCommand: "table",
   commands: {
     table: {
-      summary: "print the stream for people: a line a host, what failed and why, totals",
+      summary: "print the stream as a table: a line a host, what failed and why, totals",
       args: {},
       stdin: "records",
       reads: ["experiment", "host", "image", "segment", "router", "guest", "copy", "switch", "verdict"],
@@ -49,7 +49,7 @@ export const spec = {
       writes: ["host"],
     },
     hosts: {
-      summary: "print what hosts can do, one table; exit 69 where something is missing, with what mends it",
+      summary: "print a table of what hosts can do, and how to mend what is missing; then exit 69",
       args: {},
       stdin: "records",
       reads: ["host"],
@@ -63,7 +63,7 @@ export const spec = {
       writes: ["sample"],
     },
     left: {
-      summary: "count what is here now and was not at the snapshot; put it into verdicts on stdin",
+      summary: "count what is here now and was not at the snapshot; write it into the verdicts on stdin",
       args: {
         ...filterArgs,
         since: { type: "string", required: true, valueHint: "FILE", description: "what `snapshot` printed" },
@@ -73,7 +73,7 @@ export const spec = {
           integer: false,
           default: 5,
           valueHint: "SECONDS",
-          description: "how long to wait for what is just ending",
+          description: "how long to wait for processes that are just ending",
         },
       },
       stdin: "optional",
@@ -83,8 +83,8 @@ export const spec = {
     history: {
       summary: "print the verdicts that were given here, newest last",
       args: {
-        experiment: { type: "id", valueHint: "ID", description: "of this experiment only" },
-        last: { type: "number", min: 1, default: 20, valueHint: "N", description: "the last N only" },
+        experiment: { type: "id", valueHint: "ID", description: "only those of this experiment" },
+        last: { type: "number", min: 1, default: 20, valueHint: "N", description: "only the last N" },
       },
       stdin: "none",
       reads: [],

@@ -1,7 +1,7 @@
 /**
- * `mt --words mt-launch WORD…`, called by that script: reads its command line by the same rules as every tool's,
- * and writes what is meant to file descriptor 3: NAME=VALUE, each ended by NUL, a flag that is not set empty.
- * An answer about the script (--help, --version, …) goes to stdout, and nothing to 3.
+ * `mt --words mt-launch WORD…`, called by that script: reads its command line by the same rules as every tool's, and
+ * writes the arguments to file descriptor 3 as NAME=VALUE, each ended by NUL; a flag that is not set has no VALUE.
+ * An answer about the script (--help, --version, …) goes to stdout, and nothing to descriptor 3.
  */
 import type { CommandOf, Run } from "../../shared/cli/invocation.ts";
 import { start } from "../../shared/cli/start.ts";

@@ -1,7 +1,7 @@
 /**
- * All tools in one binary, told apart by the name that it is called by (links), or by its first word.
+ * All tools in one binary: the name of the link that it is called by, or the first word, tells which one runs.
  * Each tool's main.ts runs when it is imported. `mt --links` makes the links. For the script mt-launch, `mt --words` reads
- * its command line, `mt --plans` gives it its directory, `mt --id`, `--failed` and `--unheard` read records.
+ * its command line, `mt --plans` prints that script's directory, `mt --id`, `--failed` and `--unheard` read records.
  */
 import { basename } from "node:path";
 import { mtError } from "../../shared/errors.ts";

@@ -1,6 +1,6 @@
 /**
- * `mt --plans`, called by the script mt-launch: prints the directory of its plans under MT_STATE, made where it is
- * missing. Exits 77 where it, or anything in it, is not ours alone: the script opens files by name.
+ * `mt --plans`, called by the script mt-launch: makes the directory of its plans under MT_STATE if it is missing, and
+ * prints it. Exits 77 where another user could write to it or anything in it: the script opens files by name.
  */
 import { join } from "node:path";
 import { complain } from "../../shared/cli/start.ts";

@@ -1,16 +1,17 @@
-/** The hosts, as mt-tree reaches them: a command on many, stdin broadcast; answers by host. */
+/** Runs commands on hosts through mt-tree, with a file as the stdin of all; gives the answers by host. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createReadStream, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type MtError, mtError } from "../../../shared/errors.ts";
+import { err, ok, type Result } from "neverthrow";
+import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { cleanEnv, toolCommand } from "../../../shared/host/process.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import type { Exit, Host } from "../../../shared/records/index.ts";
 import { LineSplitter } from "../../../shared/stream/lines.ts";
 
 /** What a host answered: its stdout, or why it failed. */
-export type Answer = { ok: true; stdout: string } | { ok: false; error: MtError };
+export type Answer = Result<string, MtError>;
 
 /** Runs a command on hosts; a file goes to the stdin of all of them, down the tree. */
 export async function onHosts(
@@ -38,11 +39,11 @@ export async function onHosts(
     `Cannot reach the hosts: ${stderr.split("\n")[0] || "mt-tree gave no answer"}`,
     "mt-tree status",
   );
-  for (const host of hosts) if (!answers.has(host)) answers.set(host, { ok: false, error: silent });
+  for (const host of hosts) if (!answers.has(host)) answers.set(host, err(silent));
   return answers;
 }
 
-/** The kernel takes no longer word than 128 KiB: a set that is longer goes as a group, by a file. */
+/** The kernel takes no argument longer than 128 KiB: a longer set goes as a group, in a file. */
 const SET_LENGTH_MAX = 100_000;
 
 export function nameHosts(hosts: readonly string[]): {
@@ -62,28 +63,39 @@ export function nameHosts(hosts: readonly string[]): {
 }
 
 function answerOf(exit: Exit): Answer {
-  if (exit.error) return { ok: false, error: exit.error };
-  if (exit.code === 0) return { ok: true, stdout: exit.stdout ?? "" };
+  if (exit.error) return err(exit.error);
+  if (exit.code === 0) return ok(exit.stdout ?? "");
   const said = (exit.stderr ?? "")
     .trim()
     .split("\n")[0]
     ?.replace(/^mt-push: /, "");
-  return {
-    ok: false,
-    error: mtError(
-      "failed",
-      said || `Cannot run mt-push on ${exit.id}: ${exit.signal ?? `exit code ${exit.code}`}`,
-    ),
-  };
+  return fail(
+    "failed",
+    said || `Cannot run mt-push on ${exit.id}: ${exit.signal ?? `exit code ${exit.code}`}`,
+  );
 }
 
-/** All hosts of the tree that is up here; undefined where none is. */
-export async function hostsOfTree(signal: AbortSignal): Promise<string[] | undefined> {
+/** All hosts of the tree that is up here; or why mt-tree cannot say (`unavailable` where no tree is up). */
+export async function hostsOfTree(signal: AbortSignal): Promise<Result<string[], MtError>> {
   const hosts: string[] = [];
-  await lines<Host>([...toolCommand("mt-tree"), "status", "--records"], undefined, signal, (host) =>
-    hosts.push(host.id),
-  );
-  return hosts.length > 0 ? hosts : undefined;
+  const words = [...toolCommand("mt-tree"), "status", "--records"];
+  const { stderr } = await lines<Host>(words, undefined, signal, (host) => hosts.push(host.id), {
+    MT_LOG: "json",
+  });
+  if (hosts.length > 0) return ok(hosts);
+  return err(errorIn(stderr) ?? mtError("unavailable", "Cannot reach the tree: mt-tree gave no answer"));
+}
+
+/** The first error that one of our tools told on stderr with MT_LOG=json. */
+function errorIn(stderr: string): MtError | undefined {
+  for (const line of stderr.split("\n")) {
+    try {
+      const { level, code, message, hint } = JSON.parse(line);
+      if (level === "error") return { code, message, ...(hint === undefined ? {} : { hint }) };
+    } catch {
+      // Not one of ours: the next line.
+    }
+  }
 }
 
 /** Runs one of our tools and reads its records. */
@@ -111,7 +123,7 @@ function lines<R>(
       stderr = (stderr + chunk.toString()).slice(0, 4096);
     });
     child.stdin?.on("error", () => {
-      // Every host may have failed already: what they said is in their exit records.
+      // Every host may have failed before it read all: their exit records say why.
     });
     if (file && child.stdin) createReadStream(file, { highWaterMark: 1 << 18 }).pipe(child.stdin);
     const done = () => {

@@ -1,6 +1,6 @@
 /**
- * mt-push: for each image of the plan, asks its hosts what they lack, and sends each file once down the
- * tree to those. Says in a copy record how the image stands on each host.
+ * mt-push: for each image of the plan, asks its hosts which files they lack, and sends each file once down the
+ * tree to those. A copy record says how the image stands on each host.
  */
 import { existsSync } from "node:fs";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
@@ -18,27 +18,25 @@ import { type Answer, hostsOfTree, onHosts } from "./cluster.ts";
 export const push: Run<typeof spec, "push"> = async (invocation) => {
   const { timeout: timeout_s, retries } = invocation.args;
   const progress = startProgress("copies", invocation.args.progress);
-  let tree: Promise<string[] | undefined> | undefined;
+  let tree: ReturnType<typeof hostsOfTree> | undefined;
   try {
     return await runFilterCommand(invocation, {
       changes: true,
       reads: {
         image: async (image, context) => {
           tree ??= hostsOfTree(context.signal);
-          const hosts = (await tree) ?? [];
-          // A tree that should be here and does not answer is no reason to look at this host alone.
-          if (hosts.length === 0 && existsSync(treeFile())) {
-            const error = mtError(
-              "unavailable",
-              "Cannot reach the tree: its head is gone",
-              "mt-tree up mends it",
-            );
-            for (const host of image.hosts ?? []) context.emit(copyRecord(image, host, 0, error));
-            throw new MtFailure(error);
-          }
-          if (hosts.length > 0)
-            await new Pushing(image, image.hosts ?? hosts, { timeout_s, retries, progress, context }).run();
-          else here(image, context);
+          const hosts = await tree;
+          if (hosts.isOk())
+            return new Pushing(image, image.hosts ?? hosts.value, {
+              timeout_s,
+              retries,
+              progress,
+              context,
+            }).run();
+          // Only where no tree was made is this host all there is; one that does not answer is an error.
+          if (hosts.error.code === "unavailable" && !existsSync(treeFile())) return here(image, context);
+          for (const host of image.hosts ?? []) context.emit(copyRecord(image, host, 0, hosts.error));
+          throw new MtFailure(hosts.error);
         },
       },
     });
@@ -71,7 +69,7 @@ function copyRecord(image: Image, host: string, bytes: number, error?: MtError):
     : { ...record, state: "present", bytes };
 }
 
-/** No tree is up: this host's own store is all there is, and no other host is reached. */
+/** No tree is up: checks this host's own store; no other host is reached. */
 function here(image: Image, context: FilterContext): void {
   for (const host of image.hosts ?? [])
     if (host !== context.host) context.emit(copyRecord(image, host, 0, noTree(`host ${host}`)));
@@ -89,12 +87,12 @@ interface Options {
   context: FilterContext;
 }
 
-/** One image on its way to its hosts. */
+/** Brings one image to its hosts. */
 class Pushing {
   readonly #image: Image;
   readonly #options: Options;
   readonly #bytes = new Map<string, number>();
-  /** By host and file: what one file's success mends is that file. */
+  /** Errors by host and file: a file that arrives at last clears its own error only. */
   readonly #errors = new Map<string, Map<string, MtError>>();
 
   constructor(image: Image, hosts: string[], options: Options) {
@@ -122,14 +120,18 @@ class Pushing {
     const asked = await onHosts(hosts, ["mt-push", "has", "--", ...digests], { timeout_s: 60, signal });
     const lacking = new Map<string, string[]>();
     for (const [host, answer] of asked) {
-      if (!answer.ok) this.#fail(host, "", answer.error);
+      if (answer.isErr()) this.#fail(host, "", answer.error);
       else
-        for (const digest of answer.stdout.split("\n").filter(Boolean))
+        for (const digest of answer.value.split("\n").filter(Boolean))
           lacking.set(digest, [...(lacking.get(digest) ?? []), host]);
     }
     for (const [digest, needy] of lacking) {
       const file = storePath(digest);
-      if (file.isErr() || !(await storeVerify(digest))) {
+      if (file.isErr()) {
+        for (const host of needy) this.#fail(host, digest, file.error);
+        continue;
+      }
+      if (!(await storeVerify(digest))) {
         for (const host of needy) this.#fail(host, digest, notHere(this.#image, digest));
         continue;
       }
@@ -150,16 +152,16 @@ class Pushing {
     else this.#errors.set(host, new Map([[digest, error]]));
   }
 
-  /** Books what hosts took; gives those that have to be tried again. */
+  /** Notes which hosts took the file; returns those to try again. */
   #took(digest: string, answers: Map<string, Answer>, size: number): string[] {
     const again: string[] = [];
     for (const [host, answer] of answers) {
-      if (answer.ok) {
+      if (answer.isOk()) {
         this.#errors.get(host)?.delete(digest);
         this.#bytes.set(host, this.#bytes.get(host)! + size);
       } else {
         this.#fail(host, digest, answer.error);
-        // A host that is gone is not waited for again.
+        // A host that is gone is not tried again.
         if (answer.error.code !== "lost") again.push(host);
       }
     }

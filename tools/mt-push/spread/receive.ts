@@ -1,4 +1,4 @@
-/** What mt-push runs on each host, through mt-tree exec: which files are lacking, and taking one in. */
+/** What mt-push runs on each host, through mt-tree exec: `has` says which files are missing, `receive` takes one. */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT, orThrow } from "../../../shared/errors.ts";
 import { storeTake, storeVerify } from "../../../shared/host/store.ts";
@@ -6,7 +6,7 @@ import { stdinChunks } from "../../../shared/stream/stdin.ts";
 import { writeAll } from "../../../shared/stream/writer.ts";
 import type { spec } from "../spec.ts";
 
-/** Prints the digests that are not in this host's store, whole, one a line. */
+/** Prints the digests of which this host's store has no undamaged file, one a line. */
 export const has: Run<typeof spec, "has"> = async ({ rest }) => {
   const lacking: string[] = [];
   for (const digest of rest) if (!(await storeVerify(digest))) lacking.push(digest);

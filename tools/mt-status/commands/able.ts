@@ -1,6 +1,6 @@
 /**
- * `mt-status able`, before a launch: what this host can do and what it lacks, on the host's own record, as
- * the machine shows it: programs, kernel features, memory, limits, disk. `mt-status hosts` shows it.
+ * `mt-status able`, before a launch: checks programs, kernel features, memory, limits and disk of this host, and writes
+ * what it found on the host's own record. `mt-status hosts` shows it.
  */
 
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
@@ -15,7 +15,7 @@ import { findProgram, run } from "../../../shared/host/process.ts";
 import type { Host } from "../../../shared/records/index.ts";
 import type { spec } from "../spec.ts";
 
-/** One thing looked at: what was found; `mend` where a launch cannot do without it. */
+/** One check: what was found, and how to mend it where a launch needs it. */
 export interface Ability {
   found: string;
   mend?: string;
@@ -28,7 +28,7 @@ const PROGRAMS: Record<string, { program: string; version: string[]; package: st
   iproute: { program: "ip", version: ["-V"], package: "iproute2" },
   nsenter: { program: "nsenter", version: ["--version"], package: "util-linux" },
 };
-/** Below these a launch of any size runs out first here. */
+/** With less than these even a small launch fails. */
 const FILES_MIN = 4096;
 const PROCESSES_MIN = 4096;
 const DISK_MIB_MIN = 512;
@@ -59,7 +59,7 @@ export async function abilitiesHere(): Promise<Abilities> {
   for (const [name, p] of Object.entries(PROGRAMS)) out[name] = await programHere(p);
   out.vxlan = await vxlanHere();
   out.tap = canOpen("/dev/net/tun") ? { found: "yes" } : { found: "no /dev/net/tun", mend: "modprobe tun" };
-  // Without it guests take more memory; they boot all the same.
+  // Guests boot without it too, but use more memory.
   out.ksm = { found: canOpen("/sys/kernel/mm/ksm/run") ? "yes" : "no: guests' memory is not merged" };
   out.kvm = { found: canOpen("/dev/kvm") ? "/dev/kvm opens" : "no: guests are translated" };
   out.memory = atLeast(availableMib(), MEMORY_MIB_MIN, "MiB", "free some memory");
@@ -77,7 +77,7 @@ async function programHere(p: { program: string; version: string[]; package: str
   return { found: /\d+(?:\.\d+)+/.exec(text)?.[0] ?? "there" };
 }
 
-/** Tried for real, in a namespace that ends with the program. */
+/** Makes a VXLAN interface for real, in a namespace that ends with the program. */
 async function vxlanHere(): Promise<Ability> {
   const words = ["--net", "ip", "link", "add", "probe", "type", "vxlan", "id", "1", "dstport", "4789"];
   const tried = await run("unshare", words, { timeout_s: 10 });
@@ -101,7 +101,7 @@ function atLeast(value: number, least: number, unit: string, mend: string): Abil
   return value >= least ? { found } : { found: `${found}, less than ${least}`, mend };
 }
 
-/** Where the state directory is, or will be. */
+/** Free space where the state directory is, or will be. */
 function diskMib(): number {
   let dir = stateDir();
   while (!existsSync(dir) && dirname(dir) !== dir) dir = dirname(dir);

@@ -1,6 +1,6 @@
 /**
- * `mt-status check`: reads the whole stream, has the guests ping each other when `end` has come, and gives
- * the verdict: what was asked, what is true. The plan goes through as it came.
+ * `mt-status check`: reads the whole stream, has the guests ping each other at `end`, and gives the verdict: what was
+ * asked for, and what is true. The plan passes through unchanged.
  */
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -16,7 +16,7 @@ import { inOrder, notTrue, untruths } from "../verdict/truth.ts";
 import { narrowSegments } from "../view/narrow.ts";
 import { remember } from "./history.ts";
 
-/** Where more than this did not reach all, it is the network, and asking again finds nothing else. */
+/** If more guests than this did not reach all, the network is at fault: they are not asked again. */
 const AGAIN_GUESTS_MAX = 1000;
 
 export const check: Run<typeof spec, "check"> = async (invocation) => {
@@ -38,7 +38,7 @@ export const check: Run<typeof spec, "check"> = async (invocation) => {
       };
       const hosts = [...census.hosts.values()];
       const { signal } = context;
-      // Half of the time for all; then those few that a busy machine made late are asked once more.
+      // Half of the time is for all; then the few that were late, as on a busy machine, are asked once more.
       const first_s = Math.max(1, Math.ceil(timeout_s / 2));
       trouble = await probe(probePlan(header, hosts, sources), tally.hear, { timeout_s: first_s, signal });
       const again = tally.again(AGAIN_GUESTS_MAX);
@@ -65,7 +65,7 @@ export const check: Run<typeof spec, "check"> = async (invocation) => {
   });
 };
 
-/** The verdict over what came and what the guests said. */
+/** The verdict, from the records that came and the answers of the guests. */
 export function verdictOf(
   census: Census,
   end: End | undefined,

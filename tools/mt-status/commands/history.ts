@@ -1,6 +1,5 @@
 /**
- * Every verdict that was given here, kept in one SQLite file under MT_STATE; `mt-status history` prints
- * them.
+ * Every verdict that was given on this host, kept in one SQLite file under MT_STATE; `mt-status history` prints them.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +18,7 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS verdict_experiment ON verdict (experiment, n);
 `;
 
-/** Keeps a verdict. What cannot be kept is told on stderr: the verdict itself is as true without. */
+/** Keeps a verdict. If that fails, stderr says so: the verdict itself is still true. */
 export async function remember(verdict: Verdict): Promise<void> {
   try {
     const db = await openDatabase(file());

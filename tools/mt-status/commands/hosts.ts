@@ -1,5 +1,4 @@
-/** `mt-status hosts`: what `mt-status able` and `mt-boot prove` found on every host, as one table for people. */
-
+/** `mt-status hosts`: a table of what `mt-status able` and `mt-boot prove` found on every host. */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { plain } from "../../../shared/cli/plain.ts";
 import { warn } from "../../../shared/cli/stderr.ts";

@@ -1,7 +1,6 @@
 /**
- * `mt-status left`: what is on this machine now and was not at the snapshot. Puts the number into the
- * verdicts on stdin, or prints it as a `sample`; exits 1 where something is left or a verdict is not
- * wholly true.
+ * `mt-status left`: counts what is on this machine now and was not at the snapshot. Writes the number into the verdicts
+ * on stdin, or prints it as a `sample`; exits 1 where something is left or a verdict is not wholly true.
  */
 import { resolve } from "node:path";
 import { hostOf } from "../../../shared/cli/filter-command.ts";
@@ -50,7 +49,7 @@ export const left: Run<typeof spec, "left"> = async (invocation) => {
           measured ??= measure();
           const whole: Verdict = inOrder({ ...verdict, ...(await measured) });
           const what = untruths(whole);
-          // What an earlier stage said stays: it knows more.
+          // The error of an earlier stage stays: it says more.
           if (what.length > 0) whole.error ??= { by: context.by, ...notTrue(whole.id, what) };
           if (whole.error) context.note(notTrue(whole.id, what.length > 0 ? what : [whole.error.message]));
           await remember(whole);

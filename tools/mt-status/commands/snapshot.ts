@@ -1,4 +1,4 @@
-/** `mt-status snapshot`: what is on this machine now, as one `sample`; and reading it again. */
+/** `mt-status snapshot`: what is on this machine now, as one `sample`; `left` reads it again. */
 import { readFileSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
 import { hostOf } from "../../../shared/cli/filter-command.ts";

@@ -1,6 +1,6 @@
 /**
- * `mt-status table`: a stream for people: a line a host, what failed and why, totals. Ranges are counted,
- * never expanded, so that a plan of a million guests is read as fast as it comes.
+ * `mt-status table`: a stream as a table for people: a line a host, what failed and why, totals. Ranges are counted and
+ * never expanded, so that a plan of a million guests costs little.
  */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { warn } from "../../../shared/cli/stderr.ts";
@@ -12,7 +12,7 @@ import { LineWriter } from "../../../shared/stream/writer.ts";
 import type { spec } from "../spec.ts";
 import { type Failure, type HostRow, renderTable } from "../view/render.ts";
 
-/** Its output is text: what the filter itself would put out goes nowhere. */
+/** The output is the table: records are not written. */
 class NoRecords extends LineWriter {
   override line(): void {}
   override flush(): void {}
@@ -56,9 +56,10 @@ export const table: Run<typeof spec, "table"> = async (invocation) => {
           count(rowOf(record.host).routers, record.state);
           return noteFailure(record);
         },
-        guest: (record: Guest) => {
+        guest: (record: Guest, context) => {
           const range = parseRange(record.id);
-          if (range.isOk()) count(rowOf(record.host).guests, record.state, rangeCount(range.value));
+          if (range.isErr()) context.note(range.error);
+          else count(rowOf(record.host).guests, record.state, rangeCount(range.value));
           return noteFailure(record);
         },
         image: (record) => noteFailure(record as typeof record & Failable),

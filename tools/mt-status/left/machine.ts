@@ -1,18 +1,19 @@
 /**
- * What is on this machine now that MegaTux could leave behind: processes, namespaces, links, mounts,
- * kernel settings, run files; and what of it was not there before.
+ * What MegaTux could leave behind on this machine (processes, namespaces, links, mounts, kernel settings, run files),
+ * and what of it was not there before.
  */
-import { accessSync, constants, readdirSync, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, type Dirent, readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { MtFailure, mtError } from "../../../shared/errors.ts";
 import { heldLeases } from "../../../shared/host/lease.ts";
 import { clusterNamespace, leaseDir, runDir } from "../../../shared/host/names.ts";
 import { foreignHosts, ourProcesses, type Process } from "./processes.ts";
 
 export interface Machine {
   processes: Process[];
-  /** Named ones whose name can be of MegaTux. */
+  /** Named network namespaces whose name can be of MegaTux. */
   namespaces: string[];
-  /** In the namespace of the machine itself. */
+  /** Network interfaces in the namespace of the machine itself. */
   links: string[];
   mounts: string[];
   /** Kernel settings by path. */
@@ -37,7 +38,7 @@ export function lookAtMachine(): Machine {
     settings: settings(),
     run_files: [
       ...filesBelow(resolve(runDir())),
-      ...filesBelow(resolve(leaseDir())).filter((path) => !foreignLease(path)),
+      ...filesBelow(resolve(leaseDir()), "as far as allowed").filter((path) => !foreignLease(path)),
     ],
   };
 }
@@ -57,7 +58,7 @@ export function ourNamespaces(names: readonly string[], foreign: ReadonlySet<str
 const below = (holder: string) =>
   holder.startsWith(`${resolve(runDir())}/`) || holder.startsWith(`${resolve(runDir())}:`);
 
-/** Whether a file of the leases, or a lock or half-written file beside it, belongs to other users of this machine alone. */
+/** Whether a lease file, or a lock or half-written file beside it, belongs only to other users of this machine. */
 function foreignLease(path: string): boolean {
   return heldLeases().some(
     (lease) => path.startsWith(lease.file.slice(0, -".json".length)) && !lease.holders.some(below),
@@ -109,11 +110,11 @@ export function mountPoints(text: string): string[] {
     .filter((path) => !/^(\/var)?\/run\/netns(\/|$)/.test(path));
 }
 
-/** All that can be set of KSM, and the sysctls that tools lease. */
+/** All settings of KSM that can be changed, and the sysctls that tools lease. */
 function settings(): Record<string, string> {
   const ksm = list(KSM_DIR).map((name) => join(KSM_DIR, name));
   const out: Record<string, string> = {};
-  // What somebody else on this machine relies on is theirs to put back.
+  // Settings that another user of this machine has leased are restored by that user.
   const theirs = new Set(
     heldLeases()
       .filter((l) => l.holders.some((h) => !below(h)))
@@ -128,8 +129,8 @@ function settings(): Record<string, string> {
 }
 
 /**
- * Whether the kernel lets it be set at all, and by us: in a user namespace the machine's root sets KSM, and
- * what changes there meanwhile nobody here has left behind.
+ * Whether we can set it: in a user namespace only the machine's root sets KSM, and a change there was not left behind
+ * by us.
  */
 function canBeSet(path: string): boolean {
   try {
@@ -140,16 +141,22 @@ function canBeSet(path: string): boolean {
   }
 }
 
-/** Files, sockets and links below a directory; a directory is no file. */
-function filesBelow(dir: string): string[] {
+/** Files, sockets and links below a directory, without the directories themselves. */
+function filesBelow(dir: string, how: "all" | "as far as allowed" = "all"): string[] {
+  let entries: Dirent[];
   try {
-    return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
-      const path = join(dir, entry.name);
-      return entry.isDirectory() ? filesBelow(path) : [path];
-    });
-  } catch {
-    return [];
+    entries = readdirSync(dir, { withFileTypes: true });
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (how !== "all" || code === "ENOENT" || code === "ENOTDIR") return [];
+    throw new MtFailure(
+      mtError("permission", `Cannot look into ${dir}: ${code ?? thrown}`, "run it as root"),
+    );
   }
+  return entries.flatMap((entry) => {
+    const path = join(dir, entry.name);
+    return entry.isDirectory() ? filesBelow(path, how) : [path];
+  });
 }
 
 function list(dir: string): string[] {

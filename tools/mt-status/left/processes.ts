@@ -1,6 +1,6 @@
 /**
- * Which processes of this machine are MegaTux's, by MT_RUN: tools, agents, supervisors, QEMU, BIRD and what
- * they started; not those of another MT_RUN, not the shell or the pipeline that asks.
+ * Which processes of this machine belong to our MT_RUN: tools, agents, supervisors, QEMU, BIRD and what they started.
+ * Not those of another MT_RUN, and not the shell or the pipeline that asks.
  */
 import { basename, resolve } from "node:path";
 import { runDir } from "../../../shared/host/names.ts";
@@ -9,7 +9,7 @@ import { allPids, commandOf, statOf } from "../../../shared/host/processes.ts";
 
 export interface Process {
   pid: number;
-  /** Clock ticks since boot: tells it from a later one with the same pid. */
+  /** Clock ticks since boot: tells it from a later process with the same pid. */
   started: string;
   command: string;
 }
@@ -18,7 +18,7 @@ export interface ProcessFacts {
   pid: number;
   parent: number;
   group: number;
-  /** 0: it has no terminal, as daemons have none. */
+  /** 0: no terminal, as with daemons. */
   terminal: number;
   started: string;
   words: string[];
@@ -52,7 +52,7 @@ export function toolOf(words: readonly string[]): string | undefined {
 
 const isBelow = (path: string, dir: string) => path.startsWith(`${dir}/`);
 
-/** Whether the words name `dir` or something below it, as a path of its own or in an option. */
+/** Whether a word is or contains a path at or below `dir`. */
 function names(words: readonly string[], dir: string): boolean {
   return words.some((word) => {
     for (let at = word.indexOf(dir); at >= 0; at = word.indexOf(dir, at + 1)) {
@@ -67,14 +67,14 @@ function names(words: readonly string[], dir: string): boolean {
 /** @param dir the MT_RUN in question, absolute */
 export function isOurs(p: ProcessFacts, dir: string): boolean {
   const run = resolve(p.run || DEFAULT_RUN);
-  // Only an agent of ours gives a program an MT_RUN below this one.
+  // Only our agents give a program an MT_RUN below this one.
   if (isBelow(run, dir)) return true;
   if (toolOf(p.words) !== undefined && run === dir) return true;
-  // QEMU, BIRD and helpers run without a terminal; somebody's `less` on a log does not.
+  // QEMU, BIRD and helpers have no terminal; somebody's `less` on a log has one.
   return p.terminal === 0 && names(p.words, dir);
 }
 
-/** Those that only ask: this process, what it was started by, and what stands in the same pipeline. */
+/** Processes that only ask: this one, its ancestors, and the other stages of its pipeline. */
 export function bystanders(all: ReadonlyMap<number, ProcessFacts>, self: number): Set<number> {
   const above = new Set<number>();
   for (let pid = all.get(self)?.parent ?? 0; pid > 1 && !above.has(pid); pid = all.get(pid)?.parent ?? 0)

@@ -1,11 +1,12 @@
 /**
- * What a stream says, kept small: hosts, routers, and guests as the ranges that they came in. The later of
- * two records with the same kind and id counts. Ranges are never expanded.
+ * The hosts, routers and guests of a stream. Of two records with the same kind and id the later one counts. Guests stay
+ * in the ranges that they came in.
  */
 import { parseRange, type Range, rangeCount } from "../../../shared/nodeset/ranges.ts";
 import type { End, Experiment, Guest, Host, Kind, Router, Segment } from "../../../shared/records/index.ts";
+import type { FilterContext } from "../../../shared/stream/filter.ts";
 
-/** A guest record with its range taken apart. */
+/** A guest record with its parsed range. */
 export interface GuestRun {
   guest: Guest;
   range: Range;
@@ -22,9 +23,9 @@ export interface Census {
   hosts: Map<string, Host>;
   routers: Map<string, Router>;
   guests: Map<string, GuestRun>;
-  /** Segments that reach over hosts. */
+  /** Segments that span several hosts. */
   spanning: Map<string, Spanning>;
-  /** Ids of kinds of which only the number matters. */
+  /** Ids of the kinds that are only counted. */
   others: Map<Kind, Set<string>>;
 }
 
@@ -54,9 +55,10 @@ export function readInto(census: Census) {
     },
     host: (record: Host) => void census.hosts.set(record.id, record) as undefined,
     router: (record: Router) => void census.routers.set(record.id, record) as undefined,
-    guest: (record: Guest) => {
+    guest: (record: Guest, context: Pick<FilterContext, "note">) => {
       const range = parseRange(record.id);
-      if (range.isOk())
+      if (range.isErr()) context.note(range.error);
+      else
         census.guests.set(record.id, { guest: record, range: range.value, count: rangeCount(range.value) });
       return undefined;
     },
@@ -69,14 +71,14 @@ export function readInto(census: Census) {
   };
 }
 
-/** How many guests, ranges counted by their members; of one state where it is given. */
+/** How many guests, counting the members of ranges; only those of `state` where it is given. */
 export function countGuests(runs: Iterable<GuestRun>, state?: Guest["state"]): number {
   let n = 0;
   for (const run of runs) if (state === undefined || run.guest.state === state) n += run.count;
   return n;
 }
 
-/** Kinds whose count is not what `end` says: how many came, how many should have. */
+/** Kinds whose count differs from that of `end`: how many came, and how many should have. */
 export function countsThatDiffer(census: Census, end: End): { kind: string; came: number; wanted: number }[] {
   const came: Record<string, number> = {
     host: census.hosts.size,

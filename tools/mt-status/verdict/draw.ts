@@ -1,10 +1,9 @@
 /**
- * Numbers drawn at random, the same ones for the same seed and purpose: what a check asks can be asked
- * again.
+ * Random numbers that are the same for the same seed and purpose, so that a check can be repeated.
  */
 import { createHash } from "node:crypto";
 
-/** A source of whole numbers below `n` (mulberry32, seeded by a digest of the words). */
+/** A generator of whole numbers below `n` (mulberry32, seeded by a digest of the words). */
 export function drawer(...words: readonly (string | number)[]): (n: number) => number {
   let state = createHash("sha256").update(words.join("\0")).digest().readUInt32LE();
   return (n) => {
@@ -17,7 +16,7 @@ export function drawer(...words: readonly (string | number)[]): (n: number) => n
 
 /** `count` of the items (all, where there are no more), in an order drawn at random. */
 export function sample<T>(items: readonly T[], count: number, draw: (n: number) => number): T[] {
-  // Fisher-Yates over indexes that were touched, so that few of many cost few.
+  // Fisher-Yates that keeps only the indexes it moved: the cost grows with `count`, not with the items.
   const moved = new Map<number, number>();
   const out: T[] = [];
   for (let i = 0; i < Math.min(count, items.length); i++) {

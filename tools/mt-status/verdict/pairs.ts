@@ -1,9 +1,10 @@
 /**
- * Who pings whom. Of every LAN one ready guest is a target, drawn by the experiment's seed; the guests of a
- * LAN ping targets of other LANs in their part of the network. Guests of one LAN have the same targets, so ranges stay
- * ranges. Where a part has one LAN only, its guests ping one of themselves, and that one another.
+ * Who pings whom. One ready guest of every LAN is a target, drawn by the experiment's seed; the guests of a LAN ping
+ * targets of other LANs in their part of the network (the LANs that routers join). All guests of a LAN have the same
+ * targets, so ranges stay ranges. Where a part has only one LAN, its guests ping one of them, which pings another.
  */
 import { cidrPlus } from "../../../shared/addresses.ts";
+import { orThrow } from "../../../shared/errors.ts";
 import { memberAt, positionIn, sliceRange } from "../../../shared/nodeset/ranges.ts";
 import { partsOf } from "../../../shared/parts.ts";
 import type { Router } from "../../../shared/records/index.ts";
@@ -23,12 +24,12 @@ export interface Source {
   targets: Target[];
 }
 
-/** By LAN: the part of the network that it is in. LANs without a router are apart from all others. */
+/** The part of the network that each LAN is in. A LAN without a router is a part of its own. */
 function partsByLan(runs: readonly GuestRun[], routers: Iterable<Router>): Map<string, number> {
   const part = new Map<string, number>();
   const parts = partsOf([...routers]);
   for (const [p, { segments }] of parts.entries()) for (const segment of segments) part.set(segment, p);
-  // A stream without routers, of guests that have one each, does not tell the parts: then there is one.
+  // A stream without router records, whose guests have gateways, does not show the parts: take them as one.
   let next = parts.length + 1;
   for (const { guest } of runs) {
     const lan = lanOf(guest)!;
@@ -39,7 +40,7 @@ function partsByLan(runs: readonly GuestRun[], routers: Iterable<Router>): Map<s
   return part;
 }
 
-/** Runs of guests that have a LAN, by part, in the order in which they come. */
+/** Runs of guests on a LAN, grouped by part, in the order in which they came. */
 function byPart(runs: Iterable<GuestRun>, routers: Iterable<Router>): GuestRun[][] {
   const on_lans = [...runs].filter(({ guest }) => lanOf(guest) !== undefined);
   const part = partsByLan(on_lans, routers);
@@ -55,7 +56,7 @@ function byPart(runs: Iterable<GuestRun>, routers: Iterable<Router>): GuestRun[]
 
 const lanCount = (runs: readonly GuestRun[]) => new Set(runs.map(({ guest }) => lanOf(guest) ?? "")).size;
 
-/** Whether there is anybody to ping: in one part guests on two LANs, or two on its only one; ready or not. */
+/** Whether any guest has another to ping, ready or not: a part has two LANs with guests, or two guests. */
 export function askable(runs: Iterable<GuestRun>, routers: Iterable<Router> = []): boolean {
   return byPart(runs, routers).some(
     (part) => lanCount(part) > 1 || part.reduce((sum, run) => sum + run.count, 0) > 1,
@@ -77,7 +78,7 @@ export function choosePairs(
   );
 }
 
-/** How many pairs would have been drawn but for this: no segment and no router leads from one part to another. */
+/** How many pairs are not tried because no router joins the parts that they are in. */
 export function pairsLeftOut(
   runs: Iterable<GuestRun>,
   perGuest: number,
@@ -106,7 +107,7 @@ function betweenLans(runs: readonly GuestRun[], seed: number, perGuest: number):
     return target ? [{ lan, target }] : [];
   });
   return [...lans].flatMap(([lan, members]) => {
-    // One more than wanted is drawn, so that its own can be left out.
+    // One more than needed, so that the LAN's own target can be left out.
     const drawn = sample(targets, perGuest + 1, drawer(seed, "targets", lan));
     const chosen = drawn
       .filter((t) => t.lan !== lan)
@@ -116,7 +117,7 @@ function betweenLans(runs: readonly GuestRun[], seed: number, perGuest: number):
   });
 }
 
-/** The ready guests of the only LAN ping one of them; that one pings another. */
+/** The ready guests of the only LAN ping one of them, which pings another. */
 function insideOne(runs: readonly GuestRun[], seed: number): Source[] {
   const ready = runs.filter(({ guest }) => guest.state === "ready");
   const lan = ready[0] && lanOf(ready[0].guest);
@@ -136,10 +137,11 @@ function insideOne(runs: readonly GuestRun[], seed: number): Source[] {
   });
 }
 
-/** Members of a run as a run of their own; none for none. */
+/** Some members of a run as a run of their own; nothing where `count` is 0. */
 function slice(run: GuestRun, from: number, count: number): GuestRun[] {
-  const guest = count > 0 ? sliceGuest(run.guest, from, count) : undefined;
-  return guest?.isOk() ? [{ guest: guest.value, range: sliceRange(run.range, from, count), count }] : [];
+  if (count <= 0) return [];
+  const guest = orThrow(sliceGuest(run.guest, from, count));
+  return [{ guest, range: sliceRange(run.range, from, count), count }];
 }
 
 function chooseTarget(members: readonly GuestRun[], draw: (n: number) => number): Target | undefined {
@@ -150,9 +152,9 @@ function chooseTarget(members: readonly GuestRun[], draw: (n: number) => number)
       continue;
     }
     const first = run.guest.interfaces.find((nic) => nic.ip)?.ip;
-    const ip = first === undefined ? undefined : cidrPlus(first, k);
-    if (!ip?.isOk()) return undefined;
-    return { guest: memberAt(run.range, k), host: run.guest.host, ip: ip.value.split("/")[0]! };
+    if (first === undefined) return undefined;
+    const ip = orThrow(cidrPlus(first, k)).split("/")[0]!;
+    return { guest: memberAt(run.range, k), host: run.guest.host, ip };
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 /**
- * Has guests ping, through `mt-tree map -- mt-boot exec`: a small plan of the guests with their targets in,
- * `exit` records out. Targets are arguments of the script in the guest, never part of it.
+ * Has guests ping, through `mt-tree map -- mt-boot exec`, which gets a small plan of the guests with their targets and
+ * gives `exit` records. Targets are arguments of the script in the guest, never part of its text.
  */
 import { spawn } from "node:child_process";
 import { type MtError, mtError } from "../../../shared/errors.ts";
@@ -42,7 +42,7 @@ reach() {
 for target in "$@"; do reach "$target" & done
 wait
 `;
-/** What is left of the time limit for the way there and back. */
+/** Part of the time limit that is kept for the way there and back. */
 const MARGIN_S = 10;
 const KILL_AFTER_MS = 5000;
 
@@ -89,7 +89,7 @@ export function probeCommand(timeout_s: number): string[] {
   ];
 }
 
-/** Runs the probe over its plan; gives what went wrong with the command itself. Guests that do not answer are no error here. */
+/** Runs the pings. Returns what went wrong with the command itself; guests that do not answer are no error here. */
 export function probe(
   plan: string,
   hear: (exit: Exit) => void,
@@ -111,13 +111,13 @@ export function probe(
   }, timeout_s * 1000);
   signal.addEventListener("abort", stop, { once: true });
   const take = (text: string) => {
-    // Guest records and the rest of the plan come back too: only what the guests did is of interest.
+    // Guest records and the rest of the plan come back too: only exit records matter.
     if (!text.includes('"exit"')) return;
     try {
       const record = JSON.parse(text);
       if (record.kind === "exit" && validate("exit", record).isOk()) hear(record);
     } catch {
-      // No record: what was not heard counts as not reached.
+      // No record: a guest that is not heard counts as not reached.
     }
   };
   child.stdout.on("data", (chunk: Buffer) => {
@@ -126,7 +126,7 @@ export function probe(
   child.stderr.on("data", (chunk: Buffer) => {
     complaint = (complaint + chunk.toString()).slice(-4096);
   });
-  // It may end before it has read all: its exit code says so.
+  // It may end before it has read all: its exit code tells.
   child.stdin.on("error", () => {});
   child.stdin.end(plan);
   return new Promise((resolve) => {

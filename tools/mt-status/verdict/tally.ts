@@ -1,4 +1,4 @@
-/** Counts pings from `exit` records: what a guest printed, against what it was asked to ping. */
+/** Counts pings from `exit` records: compares what a guest printed with what it was asked to ping. */
 import { memberAt, positionIn, sliceRange } from "../../../shared/nodeset/ranges.ts";
 import type { Exit } from "../../../shared/records/index.ts";
 import type { GuestRun } from "./census.ts";
@@ -14,19 +14,19 @@ interface Open {
 }
 
 export interface Tally {
-  /** Takes one `exit` record; of a guest that is heard again only what was open counts. */
+  /** Takes one `exit` record. If the guest was heard before, only pairs that were still open count. */
   hear(exit: Exit): void;
   pairs_tried: number;
   reached(): number;
-  /** Of them, those that answered a ping as large as the guest's MTU; every one of a guest whose MTU is not known. */
+  /** Pairs that answered a ping as large as the guest's MTU; all pairs of a guest whose MTU is not known. */
   fullSized(): number;
-  /** The first pairs of which only a small ping was answered. */
+  /** The first pairs where only a small ping was answered. */
   narrow(): { from: GuestRun; to: Target }[];
   /** Guests that gave no answer at all. */
   silent(): number;
   /** Why the first guest that failed to ping failed. */
   why(): string | undefined;
-  /** The guests that did not reach all, or not at full size, each with these targets; `most` guests at most. */
+  /** At most `most` guests that have open pairs, each with the targets of those. */
   again(most: number): Source[];
   /** The first pairs that were not reached: [guest, target guest]. */
   unreached(): [string, string][];
@@ -39,7 +39,7 @@ export function tallyOf(sources: readonly Source[]): Tally {
     byHost.set(host, [...(byHost.get(host) ?? []), n]);
   }
   const all = sources.map((_, n) => n);
-  /** By source: who answered, as a place in its range → the targets that are open still. */
+  /** For each source: place of a guest in the range → its targets that are still open. */
   const heard = sources.map(() => new Map<number, Open>());
   let reached = 0;
   let full = 0;

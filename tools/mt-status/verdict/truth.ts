@@ -1,4 +1,4 @@
-/** What a verdict says, in order, and what of it is not true. */
+/** The order of fields in a verdict, and what is not true of it. */
 import { type MtError, mtError } from "../../../shared/errors.ts";
 import type { Verdict } from "../../../shared/records/index.ts";
 
@@ -26,7 +26,7 @@ export function inOrder<V extends object>(verdict: V): V {
   return Object.fromEntries([...known, ...rest]) as V;
 }
 
-/** What is not true of a verdict, in words; empty where all is. */
+/** What is not as it should be, in words; empty where a verdict is wholly true. */
 export function untruths(verdict: Verdict & { askable?: boolean; suspects?: readonly string[] }): string[] {
   const { hosts = 0, routers = 0, converged = 0, guests = 0, ready = 0 } = verdict;
   const { pairs_tried = 0, pairs_reached = 0, pairs_left_out = 0, left_behind = 0 } = verdict;
@@ -43,7 +43,7 @@ export function untruths(verdict: Verdict & { askable?: boolean; suspects?: read
       `${pairs_reached - pairs_full_sized} of ${pairs_reached} pings get through only while they are small${where}`,
     );
   }
-  // Where nobody says whether there was one to ping, guests behind two routers are guests on two LANs.
+  // If it is not known whether there was anybody to ping, guests behind two routers count as two LANs.
   if (pairs_tried === 0 && (verdict.askable ?? (guests > 1 && routers > 1 && pairs_left_out === 0)))
     out.push("no guest pinged another");
   if (left_behind > 0) out.push(`${left_behind} things are left behind`);

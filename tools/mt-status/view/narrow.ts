@@ -1,12 +1,12 @@
-/** Where large packets get lost: the segments that a ping of full size went over and did not come back from. */
+/** Where large packets may get lost: segments between hosts whose guests reach each other only by small pings. */
 import type { Spanning } from "../verdict/census.ts";
 import type { Tally } from "../verdict/tally.ts";
 
 const NAMED_MAX = 3;
 
 /**
- * Segments between the hosts of pairs that only a small ping joins, most suspected first: those that have both
- * hosts; where none has, those that have one of them.
+ * Segments ordered by how many such pairs they may explain: those that span both hosts of a pair, else those that have
+ * one of them.
  */
 export function narrowSegments(
   pairs: ReturnType<Tally["narrow"]>,

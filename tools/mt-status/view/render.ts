@@ -1,4 +1,4 @@
-/** The lines of `mt-status table`: columns as wide as they must be; only states that occur have one. */
+/** The lines of `mt-status table`. Only states that occur have a column. */
 import { plain } from "../../../shared/cli/plain.ts";
 import { tableLines } from "../../../shared/cli/table.ts";
 import type { MtError } from "../../../shared/errors.ts";
