@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findProgram } from "../../shared/host/process.ts";
-import { FRESH } from "../../tools/mt-boot/guest/fresh.ts";
+import { FRESH } from "../../tools/mt-boot/platforms/linux-x86/fresh.ts";
 import { Lab, records, until } from "./lab.ts";
 
 const EXPERIMENT = "mttefresh";

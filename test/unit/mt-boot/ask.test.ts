@@ -10,11 +10,12 @@ import { ownDir } from "../../../shared/own-place.ts";
 import type { Guest, Image } from "../../../shared/records/index.ts";
 import { ask } from "../../../tools/mt-boot/client/client.ts";
 import { serveUnix } from "../../../tools/mt-boot/http.ts";
-import { QEMU } from "../../../tools/mt-boot/machine/argv.ts";
-import type { Boot } from "../../../tools/mt-boot/machine/boot.ts";
 import { endGuests, livingGuests } from "../../../tools/mt-boot/machine/processes.ts";
 import type { Ledger } from "../../../tools/mt-boot/persist/ledger.ts";
 import { qemuVersion, templateKey } from "../../../tools/mt-boot/persist/template.ts";
+import { QEMU } from "../../../tools/mt-boot/platforms/linux-x86/argv.ts";
+import { linuxX86 } from "../../../tools/mt-boot/platforms/linux-x86/linux-x86.ts";
+import type { Boot } from "../../../tools/mt-boot/platforms/platform.ts";
 import type { GuestLine, UpRequest } from "../../../tools/mt-boot/protocol.ts";
 import { Supervisor } from "../../../tools/mt-boot/supervisor/supervisor.ts";
 import { tempDir } from "../shared/fixtures.ts";
@@ -90,10 +91,10 @@ test.skipIf(findProgram(QEMU).isErr())(
     };
     // While somebody else makes the template the first guest waits for it, and the second for its turn.
     const boot: Boot = {
-      ...{ experiment: EXPERIMENT, guest, dir: "", kernel: file, initrd: file },
+      ...{ platform: linuxX86, experiment: EXPERIMENT, guest, dir: "", kernel: file, initrd: file },
       ...{ cmdline: undefined, accelerator: "tcg" },
     };
-    const key = templateKey(boot, (await qemuVersion())._unsafeUnwrap());
+    const key = templateKey(boot, (await qemuVersion(QEMU))._unsafeUnwrap());
     const path = join(process.env.MT_CACHE!, "templates", `${key}.lock`);
     ownDir(join(path, ".."));
     const unlock = (await lock(path, "the test", 1))._unsafeUnwrap();

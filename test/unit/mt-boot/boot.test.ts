@@ -6,8 +6,10 @@ import { guestMembers, type Outcome } from "../../../shared/records/members.ts";
 import { foldGuests, foldNamed } from "../../../tools/mt-boot/client/fold.ts";
 import { type Call, decodeFrame, encodeFrame } from "../../../tools/mt-boot/guest/calls.ts";
 import { fillWords } from "../../../tools/mt-boot/guest/fields.ts";
-import { checkFacts, linkCalls, selfCalls } from "../../../tools/mt-boot/guest/identity.ts";
-import { DEFAULT_CMDLINE, guestMark, qemuArgv } from "../../../tools/mt-boot/machine/argv.ts";
+import { guestMark } from "../../../tools/mt-boot/machine/guest-files.ts";
+import { DEFAULT_CMDLINE, qemuArgv } from "../../../tools/mt-boot/platforms/linux-x86/argv.ts";
+import { checkFacts, linkCalls, selfCalls } from "../../../tools/mt-boot/platforms/linux-x86/identity.ts";
+import { linuxX86 } from "../../../tools/mt-boot/platforms/linux-x86/linux-x86.ts";
 import { Slots } from "../../../tools/mt-boot/supervisor/slots.ts";
 
 const RANGE: Guest = {
@@ -25,6 +27,7 @@ const g2 = members[2]!;
 
 describe("QEMU's command line", () => {
   const argv = qemuArgv({
+    platform: linuxX86,
     experiment: "abilene",
     guest: g2,
     dir: "/run/a,b/g/g2",

@@ -7,8 +7,8 @@ import { err, ok } from "neverthrow";
 import { afterAll, expect, test } from "vitest";
 import { mtError } from "../../../shared/errors.ts";
 import { findProgram } from "../../../shared/host/process.ts";
-import type { Boot } from "../../../tools/mt-boot/machine/boot.ts";
 import { backingFile, diskArgv, diskError, prepareDisk, Stall } from "../../../tools/mt-boot/machine/disk.ts";
+import type { Boot } from "../../../tools/mt-boot/platforms/platform.ts";
 import { stanzasOf } from "../../../tools/mt-image/packages/repository.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "mtt-disk-"));

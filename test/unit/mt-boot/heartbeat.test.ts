@@ -10,9 +10,10 @@ import type { MtError } from "../../../shared/errors.ts";
 import { guestDir } from "../../../shared/host/names.ts";
 import { findProgram, waitFor } from "../../../shared/host/process.ts";
 import type { Guest } from "../../../shared/records/index.ts";
-import { QEMU } from "../../../tools/mt-boot/machine/argv.ts";
 import { connectMachine, spawnQemu } from "../../../tools/mt-boot/machine/machine.ts";
 import { endGuests, livingGuests } from "../../../tools/mt-boot/machine/processes.ts";
+import { QEMU } from "../../../tools/mt-boot/platforms/linux-x86/argv.ts";
+import { linuxX86 } from "../../../tools/mt-boot/platforms/linux-x86/linux-x86.ts";
 import { Entry } from "../../../tools/mt-boot/supervisor/entry.ts";
 import { Heartbeat, LOOK_MS } from "../../../tools/mt-boot/supervisor/heartbeat.ts";
 import { LOG_BYTES_HARD } from "../../../tools/mt-boot/supervisor/log-end.ts";
@@ -54,7 +55,14 @@ describe.skipIf(findProgram(QEMU).isErr())("a guest that does not answer", () =>
       ...{ kind: "guest", id: "g0", host: "h", index: 0, image: "tux", cores: 1, mem_mib: 64 },
       interfaces: [],
     };
-    const boot = { experiment: EXPERIMENT, guest, dir: guestDir(EXPERIMENT, "g0"), kernel, initrd: kernel };
+    const boot = {
+      platform: linuxX86,
+      experiment: EXPERIMENT,
+      guest,
+      dir: guestDir(EXPERIMENT, "g0"),
+      kernel,
+      initrd: kernel,
+    };
     const { pid } = spawnQemu({ ...boot, accelerator: "tcg" })._unsafeUnwrap();
     const machine = (await connectMachine(pid, boot.dir, { timeout_s: 20 }))._unsafeUnwrap();
     const image = { kind: "image", id: "tux", os: "linux", fork: false } as const;

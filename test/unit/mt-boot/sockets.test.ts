@@ -12,10 +12,11 @@ import { guestDir } from "../../../shared/host/names.ts";
 import { findProgram, waitFor } from "../../../shared/host/process.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 import { openAgent, runInGuest } from "../../../tools/mt-boot/guest/agent.ts";
-import { QEMU } from "../../../tools/mt-boot/machine/argv.ts";
 import { connectMachine, preflight, spawnQemu } from "../../../tools/mt-boot/machine/machine.ts";
 import { endGuests, livingGuests } from "../../../tools/mt-boot/machine/processes.ts";
 import { openQmp } from "../../../tools/mt-boot/machine/qmp.ts";
+import { QEMU } from "../../../tools/mt-boot/platforms/linux-x86/argv.ts";
+import { linuxX86 } from "../../../tools/mt-boot/platforms/linux-x86/linux-x86.ts";
 
 const EXPERIMENT = "mtt-boot";
 const GUEST: Guest = {
@@ -42,6 +43,7 @@ afterAll(async () => {
 });
 
 const boot = (id: string) => ({
+  platform: linuxX86,
   experiment: EXPERIMENT,
   guest: { ...GUEST, id },
   dir: guestDir(EXPERIMENT, id),

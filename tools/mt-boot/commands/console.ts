@@ -18,7 +18,7 @@ import { writeAll } from "../../../shared/stream/writer.ts";
 import { theExperiment } from "../client/client.ts";
 import { whoIsHere } from "../client/who-is-here.ts";
 import { lastLines } from "../guest/console-file.ts";
-import { guestFiles } from "../machine/argv.ts";
+import { guestFiles } from "../machine/guest-files.ts";
 import { guestsKnown } from "../persist/ledger.ts";
 import type { spec } from "../spec.ts";
 

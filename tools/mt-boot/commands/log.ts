@@ -19,7 +19,7 @@ import { theExperiment } from "../client/client.ts";
 import { failedExit, type Group, overGuests } from "../client/targets.ts";
 import { whoIsHere } from "../client/who-is-here.ts";
 import { ConsoleFile, lastLines } from "../guest/console-file.ts";
-import { guestFiles } from "../machine/argv.ts";
+import { guestFiles } from "../machine/guest-files.ts";
 import { guestsKnown } from "../persist/ledger.ts";
 import type { spec } from "../spec.ts";
 

@@ -7,13 +7,14 @@ import { join } from "node:path";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { type MtError, mtError } from "../../../shared/errors.ts";
-import { runDir, storePath } from "../../../shared/host/names.ts";
+import { runDir } from "../../../shared/host/names.ts";
 import { storeHas } from "../../../shared/host/store.ts";
 import { ownDir, ownTempDir } from "../../../shared/own-place.ts";
 import type { Guest, Host, Image } from "../../../shared/records/index.ts";
 import { chooseAccelerator, probeBoot } from "../machine/accel.ts";
-import type { Boot } from "../machine/boot.ts";
 import { prepareDisk } from "../machine/disk.ts";
+import type { Boot } from "../platforms/platform.ts";
+import { platformOf } from "../platforms/platforms.ts";
 import type { spec } from "../spec.ts";
 
 /** Translated, on a machine that does other things too. */
@@ -54,20 +55,23 @@ async function proveHost(image: Image | undefined): Promise<{ accel: string } | 
     return mtError("data", "Cannot prove QEMU: no image with files came before", "mt-image build tux");
   if (![files.kernel, files.initrd, ...(files.disk ? [files.disk] : [])].every(storeHas))
     return mtError("data", `Cannot prove QEMU: image ${image.id} is not on this host`, "mt-push");
+  const platform = platformOf(image);
+  if (platform.isErr()) return named(platform.error, "probe");
+  const source = platform.value.files(image);
+  if (source.isErr()) return named(source.error, "probe");
+  const { base, ...boots } = source.value;
   const dir = ownTempDir(join(runDir(), "probe-"));
   // spawnQemu empties the guest's directory: its disk stands beside it.
   const guestDir = join(dir, "guest");
   const boot: Boot = {
+    platform: platform.value,
     experiment: "probe",
     guest: { ...PROBE_GUEST, image: image.id },
     dir: guestDir,
-    kernel: storePath(files.kernel)._unsafeUnwrap(),
-    initrd: storePath(files.initrd)._unsafeUnwrap(),
-    ...(files.disk === undefined
-      ? {}
-      : { disk: { base: storePath(files.disk)._unsafeUnwrap(), overlay: join(dir, "disk.qcow2") } }),
-    // Not quiet: its first line on the console tells a kernel that runs from one that does not.
-    cmdline: "console=ttyS0 panic=-1",
+    ...boots,
+    ...(base === undefined ? {} : { disk: { base, overlay: join(dir, "disk.qcow2") } }),
+    // The first line on the console tells a kernel that runs from one that does not.
+    cmdline: platform.value.probe_cmdline,
     accelerator: "tcg",
   };
   try {

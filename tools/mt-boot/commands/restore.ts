@@ -15,7 +15,7 @@ import { ask, because } from "../client/client.ts";
 import { foldGuests } from "../client/fold.ts";
 import { jobsOf } from "../client/jobs.ts";
 import { checkSaved, diskFile, readSaved, type SavedGuest } from "../persist/saved.ts";
-import { qemuVersion } from "../persist/template.ts";
+import { qemuVersions } from "../persist/template.ts";
 import type { GuestLine, UpRequest } from "../protocol.ts";
 import type { spec } from "../spec.ts";
 
@@ -33,13 +33,13 @@ export const restore: Run<typeof spec, "restore"> = async (invocation) => {
   if (set !== undefined && set.size > 0)
     throw new MtFailure(mtError("failed", `Cannot restore ${[...set][0]}: it is not saved in ${dir}`));
   const host = hostOf(invocation);
-  const qemu = orThrow(await qemuVersion());
+  const versionOf = qemuVersions();
   const progress = startProgress("guests", args.progress);
   progress.grow(chosen.length);
 
   const restoreOne = async (note: SavedGuest): Promise<Guest> => {
     const { record, image, accel, boot_mode, paused, experiment } = note;
-    const file = checkSaved(dir, note, qemu);
+    const file = (await versionOf(image)).andThen((qemu) => checkSaved(dir, note, qemu));
     let line: GuestLine | undefined;
     let error: MtError | undefined = file.isErr() ? file.error : undefined;
     if (file.isOk()) {

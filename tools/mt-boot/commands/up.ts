@@ -16,9 +16,9 @@ import { keptText, withText } from "../client/came-as.ts";
 import { ask, because } from "../client/client.ts";
 import { foldNamed } from "../client/fold.ts";
 import { jobsOf } from "../client/jobs.ts";
-import { QEMU } from "../machine/argv.ts";
 import { availableMib } from "../machine/room.ts";
-import type { GuestLine, StatsLine, UpRequest } from "../protocol.ts";
+import { platformOf } from "../platforms/platforms.ts";
+import { type GuestLine, nameGuest, type StatsLine, type UpRequest } from "../protocol.ts";
 import type { spec } from "../spec.ts";
 import { bootInBatches } from "./batches.ts";
 
@@ -113,14 +113,15 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
   const whatIsMissing = (guest: Guest): MtError | undefined => {
     if (experiment === undefined)
       return mtError("data", `Cannot boot ${guest.id}: no experiment record came before it`);
-    if (!images.has(guest.image))
+    const image = images.get(guest.image);
+    if (image === undefined)
       return mtError(
         "data",
         `Cannot boot ${guest.id}: no image record ${guest.image} came before it`,
         "mt-topo place closes a plan",
       );
-    const installed = findProgram(QEMU);
-    return installed.isErr() ? installed.error : undefined;
+    const installed = platformOf(image).andThen(({ qemu }) => findProgram(qemu));
+    return installed.isErr() ? nameGuest(installed.error, guest.id) : undefined;
   };
 
   const code = await runFilterCommand(invocation, {

@@ -8,14 +8,13 @@ import { release } from "node:os";
 import { join } from "node:path";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
-import { CONSOLE } from "../../../shared/guest-protocol.ts";
 import { lock } from "../../../shared/host/lock.ts";
 import { cacheDir } from "../../../shared/host/names.ts";
 import { runOk, waitFor } from "../../../shared/host/process.ts";
 import { writeOwn } from "../../../shared/own-place.ts";
-import { guestFiles, QEMU } from "./argv.ts";
-import type { Accelerator, Boot } from "./boot.ts";
+import type { Accelerator, Boot } from "../platforms/platform.ts";
 import { prepareDisk } from "./disk.ts";
+import { guestFiles } from "./guest-files.ts";
 import { connectMachine, spawnQemu } from "./machine.ts";
 import { endGuests } from "./processes.ts";
 
@@ -45,7 +44,7 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
   } catch {
     return ok("tcg");
   }
-  const version = await runOk(QEMU, ["--version"], { timeout_s: 10 });
+  const version = await runOk(probe.platform.qemu, ["--version"], { timeout_s: 10 });
   if (version.isErr()) return version.map(() => "tcg" as const);
   const here = { kernel: release(), qemu: version.value.stdout.split("\n")[0]! };
   const known = readAnswer(here);
@@ -62,7 +61,7 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
       disk: probe.disk && { ...probe.disk, overlay: `${dir}.qcow2` },
       accelerator: "kvm",
       guest: { ...probe.guest, interfaces: [] },
-      cmdline: `console=${CONSOLE} panic=-1`,
+      cmdline: probe.platform.probe_cmdline,
     };
     const disk = await prepareDisk(onKvm);
     if (disk.isErr()) return disk.map(() => "tcg" as const);

@@ -21,7 +21,7 @@ import { type MtError, mtError, toMtError } from "../../../shared/errors.ts";
 import { disksDir } from "../../../shared/host/names.ts";
 import { run } from "../../../shared/host/process.ts";
 import { ownDir } from "../../../shared/own-place.ts";
-import type { Boot, Disk } from "./boot.ts";
+import type { Boot, Disk } from "../platforms/platform.ts";
 import type { QmpEvent } from "./qmp.ts";
 
 const QEMU_IMG = "qemu-img";

@@ -12,10 +12,10 @@ import { cleanEnv, findProgram, isAlive, waitFor } from "../../../shared/host/pr
 import { openOwn, ownDir, removeOwn } from "../../../shared/own-place.ts";
 import { type Agent, openAgent } from "../guest/agent.ts";
 import { type Calls, openCalls } from "../guest/calls.ts";
+import type { Boot } from "../platforms/platform.ts";
 import { LOG_BYTES_HARD } from "../supervisor/log-end.ts";
-import { guestFiles, guestMark, QEMU, qemuArgv } from "./argv.ts";
-import type { Boot } from "./boot.ts";
 import { diskError, Stall } from "./disk.ts";
+import { guestFiles, guestMark } from "./guest-files.ts";
 import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 
 /** What QEMU writes beyond it is lost, and QEMU goes on. In blocks of 512 bytes, as POSIX has it. */
@@ -65,7 +65,7 @@ export function preflight({ experiment, guest, kernel, initrd, disk }: Boot): Re
  * the caller's to close; may throw
  */
 export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Result<Spawned, MtError> {
-  const program = findProgram(QEMU);
+  const program = findProgram(boot.platform.qemu);
   if (program.isErr()) return fail("unavailable", program.error.message, program.error.hint);
   const files = guestFiles(boot.dir);
   removeOwn(boot.dir);
@@ -74,7 +74,7 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
   const log = openOwn(files.log, "append");
   try {
     // A guest with a disk writes into a file that is as large as it likes: only the supervisor cuts its logs.
-    const words = [program.value, ...qemuArgv(boot)];
+    const words = [program.value, ...boot.platform.argv(boot)];
     const limited = boot.disk ? words : ["/bin/sh", "-c", LIMITED, "sh", ...words];
     const child = spawn(limited[0]!, limited.slice(1), {
       cwd: boot.dir,

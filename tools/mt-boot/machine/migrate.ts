@@ -11,7 +11,7 @@ import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, toMtError } from "../../../shared/errors.ts";
 import { waitFor } from "../../../shared/host/process.ts";
 import { listenOwn, socketName } from "../../../shared/own-place.ts";
-import { STATE_FD } from "./argv.ts";
+import { STATE_FD } from "./guest-files.ts";
 import { type Qmp, within } from "./qmp.ts";
 
 /** How long QEMU may take to write a guest's state. */

@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { experimentDir, runDir } from "../../../shared/host/names.ts";
 import { endProcess, isAlive, sharesPath, variableOf, waitFor } from "../../../shared/host/process.ts";
 import { allPids, commandLineOf } from "../../../shared/host/processes.ts";
-import { guestMark } from "./argv.ts";
+import { guestMark } from "./guest-files.ts";
 
 const PIDFILE = "\0-pidfile\0";
 

@@ -6,14 +6,14 @@ import { renameSync, rmSync, statSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../../shared/errors.ts";
 import type { Exit } from "../../../shared/records/index.ts";
-import { makeFresh } from "../guest/fresh.ts";
 import { copyDisk, overlayOf } from "../machine/disk.ts";
 import { saveState } from "../machine/migrate.ts";
+import { platformOf } from "../platforms/platforms.ts";
 import { nameGuest, type SaveRequest } from "../protocol.ts";
 import type { Entry } from "../supervisor/entry.ts";
 import { Slots } from "../supervisor/slots.ts";
 import { diskFile, stateFile, writeNote } from "./saved.ts";
-import { qemuVersion } from "./template.ts";
+import { qemuVersions } from "./template.ts";
 
 /** How long a guest may take to answer when it goes on. */
 const FRESH_S = 60;
@@ -23,7 +23,6 @@ export async function saveGuests(
   { targets, dir, jobs }: SaveRequest,
   send: (exit: Exit) => void,
 ): Promise<void> {
-  const qemu = await qemuVersion();
   const began = performance.now();
   const exit = (id: string, done: Result<number, MtError>): Exit => ({
     kind: "exit",
@@ -45,15 +44,17 @@ export async function saveGuests(
       send(exit(id, err(mtError("failed", `Cannot save {id}: the guest is ${state}`, "mt-boot up"))));
     }
   }
+  const versionOf = qemuVersions();
+  const qemus = await Promise.all(here.map(({ image }) => versionOf(image)));
   // At one moment: what one has sent, the other has not got yet.
   for (const entry of here) entry.savingBegan();
   await Promise.all(here.map((entry) => entry.machine?.qmp.call("stop")));
   const slots = new Slots(jobs);
   const saved = await Promise.all(
-    here.map((entry) =>
+    here.map((entry, n) =>
       slots.take(async (): Promise<Result<number, MtError>> => {
-        if (qemu.isErr()) return err(qemu.error);
-        return saveOne(entry, experiment, dir, qemu.value);
+        const qemu = qemus[n]!;
+        return qemu.isErr() ? err(qemu.error) : saveOne(entry, experiment, dir, qemu.value);
       }),
     ),
   );
@@ -67,9 +68,11 @@ export async function saveGuests(
 }
 
 /** One that was ready goes on, and draws no random bytes that one restored from its file could have drawn before. */
-async function goOn({ state, machine }: Entry): Promise<Result<unknown, MtError>> {
+async function goOn({ state, machine, image }: Entry): Promise<Result<unknown, MtError>> {
   if (state !== "ready" || !machine) return ok(undefined);
-  const fresh = makeFresh(machine, "goes on", FRESH_S);
+  const platform = platformOf(image);
+  if (platform.isErr()) return err(platform.error);
+  const fresh = platform.value.makeFresh(machine, "goes on", FRESH_S);
   const goes = await machine.qmp.call("cont");
   const made = goes.isErr() ? goes : await fresh;
   return made.mapErr((error) => ({

@@ -23,14 +23,13 @@ import { lock, startTime } from "../../../shared/host/lock.ts";
 import { cacheDir } from "../../../shared/host/names.ts";
 import { runOk } from "../../../shared/host/process.ts";
 import { openOwn, ownDir, removeOwn, writeOwn } from "../../../shared/own-place.ts";
-import type { Guest } from "../../../shared/records/index.ts";
-import { runInGuest } from "../guest/agent.ts";
-import { awaitCalls } from "../guest/identity.ts";
-import { guestFiles, QEMU, qemuArgv } from "../machine/argv.ts";
-import type { Boot } from "../machine/boot.ts";
+import type { Guest, Image } from "../../../shared/records/index.ts";
+import { guestFiles } from "../machine/guest-files.ts";
 import { connectMachine, consoleTail, type Machine, spawnQemu } from "../machine/machine.ts";
 import { SAVE_S, STATE_SOCKET, saveState } from "../machine/migrate.ts";
 import { endGuests, livingIn } from "../machine/processes.ts";
+import type { Boot, Platform } from "../platforms/platform.ts";
+import { platformOf } from "../platforms/platforms.ts";
 
 /** Another number makes all templates anew: what a template is has changed. */
 const FORMAT = 2;
@@ -82,8 +81,21 @@ function filesOf(key: string): Template {
 const noteFile = (dir: string) => join(dir, "template.json");
 
 /** `QEMU emulator version 7.2.x …`: device state of one version is not for another. */
-export const qemuVersion = async (): Promise<Result<string, MtError>> =>
-  (await runOk(QEMU, ["--version"], { timeout_s: 10 })).map(({ stdout }) => stdout.split("\n")[0]!);
+export const qemuVersion = async (program: string): Promise<Result<string, MtError>> =>
+  (await runOk(program, ["--version"], { timeout_s: 10 })).map(({ stdout }) => stdout.split("\n")[0]!);
+
+/** The version that guests of an image run in; each program is asked once. */
+export function qemuVersions(): (image: Image) => Promise<Result<string, MtError>> {
+  const asked = new Map<string, Promise<Result<string, MtError>>>();
+  return async (image) => {
+    const platform = platformOf(image);
+    if (platform.isErr()) return err(platform.error);
+    const { qemu } = platform.value;
+    const version = asked.get(qemu) ?? qemuVersion(qemu);
+    asked.set(qemu, version);
+    return version;
+  };
+}
 
 /** The guest that becomes the template of `boot`: like it in all that a clone cannot change, and nobody. */
 function prototypeOf(boot: Boot, key: string, dir: string): Boot {
@@ -100,7 +112,7 @@ function prototypeOf(boot: Boot, key: string, dir: string): Boot {
 
 /** All that makes two templates different: the whole command line of the guest, the files in it, and QEMU. */
 export function templateKey(boot: Boot, qemu: string): string {
-  const argv = qemuArgv(prototypeOf(boot, "", ""));
+  const argv = boot.platform.argv(prototypeOf(boot, "", ""));
   return createHash("sha256")
     .update(JSON.stringify([FORMAT, qemu, argv]))
     .digest("hex")
@@ -199,7 +211,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
     const held = await connectMachine(pid, dir, { timeout_s });
     if (held.isErr()) throw new MtFailure(await why(held.error, spawned.value.ended, dir));
     try {
-      const saved = await bootAndSave(held.value, state_path, timeout_s);
+      const saved = await bootAndSave(boot.platform, held.value, state_path, timeout_s);
       if (saved.isErr()) throw new MtFailure(await why(saved.error, spawned.value.ended, dir));
     } finally {
       held.value.close();
@@ -235,27 +247,20 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   }
 }
 
-/**
- * To the barrier, where the agent and the program of system calls have answered and wait; there it is stopped and
- * its devices' state written to `path`.
- */
+/** To the barrier, where the guest is stopped and the state of its devices is written to `path`. */
 async function bootAndSave(
+  platform: Platform,
   machine: Machine,
   path: string,
   timeout_s: number,
 ): Promise<Result<void, MtError>> {
-  const { qmp, agent } = machine;
-  const at_barrier = await agent.sync(timeout_s);
+  const at_barrier = await platform.reachBarrier(machine, timeout_s);
   if (at_barrier.isErr())
     return at_barrier.mapErr((e) =>
       e.code === "timeout" ? mtError("timeout", `no answer from its agent in ${timeout_s} s`) : e,
     );
-  const waits = await awaitCalls(machine, timeout_s);
-  if (waits.isErr()) return waits;
-  // Done once here, a program's start costs each clone a seventh less: the agent's symbols are bound, pages there.
-  const warmed = await runInGuest(agent, ["true"], { timeout_s, output_bytes_max: 1024, session: true });
-  if (warmed.isErr()) return err(warmed.error);
-  return saveState(qmp, path, true);
+  const prepared = await platform.prepareTemplate(machine, timeout_s);
+  return prepared.isErr() ? prepared : saveState(machine.qmp, path, true);
 }
 
 async function why(error: MtError, ended: Promise<string>, dir: string): Promise<MtError> {

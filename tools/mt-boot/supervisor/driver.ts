@@ -6,14 +6,12 @@
 import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError, toMtError } from "../../../shared/errors.ts";
-import { makeFresh } from "../guest/fresh.ts";
-import { giveIdentity, tellMtus } from "../guest/identity.ts";
-import { makeOwn } from "../guest/own.ts";
-import type { Boot } from "../machine/boot.ts";
 import { connectMachine, consoleTail, endOfProcess, kernelPanic, type Machine } from "../machine/machine.ts";
 import { restoreState } from "../machine/migrate.ts";
 import { endGuests } from "../machine/processes.ts";
 import type { Ledger } from "../persist/ledger.ts";
+import type { Boot } from "../platforms/platform.ts";
+import { platformOf } from "../platforms/platforms.ts";
 import { Admission } from "./admission.ts";
 import type { Entry } from "./entry.ts";
 import { rowOf } from "./entry-lines.ts";
@@ -211,9 +209,12 @@ export class Driver {
     /** Whether what QEMU did is still true: it may have ended meanwhile. */
     const lives = () => entry.machine === machine;
     if (entry.state === "paused" && entry.wanted === "paused") return ok(undefined);
+    const platform = platformOf(entry.image);
+    if (platform.isErr()) return err(platform.error);
+    const { makeFresh, tellLinks, reachBarrier, giveIdentity } = platform.value;
     const freshen = async () => {
       const made = await makeFresh(machine, entry.restored ? "restored" : "goes on", left_s());
-      return made.isErr() ? made : tellMtus(machine.calls, entry.record, left_s());
+      return made.isErr() ? made : tellLinks(machine, entry.record, left_s());
     };
     let fresh: ReturnType<typeof freshen> | undefined;
     if (entry.state === "paused" || machine.stall.error) {
@@ -226,12 +227,11 @@ export class Driver {
         this.note(entry);
       }
     }
-    // The barrier: where the agent answers, init has come that far. A clone comes from behind it, and asking
-    // would cost it more than half of what its identity does.
+    // A clone comes from behind the barrier: asking would cost it more than half of what its identity does.
     const beyond = entry.forked && entry.wanted !== "paused";
     const answers = beyond
       ? ok<void, MtError>(undefined)
-      : await machine.stall.unlessStalled(machine.agent.sync(left_s()));
+      : await machine.stall.unlessStalled(reachBarrier(machine, left_s()));
     if (answers.isErr())
       return answers.error.code === "timeout"
         ? fail("timeout", `Cannot boot {id}: no answer from its agent in ${entry.ready_timeout_s} s`)
@@ -247,7 +247,7 @@ export class Driver {
     }
     // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
     const known = await machine.stall.unlessStalled(
-      entry.known ? (fresh ?? freshen()) : this.#tellIdentity(entry, machine, left_s),
+      entry.known ? (fresh ?? freshen()) : giveIdentity(machine, entry.record, entry.image, left_s()),
     );
     if (known.isOk() && lives()) {
       entry.becameReady();
@@ -260,20 +260,12 @@ export class Driver {
 
   /** Tells one that is ready what has changed on its links. */
   async refresh(entry: Entry): Promise<void> {
-    const { machine, record } = entry;
-    if (!machine || !entry.known || entry.state !== "ready") return;
-    const told = await machine.stall.unlessStalled(tellMtus(machine.calls, record, entry.ready_timeout_s));
+    const { machine, record, image } = entry;
+    const platform = platformOf(image);
+    if (!machine || !entry.known || entry.state !== "ready" || platform.isErr()) return;
+    const { tellLinks } = platform.value;
+    const told = await machine.stall.unlessStalled(tellLinks(machine, record, entry.ready_timeout_s));
     if (told.isErr()) inform(`${record.id}: its links keep their MTU: ${told.error.message}`);
-  }
-
-  /** One with a disk also has files that only it may have. */
-  async #tellIdentity(
-    { record, image }: Entry,
-    machine: Machine,
-    left_s: () => number,
-  ): Promise<Result<void, MtError>> {
-    const known = await giveIdentity(machine, record, left_s());
-    return known.isOk() && image.files?.disk !== undefined ? makeOwn(machine.agent, left_s()) : known;
   }
 
   /** Starts QEMU and takes hold of it; a clone is restored after it. */

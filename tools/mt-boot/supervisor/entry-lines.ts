@@ -34,6 +34,9 @@ export function definition(guest: Guest, image: Image): string {
   ]);
 }
 
+/** The MTUs of its links as the plan has them: told anew where they are others. */
+export const mtusOf = (guest: Guest) => JSON.stringify(guest.interfaces.map(({ mtu }) => mtu));
+
 /** What the ledger keeps of it. */
 export const rowOf = (entry: Entry): LedgerRow => {
   const { record, image, accel, boot_mode, ready_timeout_s, answer_timeout_s } = entry;

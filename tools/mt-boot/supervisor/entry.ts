@@ -26,6 +26,7 @@ import type { GuestState } from "../../../shared/records/guest.ts";
 import type { Guest, Image } from "../../../shared/records/index.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { AcceleratorWish, BootMode, LedgerRow, SavedState, Wanted } from "../persist/ledger.ts";
+import { platformOf } from "../platforms/platforms.ts";
 
 /** As --answer-timeout has it; for rows of a ledger that know nothing of it. */
 const ANSWER_TIMEOUT_S = 60;
@@ -141,11 +142,13 @@ export class Entry {
     return this.tries_left === Infinity;
   }
 
-  /** Whether it is a clone when it is started next. One with a disk is not: its template would have read another's. */
+  /** Whether it is a clone when it is started next. */
   get forks_next(): boolean {
-    if (this.saved !== undefined || this.image.files?.disk !== undefined) return false;
-    if (this.boot_mode === "fork") return true;
-    return this.boot_mode === "auto" && this.image.fork && this.forks_failed < FORKS_MAX;
+    const { image, saved, boot_mode } = this;
+    const forkable = platformOf(image).map((platform) => platform.cannotFork(image) === undefined);
+    if (saved !== undefined || !forkable.unwrapOr(false)) return false;
+    if (boot_mode === "fork") return true;
+    return boot_mode === "auto" && image.fork && this.forks_failed < FORKS_MAX;
   }
 
   // What somebody asks for.

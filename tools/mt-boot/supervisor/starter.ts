@@ -7,18 +7,19 @@ import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
 import { fail, type MtError, mtError, toMtError } from "../../../shared/errors.ts";
-import { experimentDir, storePath } from "../../../shared/host/names.ts";
+import { experimentDir } from "../../../shared/host/names.ts";
 import { chooseAccelerator } from "../machine/accel.ts";
-import type { Accelerator, Boot } from "../machine/boot.ts";
 import { overlayOf, prepareDisk } from "../machine/disk.ts";
 import { preflight, type Spawned, spawnQemu } from "../machine/machine.ts";
-import { qemuVersion, type Template, templateFor, templateKey, unchanged } from "../persist/template.ts";
+import { qemuVersions, type Template, templateFor, templateKey, unchanged } from "../persist/template.ts";
+import type { Accelerator, Boot } from "../platforms/platform.ts";
+import { platformOf } from "../platforms/platforms.ts";
 import type { Entry } from "./entry.ts";
 
 export class Starter {
   readonly #experiment: string;
   #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
-  #qemu: Promise<Result<string, MtError>> | undefined;
+  readonly #versionOf = qemuVersions();
   /** By its key: the template, or why there is none. */
   readonly #templates = new Map<string, Promise<Result<Template, MtError>>>();
 
@@ -28,39 +29,26 @@ export class Starter {
 
   /** What QEMU is to start with, all of it there; a template is waited for. */
   async prepare(entry: Entry): Promise<Result<Boot, MtError>> {
-    const files = entry.image.files;
-    if (!files)
-      return fail(
-        "data",
-        `Cannot boot {id}: image ${entry.record.image} has no files`,
-        "mt-image build, then write the plan again",
-      );
-    const kernel = storePath(files.kernel);
-    const initrd = storePath(files.initrd);
-    if (kernel.isErr()) return err(kernel.error);
-    if (initrd.isErr()) return err(initrd.error);
-    const base = files.disk === undefined ? ok<undefined, MtError>(undefined) : storePath(files.disk);
-    if (base.isErr()) return err(base.error);
+    const platform = platformOf(entry.image);
+    if (platform.isErr()) return err(platform.error);
+    const source = platform.value.files(entry.image);
+    if (source.isErr()) return err(source.error);
+    const { base, ...files } = source.value;
     const boot: Boot = {
+      platform: platform.value,
       experiment: this.#experiment,
       guest: entry.record,
       dir: entry.dir,
-      kernel: kernel.value,
-      initrd: initrd.value,
-      ...(base.value === undefined
-        ? {}
-        : { disk: { base: base.value, overlay: overlayOf(this.#experiment, entry.dir) } }),
+      ...files,
+      ...(base === undefined ? {} : { disk: { base, overlay: overlayOf(this.#experiment, entry.dir) } }),
       cmdline: entry.image.cmdline,
       accelerator: "tcg",
     };
     const there = preflight(boot);
     if (there.isErr()) return err(there.error);
-    if (boot.disk && entry.boot_mode === "fork")
-      return fail(
-        "data",
-        "Cannot fork {id}: its image has a disk",
-        "mt-boot up without --boot fork boots it cold",
-      );
+    const unforkable = platform.value.cannotFork(entry.image);
+    if (unforkable !== undefined && entry.boot_mode === "fork")
+      return fail("data", `Cannot fork {id}: ${unforkable}`, "mt-boot up without --boot fork boots it cold");
     const disk = await prepareDisk(boot, entry.saved?.disk);
     if (disk.isErr()) return err(disk.error);
     const accelerator = await this.#chooseAccelerator(entry, boot);
@@ -68,7 +56,7 @@ export class Starter {
     boot.accelerator = accelerator.value;
     if (entry.saved !== undefined) return ok({ ...boot, state: entry.saved.file });
     if (!entry.forks_next) return ok(boot);
-    const template = await this.#template(boot, entry.ready_timeout_s);
+    const template = await this.#template(boot, entry);
     if (template.isOk())
       return ok({
         ...boot,
@@ -97,9 +85,8 @@ export class Starter {
   }
 
   /** One for all guests that are alike; who comes while it is made waits for it. Told once where there is none. */
-  async #template(boot: Boot, timeout_s: number): Promise<Result<Template, MtError>> {
-    this.#qemu ??= qemuVersion();
-    const qemu = await this.#qemu;
+  async #template(boot: Boot, entry: Entry): Promise<Result<Template, MtError>> {
+    const qemu = await this.#versionOf(entry.image);
     if (qemu.isErr()) return err(qemu.error);
     const key = templateKey(boot, qemu.value);
     const asked = this.#templates.get(key);
@@ -108,9 +95,9 @@ export class Starter {
       // It may have been removed or changed since.
       if (template.isErr() || unchanged(template.value)) return template;
       if (this.#templates.get(key) === asked) this.#templates.delete(key);
-      return this.#template(boot, timeout_s);
+      return this.#template(boot, entry);
     }
-    const made = templateFor(boot, qemu.value, timeout_s);
+    const made = templateFor(boot, qemu.value, entry.ready_timeout_s);
     this.#templates.set(key, made);
     const template = await made;
     if (template.isErr())

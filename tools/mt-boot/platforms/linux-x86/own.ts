@@ -3,9 +3,9 @@
  * and the services that are not to run before. The program does again what it finds undone.
  */
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "../../../shared/errors.ts";
-import { OWN_PROGRAM } from "../../../shared/guest-protocol.ts";
-import { type Agent, runInGuest } from "./agent.ts";
+import { fail, type MtError } from "../../../../shared/errors.ts";
+import { OWN_PROGRAM } from "../../../../shared/guest-protocol.ts";
+import { type Agent, runInGuest } from "../../guest/agent.ts";
 
 const OUTPUT_BYTES_MAX = 4096;
 

@@ -3,14 +3,14 @@
  * in the guest's directory, the kernel in the store, taps by name. The directory stands in the line, so that
  * the process can be found in /proc when everything else is lost.
  */
-import { join } from "node:path";
-import { guestMac } from "../../../shared/addresses.ts";
-import { AGENT_PORT, CONSOLE, IDENTITY_PORT } from "../../../shared/guest-protocol.ts";
-import { tapName } from "../../../shared/host/names.ts";
-import { socketName } from "../../../shared/own-place.ts";
-import type { Guest } from "../../../shared/records/index.ts";
-import type { Boot, MemoryFile } from "./boot.ts";
-import { diskArgv } from "./disk.ts";
+import { guestMac } from "../../../../shared/addresses.ts";
+import { AGENT_PORT, CONSOLE, IDENTITY_PORT } from "../../../../shared/guest-protocol.ts";
+import { tapName } from "../../../../shared/host/names.ts";
+import { socketName } from "../../../../shared/own-place.ts";
+import type { Guest } from "../../../../shared/records/index.ts";
+import { diskArgv } from "../../machine/disk.ts";
+import { guestFiles } from "../../machine/guest-files.ts";
+import type { Boot, MemoryFile } from "../platform.ts";
 
 export const QEMU = "qemu-system-x86_64";
 
@@ -23,25 +23,6 @@ export const DEFAULT_CMDLINE =
   `console=${CONSOLE} quiet panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=tsc cryptomgr.notests ` +
   "random.trust_cpu=on no_timer_check i8042.noaux i8042.nokbd 8250.nr_uarts=1 " +
   "psi=0 lsm= audit=0";
-
-/** The files of one guest in its directory. */
-export const guestFiles = (dir: string) => ({
-  pid: join(dir, "pid"),
-  qmp: join(dir, "qmp"),
-  agent: join(dir, "agent"),
-  identity: join(dir, "identity"),
-  /** All that the guest has written to its console. */
-  console: join(dir, "console"),
-  /** Where a client is attached to it. */
-  tty: join(dir, "tty"),
-  log: join(dir, "qemu.log"),
-});
-
-/** What stands in the command line of this guest's QEMU and of no other process. */
-export const guestMark = (dir: string) => `\0-pidfile\0${join(dir, "pid")}\0`;
-
-/** The file descriptor on which QEMU finds that state. */
-export const STATE_FD = 3;
 
 /** QEMU takes a comma inside a value when it is doubled. */
 const value = (text: string) => text.replaceAll(",", ",,");

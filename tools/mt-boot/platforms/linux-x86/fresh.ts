@@ -6,10 +6,11 @@
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { ok, type Result } from "neverthrow";
-import { fail, type MtError } from "../../../shared/errors.ts";
-import { NEXT_FD } from "../../../shared/guest-protocol.ts";
-import { type Agent, runInGuest } from "./agent.ts";
-import type { Call, Calls } from "./calls.ts";
+import { fail, type MtError } from "../../../../shared/errors.ts";
+import { NEXT_FD } from "../../../../shared/guest-protocol.ts";
+import { runInGuest } from "../../guest/agent.ts";
+import type { Call } from "../../guest/calls.ts";
+import type { Occasion, Ports } from "../platform.ts";
 
 /** Linux on x86-64: arch/x86/entry/syscalls/syscall_64.tbl. */
 export const SYS = {
@@ -28,12 +29,6 @@ const RNDRESEEDCRNG = 0x5207;
 const SEED_BYTES = 32;
 const SCHED_FIFO = 1;
 const O = { wronly: 0o1, creat: 0o100, excl: 0o200, trunc: 0o1000 };
-
-/**
- * `told`: it is told who it is, as a clone at its barrier or after a cold boot. `goes on`: it was stopped, and may
- * have been saved meanwhile. `restored`: it goes on from a file, from which others may go on too.
- */
-export type Occasion = "told" | "goes on" | "restored";
 
 interface Fresh {
   what: string;
@@ -140,7 +135,7 @@ export const freshCalls = (occasion: Occasion): Call[] =>
  * waits for it, and is the first that it does.
  */
 export async function makeFresh(
-  { agent, calls }: { agent: Agent; calls: Calls },
+  { agent, calls }: Ports,
   occasion: Exclude<Occasion, "told">,
   timeout_s: number,
 ): Promise<Result<void, MtError>> {

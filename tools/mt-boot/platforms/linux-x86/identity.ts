@@ -4,12 +4,13 @@
  * record says is made fresh with it (fresh.ts).
  */
 import { err, ok, type Result } from "neverthrow";
-import { formatIp, guestMac, parseCidr, parseIp } from "../../../shared/addresses.ts";
-import { fail, type MtError, mtError } from "../../../shared/errors.ts";
-import { NEXT_FD, SYSCALLS_PROGRAM } from "../../../shared/guest-protocol.ts";
-import type { Guest } from "../../../shared/records/index.ts";
-import { type Agent, runInGuest } from "./agent.ts";
-import type { Call, Calls } from "./calls.ts";
+import { formatIp, guestMac, parseCidr, parseIp } from "../../../../shared/addresses.ts";
+import { fail, type MtError, mtError } from "../../../../shared/errors.ts";
+import { NEXT_FD, SYSCALLS_PROGRAM } from "../../../../shared/guest-protocol.ts";
+import type { Guest } from "../../../../shared/records/index.ts";
+import { type Agent, runInGuest } from "../../guest/agent.ts";
+import type { Call, Calls } from "../../guest/calls.ts";
+import type { Ports } from "../platform.ts";
 import { close, freshCalls, SYS, writeFile } from "./fresh.ts";
 
 const SIOC = {
@@ -214,7 +215,7 @@ function linkFact(nic: number, { mac, address, mask, mtu }: LinkSaid, planned: n
 
 /** Tells a guest who it is, and reads back that it is. May be done again. */
 export async function giveIdentity(
-  { agent, calls }: { agent: Agent; calls: Calls },
+  { agent, calls }: Ports,
   guest: Guest,
   timeout_s: number,
 ): Promise<Result<void, MtError>> {
@@ -254,14 +255,8 @@ export async function tellMtus(
   return ok(undefined);
 }
 
-/** The MTUs of its links as the plan has them: told anew where they are others. */
-export const mtusOf = (guest: Guest) => JSON.stringify(guest.interfaces.map(({ mtu }) => mtu));
-
 /** The barrier: the program has answered, and waits for the next frame. */
-export async function awaitCalls(
-  { agent, calls }: { agent: Agent; calls: Calls },
-  timeout_s: number,
-): Promise<Result<void, MtError>> {
+export async function awaitCalls({ agent, calls }: Ports, timeout_s: number): Promise<Result<void, MtError>> {
   const end = Date.now() + timeout_s * 1000;
   for (;;) {
     const left_s = Math.max(0.1, (end - Date.now()) / 1000);
