@@ -24,6 +24,7 @@ const MINUS = 0x2d;
 const PLUS = 0x2b;
 const POINT = 0x2e;
 const ZERO = 0x30;
+const NINE = 0x39;
 const ASCII_MAX = 0x7f;
 
 /** Over white space within a line; there may be none. */
@@ -77,25 +78,30 @@ function escaped(bytes: Uint8Array, at: number): number {
 }
 
 const ESCAPES: ReadonlySet<number> = new Set(Buffer.from('"\\/bfnrt'));
-const isDigit = (c: number) => c >= ZERO && c <= 0x39;
-const isHex = (c: number) => isDigit(c) || ((c | 0x20) >= 0x61 && (c | 0x20) <= 0x66);
+const isHex = (c: number) => (c >= ZERO && c <= NINE) || ((c | 0x20) >= 0x61 && (c | 0x20) <= 0x66);
 
 /** Over digits, one at least. */
 function digits(bytes: Uint8Array, at: number): number {
   let i = at;
-  while (isDigit(bytes[i]!)) i++;
+  for (let c = bytes[i]!; c >= ZERO && c <= NINE; c = bytes[i]!) i++;
   return i > at ? i : -1;
 }
 
 function number(bytes: Uint8Array, at: number): number {
   let i = bytes[at] === MINUS ? at + 1 : at;
   i = bytes[i] === ZERO ? i + 1 : digits(bytes, i);
-  if (i >= 0 && bytes[i] === POINT) i = digits(bytes, i + 1);
-  if (i >= 0 && (bytes[i]! | 0x20) === 0x65) {
-    const sign = bytes[i + 1];
-    i = digits(bytes, sign === PLUS || sign === MINUS ? i + 2 : i + 1);
-  }
-  return i;
+  if (i < 0) return -1;
+  const c = bytes[i]!;
+  // Most numbers are whole.
+  return c === POINT || (c | 0x20) === 0x65 ? restOfNumber(bytes, i) : i;
+}
+
+/** Over the rest of a number, from its point or its exponent. */
+function restOfNumber(bytes: Uint8Array, at: number): number {
+  const i = bytes[at] === POINT ? digits(bytes, at + 1) : at;
+  if (i < 0 || (bytes[i]! | 0x20) !== 0x65) return i;
+  const sign = bytes[i + 1];
+  return digits(bytes, sign === PLUS || sign === MINUS ? i + 2 : i + 1);
 }
 
 const WORDS = ["true", "false", "null"].map((word) => Buffer.from(word));
@@ -104,11 +110,14 @@ const WORDS = ["true", "false", "null"].map((word) => Buffer.from(word));
 function scalar(bytes: Uint8Array, at: number): number {
   const c = bytes[at]!;
   if (c === QUOTE) return string(bytes, at);
-  if (c < 0x61) return number(bytes, at);
-  const word = WORDS.find(([first]) => first === c);
-  if (word === undefined) return -1;
-  for (let i = 1; i < word.length; i++) if (bytes[at + i] !== word[i]) return -1;
-  return at + word.length;
+  return c < 0x61 ? number(bytes, at) : word(bytes, at);
+}
+
+function word(bytes: Uint8Array, at: number): number {
+  const found = WORDS.find(([first]) => first === bytes[at]);
+  if (found === undefined) return -1;
+  for (let i = 1; i < found.length; i++) if (bytes[at + i] !== found[i]) return -1;
+  return at + found.length;
 }
 
 /** Over a member's name and its colon, to its value. */
