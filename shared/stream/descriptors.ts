@@ -1,18 +1,18 @@
 /**
- * stdin, stdout and stderr belong to others too: whatever is set on one of them, its other owners see. They are used
- * by number, never through process.stdin, process.stdout or process.stderr, whose mere use makes a shared pipe or
- * socket non-blocking (only on a terminal is it harmless: that is opened anew). Who finds one non-blocking waits.
+ * stdin, stdout and stderr are shared with other processes, which see whatever flags are set on them. So they are used
+ * by number, never through process.stdin, process.stdout or process.stderr: touching these makes a shared pipe or
+ * socket non-blocking (a terminal is opened anew, so there it is harmless). If one is non-blocking already, wait.
  */
 import { constants, openSync, readFileSync, readlinkSync } from "node:fs";
 import { isatty } from "node:tty";
 
-/** How long to wait before the next try where only trying tells: soon at first, then rarely enough to cost nothing. */
+/** Longest pause between tries on a non-blocking descriptor, in ms; the first is 1 ms. */
 export const RETRY_MS_MAX = 25;
 const CLOSE_ON_EXEC = 0o2000000;
 
 export const isTerminal = (fd: number): boolean => isatty(fd);
 
-/** What the kernel says that it is, as `pipe:[4711]` or a path. */
+/** The target of a descriptor, such as `pipe:[4711]` or a path. */
 function target(fd: number): string | undefined {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);
@@ -21,7 +21,7 @@ function target(fd: number): string | undefined {
   }
 }
 
-/** Whether it was closed when we were started: Bun has then put /dev/null there, marked as nothing inherited can be. */
+/** Whether it was closed when we were started: Bun then opens /dev/null there with close-on-exec, which no inherited descriptor has. */
 export function wasClosed(fd: 0 | 1 | 2): boolean {
   if (target(fd) !== "/dev/null") return false;
   try {
@@ -32,13 +32,13 @@ export function wasClosed(fd: 0 | 1 | 2): boolean {
   }
 }
 
-/** Why nobody gives us anything on stdin, to stand after "stdin is"; undefined where somebody may. */
+/** Why stdin gives nothing, to complete "stdin is …"; undefined if it may give something. */
 export function noStdin(): "a terminal" | "closed" | undefined {
   if (isTerminal(0)) return "a terminal";
   return wasClosed(0) ? "closed" : undefined;
 }
 
-/** What to call stdout and stderr in a message: with the file, where it is one. */
+/** The name of a descriptor for messages: `stdout`, and the file if it is one. */
 export function nameOf(fd: number): string {
   const name = ["stdin", "stdout", "stderr"][fd] ?? `descriptor ${fd}`;
   const path = isStandard(fd) && wasClosed(fd) ? undefined : target(fd);
@@ -48,9 +48,8 @@ export function nameOf(fd: number): string {
 const anew = new Map<number, number | undefined>();
 
 /**
- * The same pipe or terminal, opened once more for us alone: it blocks, whatever others do to the one that is shared.
- * Nothing where it can't be: a socket, another user's pipe, no /proc; nor for a pipe with a name, whose opening waits
- * for the other end.
+ * The same pipe or terminal opened again for us alone: it blocks, whatever flags the shared one has. Undefined if that
+ * is not possible (a socket, another user's pipe, no /proc) or would wait for the other end (a named pipe).
  */
 export function openAnew(fd: 0 | 1 | 2): number | undefined {
   if (anew.has(fd)) return anew.get(fd);
@@ -62,7 +61,7 @@ export function openAnew(fd: 0 | 1 | 2): number | undefined {
         (fd === 0 ? constants.O_RDONLY : constants.O_WRONLY) | constants.O_NOCTTY,
       );
   } catch {
-    // Then we try again and again.
+    // The caller polls instead.
   }
   anew.set(fd, own);
   return own;

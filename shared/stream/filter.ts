@@ -1,7 +1,7 @@
 /**
- * The filter law, in one place: records come in on stdin and go out on stdout; a tool changes what it
- * owns on this host and passes every other line through byte for byte, in order per host; only `end`
- * is a barrier; a failure is a record; a stream that was cut off is 65.
+ * The filter law, in one place: records come in on stdin and go out on stdout; a tool changes the records that it owns
+ * on this host and passes every other line on byte for byte, in order per host; only `end` is a barrier; a failure is
+ * a record; a stream without its `end` is exit code 65.
  */
 import { EXIT, exitCodeOf, type MtError, mtError, toMtError } from "../errors.ts";
 import { type End, isKind, KINDS, type Kind, type RecordByKind, travelOf } from "../records/index.ts";
@@ -13,24 +13,24 @@ import { rewrite } from "./rewrite.ts";
 import { nextUnlessAborted } from "./stdin.ts";
 import { LineWriter, StdoutClosed } from "./writer.ts";
 
-/** What a handler gives back: nothing (the line goes on as it came), or the records that replace it. */
+/** What a handler returns: undefined (the line goes on as it came), or the record or records that replace it. */
 export type Outcome = undefined | object | readonly object[];
 
 export interface FilterContext {
   /** The tool, as it stands in `error.by`. */
   by: string;
   host: string;
-  /** The line that the record in hand came as. */
+  /** The line that the handler's record came as. */
   text?: string;
-  /** Aborted by a signal, or when nobody reads stdout any more. */
+  /** Aborted by a signal, or when the reader of stdout has gone. */
   signal: AbortSignal;
-  /** Puts a record of the tool's own kinds out now. */
+  /** Writes a record of the tool's own kinds at once. */
   emit(record: object): void;
-  /** Runs when `end` has come; gives the line back unchanged where the stream is cut off. */
+  /** Runs `run` once `end` has come. If the stream is cut off it never runs, and the line goes on as it came. */
   atEnd(run: () => Outcome | Promise<Outcome>): Promise<Outcome>;
-  /** The record as failed; a record that came in failed keeps its first error. */
+  /** The record as failed. If it came in failed it keeps that error. */
   failed<R extends object>(record: R, error: MtError): R;
-  /** What the tool's exit code must say, though no record does. The first error is told on stderr. */
+  /** An error that no record carries: it sets the exit code. The first one is reported on stderr. */
   note(error: MtError): void;
 }
 
@@ -43,22 +43,22 @@ export interface Filter {
   by: string;
   /** This host's name; a record with another host is passed on. */
   host: string;
-  /** Prints its own records and no others. */
+  /** Write its own records and no others. */
   only?: boolean;
-  /** Whether it makes anything true: then a closed stdout is 74, else 0. */
+  /** Whether it changes anything on the host: then a closed stdout is exit code 74, else 0. */
   changes: boolean;
-  /** Kinds that it changes, where they are for this host (`anyHost`: for whatever host). */
+  /** Handlers of the kinds that it changes, for records of this host (`anyHost`: of every host). */
   owns?: { [K in Kind]?: Handler<K> };
   anyHost?: boolean;
-  /** Kinds that it reads: the line goes on as it came, after the handler is done. */
+  /** Handlers of the kinds that it only reads: the line goes on as it came when the handler is done. */
   reads?: { [K in Kind]?: Handler<K> };
-  /** When `end` has come: before what waits for it, and after all else is done. */
+  /** When `end` has come and all earlier records are done, before the `atEnd` work. */
   onEnd?: (context: FilterContext, end: End) => void | Promise<void>;
-  /** After everything that waited for `end`, before `end` goes out. */
+  /** After the `atEnd` work, before `end` is written. */
   afterEnd?: (context: FilterContext, end: End | undefined) => void | Promise<void>;
-  /** Where the stream was cut off; nothing that waits for the whole is done. */
+  /** If the stream was cut off. No `atEnd` work is done then. */
   onCutOff?: (context: FilterContext) => void | Promise<void>;
-  /** No `end` is expected: a stream that begins or ends as it likes (mt-topo's first stage, samples). */
+  /** The stream needs no `end` (mt-topo's first stage, samples). */
   open?: boolean;
 }
 
@@ -79,21 +79,21 @@ export async function runFilter(
   return new FilterRun(filter, options.writer ?? new LineWriter(), options.signal).run(options.input);
 }
 
-/** Whether `end` has come: `cut` where it never will. */
+/** Whether `end` has come; `cut`: it never will. */
 type Phase = "reading" | "ended" | "cut";
 
-/** A place in the order of what goes out: filled at once, or when a handler is done. */
+/** A place in the order of output. `lines` is undefined until its handler is done. */
 interface Slot {
   lines: string[] | undefined;
 }
 
 /** A handler at work on a record. */
 interface Work {
-  /** It waits for `end`. */
+  /** Waiting for `end`. */
   parked: boolean;
 }
 
-/** The kinds that a filter looks into. A `host` record has no `host`: what it is of is its id. */
+/** The kinds that a filter has to parse. A `host` record has no `host` field (its id names the host), so all are parsed. */
 function handledKinds({ anyHost, owns = {}, reads = {} }: Filter): Map<string, "everywhere" | "here"> {
   const kinds = new Map<string, "everywhere" | "here">();
   for (const kind of Object.keys(owns) as Kind[])
@@ -107,15 +107,15 @@ class FilterRun {
   readonly #writer: LineWriter;
   readonly #context: FilterContext;
   readonly #abort = new AbortController();
-  /** Kinds that are looked into: of every host, or of this one. All others pass. */
+  /** Kinds that have to be parsed: those of every host, or of this one only. All others pass. */
   readonly #handled: ReadonlyMap<string, "everywhere" | "here">;
   readonly #slots: Slot[] = [];
   readonly #busy = new Map<Work, Promise<unknown>>();
-  /** What waits for `end`. */
+  /** `atEnd` work. */
   #waiting: ((phase: Phase) => void)[] = [];
   #phase: Phase = "reading";
   #changed: (() => void) | undefined;
-  /** Why nothing can be written any more. */
+  /** Why writing failed: the run is over. */
   #broken: unknown;
   #line = 0;
   #ended: string | undefined;
@@ -123,7 +123,7 @@ class FilterRun {
   #failed = false;
   #worst: MtError | undefined;
   #cutOff = false;
-  /** Reading failed before the stream had ended. */
+  /** Reading stdin failed. */
   #unread = false;
 
   constructor(filter: Filter, writer: LineWriter, signal: AbortSignal | undefined) {
@@ -161,9 +161,9 @@ class FilterRun {
 
   async run(input: AsyncIterable<Buffer>): Promise<FilterResult> {
     try {
-      // Where no more can be read, what was read is finished as where a stream is cut off.
+      // If reading fails, finish what was read, as for a stream that was cut off.
       this.#unread = !(await this.#try(() => this.#readAll(input)));
-      // What waits for the whole must not start while an earlier record is still being worked on.
+      // `atEnd` work must not start while a handler is still running.
       await this.#settle(() => [...this.#busy.keys()].every(({ parked }) => parked));
       let whole = true;
       if (this.#end !== undefined)
@@ -172,19 +172,19 @@ class FilterRun {
         this.#cutOff = this.#unread || !this.#filter.open || this.#abort.signal.aborted;
         await this.#try(this.#filter.onCutOff?.bind(null, this.#context));
       }
-      // Where that failed, what waits for it is not done, but goes on as it came: no record is dropped.
+      // If onEnd failed, no `atEnd` work is done: those records go on as they came.
       this.#phase = this.#ended === undefined || !whole || this.#abort.signal.aborted ? "cut" : "ended";
       for (const w of this.#waiting.splice(0)) w(this.#phase);
       await this.#settle(() => this.#busy.size === 0);
       if (!this.#cutOff && whole && !this.#abort.signal.aborted)
         await this.#try(this.#filter.afterEnd?.bind(null, this.#context, this.#end));
       if (this.#broken !== undefined) throw this.#broken;
-      // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
+      // If interrupted, do not write `end`: the next stage must see that the stream was cut off.
       if (this.#ended !== undefined && !this.#abort.signal.aborted && !this.#filter.only)
         this.#writer.line(this.#ended);
       this.#writer.flush();
     } catch (thrown) {
-      // Finish the item in hand, start no other.
+      // Wait for the handlers that are running; start no other.
       this.#phase = "cut";
       this.#abort.abort(thrown);
       for (const w of this.#waiting.splice(0)) w("cut");
@@ -196,7 +196,7 @@ class FilterRun {
     return this.#verdict();
   }
 
-  /** Does what belongs to no record. That it failed is the exit code's to say. */
+  /** Runs what belongs to no record; a failure is noted for the exit code. Whether it succeeded. */
   async #try(work: (() => void | Promise<void>) | undefined): Promise<boolean> {
     try {
       await work?.();
@@ -208,7 +208,7 @@ class FilterRun {
     }
   }
 
-  /** Writes; where that cannot be done the run is over, whoever wanted to. */
+  /** Writes. If that fails the run is over, even if the caller catches the error. */
   #write(work: () => void): void {
     try {
       work();
@@ -251,7 +251,7 @@ class FilterRun {
   async #takeAll(blocks: Block[]): Promise<void> {
     for (const block of blocks) {
       const lines = new RecordLines(block);
-      // Neighbours that only pass go out together, as the bytes that they came as.
+      // Neighbouring lines that only pass are written together, as the bytes that came.
       let passing = 0;
       while (lines.next()) {
         this.#line++;
@@ -266,7 +266,7 @@ class FilterRun {
     }
   }
 
-  /** Whether a line plainly is a record that passes and need not wait. Of others the record itself has to tell. */
+  /** Whether the line is a record that passes at once. If not, or if the scanner is not sure, it has to be parsed. */
   #isPassing({ sure, kind, host }: RecordLines): boolean {
     if (!sure || this.#ended !== undefined) return false;
     const handled = this.#handled.get(kind);
@@ -274,7 +274,7 @@ class FilterRun {
     return this.#isElsewhere(host) || (handled === undefined && this.#slots.length === 0);
   }
 
-  /** Order is kept per host: what is for another host does not wait for this host's work. */
+  /** Whether it is another host's. Order is kept per host, so such a record does not wait for this host's handlers. */
   #isElsewhere(host: unknown): boolean {
     return !this.#filter.anyHost && host !== undefined && host !== this.#filter.host;
   }
@@ -283,7 +283,7 @@ class FilterRun {
     if (from < to && !this.#filter.only) this.#write(() => this.#writer.lines(bytes.subarray(from, to)));
   }
 
-  /** One line. Gives a promise only where the next line must not be read before it is done. */
+  /** One line. Returns a promise only if the next line must wait for it. */
   #take(lines: RecordLines): Promise<void> | undefined {
     const { text } = lines;
     const read = lines.read();
@@ -321,7 +321,7 @@ class FilterRun {
     return reading ? reading.then(goOn) : goOn();
   }
 
-  /** Lets a handler see the record. That it could not do with it what it does is the exit code's to say. */
+  /** Calls a `reads` handler. An error in it is noted for the exit code. */
   #read(handler: Handler<Kind>, record: RecordByKind[Kind]): Promise<void> | undefined {
     const crashed = (thrown: unknown) => {
       if (this.#broken !== undefined) throw this.#broken;
@@ -339,7 +339,7 @@ class FilterRun {
   #own(handler: Handler<Kind>, record: RecordByKind[Kind], line: Line, text: string): undefined {
     const slot: Slot = { lines: undefined };
     this.#slots.push(slot);
-    // Neither throws, whatever the handler gave: its place must not stay empty.
+    // Neither throws, whatever the handler returned: an empty slot would hold up the output.
     const crash = (thrown: unknown) => {
       slot.lines = this.#crashed(line, text, thrown);
     };
@@ -355,7 +355,7 @@ class FilterRun {
     try {
       const atEnd = (run: () => Outcome | Promise<Outcome>) => {
         const outcome = this.#atEnd(run, work);
-        // Also where the handler does not look at what became of it.
+        // Handled here too, as the handler may ignore the promise.
         outcome.catch((thrown) => this.#noteCrash(toMtError(thrown)));
         return outcome;
       };
@@ -373,14 +373,14 @@ class FilterRun {
       try {
         this.#pump();
       } catch {
-        // The loop finds it.
+        // The main loop finds it in #broken.
       }
       this.#changed?.();
     };
     this.#busy.set(work, outcome.then(finish, crash).then(done));
   }
 
-  /** The lines that stand for a record when its handler is done. */
+  /** The lines that replace a record when its handler is done. */
   #format(line: Line, text: string, outcome: Outcome): string[] {
     const records: readonly object[] =
       outcome === undefined ? [line] : Array.isArray(outcome) ? outcome : [outcome];
@@ -390,7 +390,7 @@ class FilterRun {
     return lines.length === 0 ? [text] : lines;
   }
 
-  /** The lines of a record whose handler threw, or gave what cannot be written. */
+  /** The lines of a record whose handler threw or returned what cannot be written as JSON. */
   #crashed(line: Line, text: string, thrown: unknown): string[] {
     if (this.#broken !== undefined) return [text];
     const error = toMtError(thrown);
@@ -402,12 +402,12 @@ class FilterRun {
     }
   }
 
-  /** What is wrong with more than one record is the exit code's to say. */
+  /** Bugs, I/O errors and missing permissions concern more than one record: they set the exit code. */
   #noteCrash(error: MtError): void {
     if (error.code === "bug" || error.code === "io" || error.code === "permission") this.#context.note(error);
   }
 
-  /** Writes what is done, in order. */
+  /** Writes the slots that are done, in order. */
   #pump(): void {
     this.#write(() => {
       this.#flushSlots();
@@ -420,25 +420,25 @@ class FilterRun {
     this.#put(text, this.#isElsewhere(line.host));
   }
 
-  /** A record of this tool that it cannot act on. */
+  /** A record that the tool owns and cannot act on: it comes out failed. */
   #fail(line: Line, text: string, error: MtError): undefined {
     this.#put(rewrite(text, line, this.#context.failed(line, error)));
   }
 
-  /** A record that was to have a host and has none: no tool knows whose it is. */
+  /** A record that should have a host and has none: nobody knows whose it is. */
   #unplaced(line: Line, text: string): undefined {
     const error = notPlaced(line);
     this.#context.note(error);
     this.#fail(line, text, error);
   }
 
-  /** A line goes out behind what this host is still at work on. */
+  /** Writes a line after those that are waiting for their handlers. */
   #put(text: string, atOnce = false): undefined {
     if (!atOnce && this.#slots.length > 0) {
       this.#slots.push({ lines: [text] });
       return;
     }
-    // Most lines pass here: without a closure each.
+    // Not #write: a closure per line would cost.
     try {
       this.#writer.line(text);
     } catch (thrown) {
@@ -476,7 +476,7 @@ class FilterRun {
     if (n > 0) this.#slots.splice(0, n);
   }
 
-  /** Waits until `done`, looking again whenever a handler ends or parks. */
+  /** Waits until `done`, asking again whenever a handler ends or starts to wait for `end`. */
   async #settle(done: () => boolean): Promise<void> {
     this.#pump();
     while (!done()) {

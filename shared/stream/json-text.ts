@@ -1,6 +1,6 @@
 /**
- * JSON as text, one line: where the members of an object and the items of an array stand in it, and how deep it is
- * nested. Strict where JSON is: what it accepts, JSON.parse accepts too.
+ * JSON as text on one line: the offsets of an object's members and an array's items, and how deep it is nested.
+ * As strict as JSON.parse: what is accepted here is JSON.
  */
 import {
   ARRAY,
@@ -16,21 +16,21 @@ import {
   value,
 } from "./json-bytes.ts";
 
-/** A value in a text, from its first character to the one after its last. */
+/** A value in a text: `from` is its first character, `to` the one after its last. */
 export interface Item {
   from: number;
   to: number;
 }
 
-/** A member of an object: `from` … `to` is all of it, its value begins at `value`. */
+/** A member of an object: name, colon and value are `from` … `to`; the value begins at `value`. */
 export interface Member extends Item {
   name: string;
   value: number;
-  /** How deep arrays and objects are nested in its value; 0: it is neither. */
+  /** How deep arrays and objects are nested in its value; 0: it is a scalar. */
   depth: number;
 }
 
-/** A byte a character, at the same place: JSON does not tell one character beyond ASCII from another. */
+/** One byte per UTF-16 unit, so that offsets are those of the text. All units beyond ASCII become 0x80: JSON treats them alike. */
 function bytesOf(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length + 1);
   for (let i = 0; i < text.length; i++) {
@@ -40,19 +40,19 @@ function bytesOf(text: string): Uint8Array {
   return bytes;
 }
 
-/** Whether nothing but white space follows. */
+/** Whether only white space follows. */
 const ends = (bytes: Uint8Array, at: number) => space(bytes, at) === bytes.length - 1;
 
-/** Whether arrays and objects are nested deeper than `max`. Of text that is no JSON it may say either. */
+/** Whether arrays and objects are nested deeper than `max`. For text that is not JSON the answer may be either. */
 export function isDeeper(text: string, max: number): boolean {
-  // Every level has two brackets.
+  // Each level takes two brackets.
   if (text.length <= 2 * max) return false;
   const bytes = bytesOf(text);
   value(bytes, space(bytes, 0));
   return depthOfValue() > max;
 }
 
-/** The members of the object that a text is, in order; undefined where it is no JSON object. */
+/** The members of a JSON object, in order; undefined if the text is not one. */
 export function membersOf(text: string): Member[] | undefined {
   const bytes = bytesOf(text);
   const members: Member[] = [];
@@ -73,7 +73,7 @@ export function membersOf(text: string): Member[] | undefined {
   return ok ? members : undefined;
 }
 
-/** The items of the array that a text is, in order; undefined where it is no JSON array. */
+/** The items of a JSON array, in order; undefined if the text is not one. */
 export function itemsOf(text: string): Item[] | undefined {
   const bytes = bytesOf(text);
   const items: Item[] = [];
@@ -85,7 +85,7 @@ export function itemsOf(text: string): Item[] | undefined {
   return ok ? items : undefined;
 }
 
-/** Walks over all that stands between two brackets, `over` over each; whether that is the whole text. */
+/** Calls `over` at the start of each member or item between two brackets; whether they make up the whole text. */
 function eachOf(bytes: Uint8Array, open: number, close: number, over: (from: number) => number): boolean {
   let at = space(bytes, 0);
   if (bytes[at] !== open) return false;
@@ -101,7 +101,7 @@ function eachOf(bytes: Uint8Array, open: number, close: number, over: (from: num
   }
 }
 
-/** Whether a text is JSON, however deep. */
+/** Whether a text is JSON, at any depth. */
 export function isJson(text: string): boolean {
   const bytes = bytesOf(text);
   const to = value(bytes, space(bytes, 0));

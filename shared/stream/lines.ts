@@ -1,16 +1,13 @@
-/**
- * Bytes in, lines out. A line is text with its newline taken off; one that is no UTF-8 is told apart.
- * Decodes whole chunks at once, which is what makes passing records on fast.
- */
+/** Bytes in, lines out: as blocks of whole lines, or as text without newlines. Lines that are not UTF-8 or too long are marked. */
 import buffer from "node:buffer";
 
-/** A line longer than this is no record: it is cut, and its length told. */
+/** A longer line is no record: it is cut, and the error says how long it was. */
 export const LINE_BYTES_MAX = 64 * 1024 * 1024;
 
-/** What an overlong line keeps of its beginning. */
+/** How much of an overlong line is kept. */
 const HEAD_BYTES = 4096;
 
-/** What comes out: lines as text; `bad` where the bytes were no UTF-8 or too long (then cut). */
+/** A line as text. `bad` says why it cannot be read: not UTF-8, or too long (then it is cut). */
 export interface RawLine {
   text: string;
   bad?: string;
@@ -18,7 +15,7 @@ export interface RawLine {
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Whether bytes are UTF-8. Deno has no isUtf8 of its own. */
+/** Whether bytes are UTF-8. Deno's node:buffer has no isUtf8. */
 export const isUtf8: (bytes: Uint8Array) => boolean = buffer.isUtf8 ?? decodes;
 
 function decodes(bytes: Uint8Array): boolean {
@@ -30,23 +27,23 @@ function decodes(bytes: Uint8Array): boolean {
   }
 }
 
-/** A block: the bytes of whole lines, newlines and all (the last of a stream may lack its own); or a line that is too long, cut. */
+/** The bytes of whole lines with their newlines (the last of a stream may lack one); or one overlong line, cut. */
 export type Block = Buffer | RawLine;
 
 const EMPTY = Buffer.alloc(0);
-/** A byte order mark: editors put it before the first line, and it is no part of it. */
+/** A byte order mark, which some editors write before the first line: it is dropped. */
 const MARK = Buffer.of(0xef, 0xbb, 0xbf);
 
-/** Cuts chunks into blocks of whole lines. One a stream. */
+/** Cuts a stream's chunks into blocks of whole lines. */
 export class BlockSplitter {
-  /** What has come of the first bytes, as long as they may be a byte order mark. */
+  /** The first bytes of the stream, while they may still be a byte order mark. */
   #mark: Buffer | undefined = EMPTY;
-  /** Pieces of a line that has not ended yet. */
+  /** Pieces of the line that has not ended yet. */
   #tail: Buffer[] = [];
   #tailBytes = 0;
   #overlong = 0;
 
-  /** The lines that this chunk ends. */
+  /** The lines that end in this chunk. They may be views of it. */
   push(bytes: Buffer): Block[] {
     const chunk = this.#mark === undefined ? bytes : this.#withoutMark(this.#mark, bytes);
     const last = chunk.lastIndexOf(10);
@@ -81,13 +78,13 @@ export class BlockSplitter {
       return;
     }
     if (this.#tailBytes + piece.length > LINE_BYTES_MAX) {
-      // All but its beginning is let go at once.
+      // Keep only its beginning.
       this.#overlong = this.#tailBytes + piece.length;
       this.#tail = [headOf([...this.#tail, piece])];
       this.#tailBytes = 0;
       return;
     }
-    // A copy: streams hand out views of a buffer that they fill again.
+    // A copy: the chunk's buffer may be refilled.
     this.#tail.push(Buffer.from(piece));
     this.#tailBytes += piece.length;
   }
@@ -109,7 +106,7 @@ export class BlockSplitter {
       return newline < 0 || newline + 1 === rest.length ? [head] : [head, rest.subarray(newline + 1)];
     }
     if (tailBytes === 0) return [rest];
-    // Only the line that was cut is copied.
+    // Copy only the line that spans chunks.
     const newline = rest.indexOf(10) + 1;
     const cut = newline === 0 ? rest : rest.subarray(0, newline);
     const joined = Buffer.concat([...tail, cut], tailBytes + cut.length);
@@ -117,11 +114,11 @@ export class BlockSplitter {
   }
 }
 
-/** Cuts chunks into lines. One a stream. */
+/** Cuts a stream's chunks into lines of text. */
 export class LineSplitter {
   readonly #blocks = new BlockSplitter();
 
-  /** The lines that this chunk ends. */
+  /** The lines that end in this chunk. */
   push(chunk: Buffer): RawLine[] {
     return this.#blocks.push(chunk).flatMap(linesOf);
   }

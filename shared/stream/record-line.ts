@@ -1,6 +1,6 @@
 /**
- * How a line becomes a record, or why it is none: the same answer, in the same words, from everybody who reads
- * records. What says where a record goes is read off its bytes where the scanner is sure; JSON.parse reads the rest.
+ * How a line becomes a record, or why it is none: every tool gives the same answer in the same words. Kind, id and host
+ * are read off the bytes where the scanner is sure; JSON.parse does the rest.
  */
 import type { Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
@@ -17,19 +17,19 @@ export { DEPTH_MAX };
 export type ReadLine =
   | {
       line: Line;
-      /** The fields that are nested too deeply: they are in the text, not in `line`. */
+      /** Names of fields that are nested too deeply: they are left out of `line`. */
       deep?: readonly string[];
     }
   | { why: string };
 
-/** Blank is what is blank in JSON: spaces, tabs and a carriage return. Other white space is no record. */
+/** Only JSON's white space is blank: spaces, tabs, carriage returns. Any other white space makes the line an error. */
 const BLANK = /^[ \t\r]*$/;
 export const isBlank = (text: string): boolean => BLANK.test(text);
 
-/** Reads one line whole; undefined where it is blank. */
+/** Parses one line; undefined if it is blank. */
 export function readRecord({ text, bad }: RawLine): ReadLine | undefined {
   if (bad !== undefined) return { why: bad };
-  // Most lines begin with a record.
+  // Cheaper than the regular expression; nearly every line begins so.
   if (text[0] !== "{" && isBlank(text)) return undefined;
   if (isDeeper(text, DEPTH_MAX)) return readDeep(text);
   let line: unknown;
@@ -41,7 +41,7 @@ export function readRecord({ text, bad }: RawLine): ReadLine | undefined {
   return asRecord(line);
 }
 
-/** Reads a line that is nested too deeply for JSON.parse, but for the fields that are. */
+/** Parses a line that is nested too deeply, leaving out the fields that are. */
 function readDeep(text: string): ReadLine {
   const members = membersOf(text);
   if (members === undefined) return { why: isJson(text) ? "it is no JSON object" : "it is no JSON" };
@@ -64,15 +64,16 @@ function asRecord(value: unknown): ReadLine {
   return { line };
 }
 
-/** What says where a record goes. */
+/** Fields that say where a record goes: without them it cannot be passed on. */
 const READ_BY_ALL = ["kind", "id", "host", "hosts"];
 
-/** Why a field cannot be read. */
+/** Why a field cannot be read, for the message of an error. */
 export const whyTooDeep = (field: string): string => `${field}: nested deeper than ${DEPTH_MAX} levels`;
 
 /**
- * Checks a record against the schema of its kind. The error says which field is wrong and what was expected.
- * @param deep its fields that are nested too deeply: none may be a field of its kind
+ * Checks a record against the schema of its kind.
+ * @param deep names of its fields that are nested too deeply: none may be a field of the schema
+ * @returns the record, typed; the error (`data`) names the field and what was expected
  */
 export function checkRecord<K extends Kind>(
   kind: K,
@@ -83,22 +84,22 @@ export function checkRecord<K extends Kind>(
   return field === undefined ? validate(kind, record) : fail("data", `${kind} ${whyTooDeep(field)}`);
 }
 
-/** What a record says of where it goes. */
+/** The fields of a record that say where it goes. */
 export type Head = Pick<Line, "kind" | "id" | "host">;
 
 const NEWLINE = 0x0a;
 
 /**
- * Lines among bytes, one after another. Nothing is decoded or made of a line before it is asked for: it is the same
- * object that tells of each. The bytes must not change before the last line has been dealt with.
+ * The lines of a block of bytes, one at a time: `next` goes to a line, the fields and methods then describe that line.
+ * It is parsed or decoded only on request. The bytes must not change while it is in use.
  */
 export class RecordLines implements Scanned {
   /** All lines, each with its newline. */
   readonly bytes: Buffer;
-  /** The line in hand, from its first byte to the one after its newline. */
+  /** Offsets of the current line: its first byte, and the one after its newline. */
   from = 0;
   to = 0;
-  /** Whether that is plainly a record; else only `read` can tell, and the four fields below say nothing. */
+  /** Whether the scanner found the line to be a record. If not, ask `read`: the next four fields are meaningless. */
   sure = false;
   kind = "";
   host: string | undefined = undefined;
@@ -106,14 +107,14 @@ export class RecordLines implements Scanned {
   idTo = 0;
   /** Whether all bytes are known to be UTF-8. */
   readonly utf8: boolean;
-  /** Why the line in hand can't be read. */
+  /** Why the current line cannot be read. */
   private bad: string | undefined = undefined;
-  /** Why the one line that all this is was cut. */
+  /** Why the line was cut, where the block is one overlong line. */
   private readonly cut: string | undefined;
 
   /**
-   * @param from where the first line begins
-   * @param utf8 whether all is known to be UTF-8
+   * @param from offset at which the first line begins
+   * @param utf8 whether the bytes are known to be UTF-8; absent: they are checked
    */
   constructor(block: Block, from = 0, utf8?: boolean) {
     const isBytes = Buffer.isBuffer(block);
@@ -124,7 +125,7 @@ export class RecordLines implements Scanned {
     this.to = from;
   }
 
-  /** Goes on to the next line; false where there is none. */
+  /** Goes to the next line; false at the end. */
   next(): boolean {
     const { bytes } = this;
     const from = this.to;
@@ -138,7 +139,7 @@ export class RecordLines implements Scanned {
     return true;
   }
 
-  /** One of those that are not all UTF-8, or a line that was cut. */
+  /** A line of a block that is not all UTF-8, or an overlong line. */
   #nextDoubtful(): void {
     const { bytes, from } = this;
     this.to = bytes.indexOf(NEWLINE, from) + 1;
@@ -146,24 +147,24 @@ export class RecordLines implements Scanned {
     this.sure = this.bad === undefined && scanRecord(bytes, from, this) >= 0;
   }
 
-  /** The line in hand without its newline; bytes that are no UTF-8 are replaced. */
+  /** The current line without its newline; bytes that are not UTF-8 become U+FFFD. */
   get text(): string {
     return this.bytes.toString("utf8", this.from, this.to - 1);
   }
 
-  /** The id of the record in hand, where that is sure. */
+  /** The id of the current record, if `sure`. */
   get id(): string {
     return this.bytes.toString("latin1", this.idFrom, this.idTo);
   }
 
-  /** All of the line in hand; undefined where it is blank. */
+  /** Parses the current line; undefined if it is blank. */
   read(): ReadLine | undefined {
-    // What was scanned is a record, and not too deep.
+    // The scanner has already checked that it is a record and not too deep.
     if (this.sure) return { line: JSON.parse(this.text) };
     return readRecord(this.bad === undefined ? { text: this.text } : { text: this.text, bad: this.bad });
   }
 
-  /** What the record in hand says of where it goes; undefined where it is none. */
+  /** Kind, id and host of the current line; undefined if it is neither a record nor blank. */
   head(): Head | "blank" | undefined {
     if (this.sure)
       return { kind: this.kind, id: this.id, ...(this.host === undefined ? {} : { host: this.host }) };
@@ -173,14 +174,14 @@ export class RecordLines implements Scanned {
   }
 }
 
-/** The one line that bytes are, with its newline or without. */
+/** Bytes that are one line, with or without its newline. */
 export function lineIn(bytes: Buffer): RecordLines {
   const line = new RecordLines(bytes);
   line.next();
   return line;
 }
 
-/** The line that begins there, among whole lines that are UTF-8. */
+/** The line that begins at `from`, in bytes that are whole lines of UTF-8. */
 export function lineAt(bytes: Buffer, from: number): RecordLines {
   const line = new RecordLines(bytes, from, true);
   line.next();
@@ -189,7 +190,7 @@ export function lineAt(bytes: Buffer, from: number): RecordLines {
 
 const RAW_CHARACTERS_MAX = 4096;
 
-/** The record that stands for a line that is none, and its error, which is that of the stream too. */
+/** For a line that is no record: the `error` record that replaces it, and the error that the tool ends with. */
 export function refusedLine(
   by: string,
   number: number,

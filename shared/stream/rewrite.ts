@@ -1,7 +1,7 @@
 /**
- * A record that was changed, as text: of the line that it came as, only the members that were changed are written
- * anew. All else stays as it came, byte for byte: digits that no double holds, the order of keys, escapes, spaces, a
- * key that stands twice, fields that are nested too deeply to be looked into.
+ * A changed record as text: only the members that changed are written anew. The rest of the line stays as it came, byte
+ * for byte: digits that no double holds, the order of keys, escapes, spaces, a key given twice, fields that are nested
+ * too deeply to be read.
  */
 import type { MtError } from "../errors.ts";
 import type { Line } from "../records/line.ts";
@@ -9,8 +9,8 @@ import { itemsOf, membersOf } from "./json-text.ts";
 import { readRecord } from "./record-line.ts";
 
 /**
- * The text of `after`. Throws where `after` is no record or JSON has no way to write it.
- * @param text the line that `before` was read from
+ * The line of `after`. Throws TypeError if `after` is no record or cannot be written as JSON.
+ * @param text the line that `before` was parsed from
  */
 export function rewrite(text: string, before: object, after: object): string {
   if (typeof after !== "object" || after === null || Array.isArray(after))
@@ -20,7 +20,7 @@ export function rewrite(text: string, before: object, after: object): string {
   return (kind(before) === kind(after) && changed(text, before, after)) || written(after);
 }
 
-/** The line as a failed record; one that failed before keeps its first error. The line has to be a record. */
+/** The line as a failed record. If it had failed already it keeps that error. Throws TypeError if it is no record. */
 export function rewriteFailed(text: string, error: MtError): string {
   const read = readRecord({ text });
   if (read === undefined || "why" in read) throw new TypeError(`no record: ${text.slice(0, 80)}`);
@@ -37,11 +37,11 @@ function written(value: unknown): string {
 
 type Fields = Record<string, unknown>;
 const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
-/** What JSON leaves out of an object. */
+/** Values that JSON.stringify leaves out of an object. */
 const isLeftOut = (value: unknown) =>
   value === undefined || typeof value === "function" || typeof value === "symbol";
 
-/** The text of a value where it takes the place of another; undefined where its text has to be made. */
+/** The text of `before` changed to say `after`; undefined if it has to be written from scratch. */
 function changed(text: string, before: unknown, after: unknown): string | undefined {
   if (isSame(before, after)) return text;
   if (!isObject(before) || !isObject(after) || typeof (after as Fields).toJSON === "function")
@@ -56,7 +56,7 @@ function changedObject(text: string, before: Fields, after: Fields): string | un
   const members = membersOf(text);
   if (members === undefined) return undefined;
   const last = new Map(members.map(({ name }, i) => [name, i]));
-  // What is new stands behind the member that it follows in `after`, or at the end.
+  // A new member goes behind the one that it follows in `after`, or at the end.
   const added = new Map<string | undefined, string[]>();
   let behind: string | undefined;
   let more: string[] = [];
@@ -104,7 +104,7 @@ function changedArray(text: string, before: unknown[], after: unknown[]): string
   const places = new Map(before.flatMap((item, i) => (isObject(item) ? [[item, i] as const] : [])));
   const textOf = (i: number) => text.slice(items[i]!.from, items[i]!.to);
   const texts = after.map((item, i) => {
-    // An object that was moved is the same object; else what stands at the same place was changed.
+    // The same object elsewhere was moved; any other item is the one at this index, changed.
     const moved = isObject(item) ? places.get(item) : undefined;
     if (moved !== undefined) return textOf(moved);
     const here = i < before.length ? changed(textOf(i), before[i], item) : undefined;
@@ -113,7 +113,7 @@ function changedArray(text: string, before: unknown[], after: unknown[]): string
   return `[${texts.join(",")}]`;
 }
 
-/** Whether JSON would write both alike. Only as deep as `a` is, which came from a line. */
+/** Whether JSON would write both alike. Recurses only as deep as `a`, which came from a line of limited depth. */
 function isSame(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;
   if (!isObject(a) || !isObject(b) || typeof (b as Fields).toJSON === "function") return false;

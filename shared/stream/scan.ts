@@ -1,7 +1,7 @@
 /**
- * Reads off a record's bytes what says where it goes, without making the record: that is what lets a stream
- * of a million records pass at the speed of its bytes. Strict where JSON is: what it accepts, JSON.parse
- * accepts too. What it is unsure of it leaves to JSON.parse.
+ * Reads kind, id and host off the bytes of a record without parsing it, so that records which a tool only passes on
+ * cost one pass over their bytes. As strict as JSON.parse: what it accepts is JSON. Where it is unsure it says so, and
+ * JSON.parse decides.
  */
 import {
   afterColon,
@@ -17,19 +17,19 @@ import {
   value,
 } from "./json-bytes.ts";
 
-/** Levels of arrays and objects in a record, itself one of them. What is nested deeper is passed on, and not looked into. */
+/** Levels of arrays and objects in a record, counting the record itself. Fields nested deeper are passed on unread. */
 export const DEPTH_MAX = 256;
 
-/** What is found of a record: the fields at its top level that say where it goes. Filled anew for each, as making it would cost as much. */
+/** The top-level fields that say where a record goes. One object is reused for all lines: a new one each would cost as much as the scan. */
 export interface Scanned {
   kind: string;
   host: string | undefined;
-  /** Where its id stands: plain ASCII. */
+  /** Offsets of its id's first byte and of the one after its last; the id is ASCII. */
   idFrom: number;
   idTo: number;
 }
 
-/** Kinds and hosts are few: each is made a string once. Found by the hash of their bytes. */
+/** Strings of kinds and hosts, by the hash of their bytes: there are few, so each string is made once. */
 const TEXTS = 4096;
 const texts: string[] = new Array(TEXTS).fill("");
 
@@ -47,14 +47,14 @@ function textOf(bytes: Buffer, from: number, end: number): string {
   return text;
 }
 
-/** Of the record in hand, where these fields begin, and four further on where they end; 0: not there. */
+/** Offsets in the current record: at KIND, ID and HOST where the field's text begins (0: absent), at + END where it ends. */
 const places = new Int32Array(8);
 const KIND = 1;
 const ID = 2;
 const HOST = 3;
 const END = 4;
 
-/** Which of those fields a name is, 0: none. */
+/** Which of these fields a name is; 0: none. */
 function fieldOf(bytes: Buffer, at: number, length: number): 0 | typeof KIND | typeof ID | typeof HOST {
   const c = bytes[at];
   if (length === 2) return c === 0x69 && bytes[at + 1] === 0x64 ? ID : 0;
@@ -65,10 +65,10 @@ function fieldOf(bytes: Buffer, at: number, length: number): 0 | typeof KIND | t
 }
 
 /**
- * Scans the line that begins at `from`. Gives the place of its newline, or -1 where it is no record, or JSON.parse
- * has to say.
- * @param bytes UTF-8 that ends with a newline
- * @param into is filled where it is a record
+ * Scans the line that begins at `from`.
+ * @param bytes UTF-8, ends with a newline
+ * @param into filled if the line is a record
+ * @returns the offset of the line's newline; -1 if it is no record or only JSON.parse can tell
  */
 export function scanRecord(bytes: Buffer, from: number, into: Scanned): number {
   const object = space(bytes, from);
@@ -89,14 +89,14 @@ export function scanRecord(bytes: Buffer, from: number, into: Scanned): number {
   return end;
 }
 
-/** Over the members of the record, its closing bracket and the white space behind it; notes the `places`. */
+/** Walks over the members of the record to the end of the line, and fills `places`. */
 function members(bytes: Buffer, from: number): number {
   let i = space(bytes, from);
   if (bytes[i] === OBJECT_END) return -1;
   for (;;) {
     const name = i + 1;
     i = string(bytes, i);
-    // A name with escapes may be one of ours.
+    // With escapes it may spell one of our names.
     if (i < 0 || !isPlainSince(name)) return -1;
     const field = fieldOf(bytes, name, i - 1 - name);
     i = afterColon(bytes, i);
@@ -106,7 +106,7 @@ function members(bytes: Buffer, from: number): number {
       i = value(bytes, i);
       if (i < 0 || depthOfValue() >= DEPTH_MAX) return -1;
     } else {
-      // A field that stands twice, or whose text is not its bytes, is for JSON.parse to decide.
+      // A field given twice, or whose bytes are not its text, is left to JSON.parse.
       i = string(bytes, i);
       if (i < 0 || places[field] !== 0 || !isPlainSince(begin)) return -1;
       places[field] = begin;

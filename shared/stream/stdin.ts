@@ -1,17 +1,17 @@
-/** stdin as chunks of bytes, read only as fast as they are taken; where it is non-blocking, nothing there is no end. */
+/** stdin as chunks of bytes, read only as fast as they are used. A non-blocking stdin with nothing to read is waited for, not taken for its end. */
 import { fstatSync, read, readSync } from "node:fs";
 import { type MtError, MtFailure, mtError } from "../errors.ts";
 import { noStdin, openAnew, RETRY_MS_MAX, wasClosed } from "./descriptors.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 
-/** 64 KiB at a time; the next is read while one is worked on. Throws where the signal comes first. */
+/** Chunks of up to 64 KiB, each in its own buffer; the next is read meanwhile. Throws MtFailure if stdin cannot be read or the signal comes. */
 export async function* stdinChunks(signal?: AbortSignal): AsyncGenerator<Buffer> {
   const readInto = reader();
   const next = async () => {
     const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
     const n = await readInto(buffer);
-    // Who keeps a few bytes of it is not to keep all.
+    // Copied, so that keeping a few bytes does not keep the whole buffer.
     return n < CHUNK_BYTES / 4 ? Buffer.from(buffer.subarray(0, n)) : buffer.subarray(0, n);
   };
   for (let coming = next(); ; ) {
@@ -19,7 +19,7 @@ export async function* stdinChunks(signal?: AbortSignal): AsyncGenerator<Buffer>
     if (!chunk) throw cannotRead("interrupted");
     if (chunk.length === 0) return;
     coming = next();
-    // Told when it is asked for; it may never be.
+    // The error is thrown when this chunk is awaited, which may never happen.
     coming.catch(() => {});
     yield chunk;
   }
@@ -28,19 +28,19 @@ export async function* stdinChunks(signal?: AbortSignal): AsyncGenerator<Buffer>
 const REFILLED_BYTES = 256 * 1024;
 
 /**
- * The same from one buffer that is filled again and again: whoever keeps bytes of a chunk copies them. For streams
- * of which little is kept, where a new buffer for every chunk is what most of the time and memory goes to.
+ * Chunks of up to 256 KiB in one buffer that is refilled: copy what you keep beyond the next chunk. For long streams
+ * that mostly pass through: allocating a buffer per chunk would take most of the time and memory.
  */
 export async function* stdinRefilled(): AsyncGenerator<Buffer> {
   const readInto = reader();
   const buffer = Buffer.allocUnsafeSlow(REFILLED_BYTES);
   const isFile = fstatSync(0).isFile();
   for (;;) {
-    // A file never lets anybody wait for long, and a thread's answer takes as long as what it reads.
+    // A file never blocks for long; a read in a thread costs as much as the scan of what it reads.
     const n = isFile ? readFile(buffer) : await readInto(buffer);
     if (n === 0) return;
     yield buffer.subarray(0, n);
-    // Signals and whatever else has happened meanwhile have their turn.
+    // Let signals, timers and other I/O be handled.
     if (isFile) await new Promise((resolve) => setImmediate(resolve));
   }
 }
@@ -53,7 +53,7 @@ function readFile(buffer: Buffer): number {
   }
 }
 
-/** Reads what is there into a buffer, waiting where nothing is; 0 at the end. Throws MtFailure where it cannot be read. */
+/** A function that reads what is available into a buffer and waits if there is nothing: bytes read, 0 at the end. Throws MtFailure if stdin cannot be read. */
 function reader(): (buffer: Buffer) => Promise<number> {
   if (wasClosed(0)) throw cannotRead("it is closed");
   let fd = 0;
@@ -68,7 +68,7 @@ function reader(): (buffer: Buffer) => Promise<number> {
         if (code === "EBADF") throw cannotRead("it is not open for reading");
         if (code !== "EAGAIN") throw cannotRead((thrown as Error).message);
       }
-      // Somebody made it non-blocking, and nothing is there yet.
+      // Another process made it non-blocking, and nothing is there yet.
       const own = fd === 0 ? openAnew(0) : undefined;
       if (own !== undefined) fd = own;
       else await new Promise((resolve) => setTimeout(resolve, pause_ms));
@@ -83,7 +83,7 @@ function readOnce(fd: number, buffer: Buffer): Promise<number> {
   );
 }
 
-/** Why there are no records to read: nobody gives us anything. Undefined where somebody may. */
+/** The usage error for a stdin that gives nothing: a terminal, or closed. Undefined otherwise. */
 export function noRecords(hint: string, what = "read records"): MtError | undefined {
   const why = noStdin();
   return why && mtError("usage", `Cannot ${what}: stdin is ${why}`, hint);
@@ -92,7 +92,7 @@ export function noRecords(hint: string, what = "read records"): MtError | undefi
 const cannotRead = (why: string) =>
   new MtFailure(mtError(why === "interrupted" ? "failed" : "io", `Cannot read stdin: ${why}`));
 
-/** All of stdin, for what has to see the whole before it can begin. */
+/** All of stdin, for commands that need the whole before they begin. */
 export async function readStdin(signal: AbortSignal): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stdinChunks(signal)) chunks.push(chunk);
@@ -100,8 +100,8 @@ export async function readStdin(signal: AbortSignal): Promise<Buffer> {
 }
 
 /**
- * The next chunk, or undefined where the run is aborted. Not Promise.race with one promise for the abort: that
- * would hold every chunk until the stream has ended.
+ * The next chunk, or undefined if aborted. (Promise.race with one promise for the abort would keep every chunk in
+ * memory until the stream ends.)
  */
 export function nextUnlessAborted<T>(
   iterator: AsyncIterator<T>,

@@ -1,6 +1,6 @@
 /**
- * The one writer on stdout: synchronous, so that nothing is lost at exit, nothing piles up in memory and
- * a full disk is an error. Writes whole lines in batches.
+ * The writer for stdout. It is synchronous, so that nothing is lost at exit, nothing piles up in memory, and a full
+ * disk is an error. Writes whole lines in batches.
  */
 import { write, writeSync } from "node:fs";
 import { Writable } from "node:stream";
@@ -10,13 +10,13 @@ import { isStandard, nameOf, openAnew, RETRY_MS_MAX, wasClosed } from "./descrip
 const BATCH_CHARACTERS = 64 * 1024;
 const LARGE_BYTES = 16 * 1024;
 
-/** Nobody reads stdout any more. */
+/** Thrown when the reader of stdout has gone (EPIPE). */
 export class StdoutClosed extends Error {}
 
 export class LineWriter {
   readonly #fd: number;
   #batch: string[] = [];
-  /** Whole lines as bytes that come before what is in the batch. */
+  /** Whole lines as bytes, to be written before the batch. */
   #bytes: Uint8Array[] = [];
   #size = 0;
 
@@ -24,14 +24,14 @@ export class LineWriter {
     this.#fd = fd;
   }
 
-  /** Queues one line; its newline is added here. */
+  /** Queues one line, given without its newline. */
   line(text: string): void {
     this.#batch.push(text);
     this.#size += text.length + 1;
     if (this.#size >= BATCH_CHARACTERS) this.flush();
   }
 
-  /** Queues lines as they are, newlines and all. The bytes must not change before they are written. */
+  /** Queues whole lines with their newlines. The bytes must not change until `flush`. */
   lines(bytes: Uint8Array): void {
     if (this.#batch.length > 0) this.#settle();
     this.#bytes.push(bytes);
@@ -44,14 +44,14 @@ export class LineWriter {
     this.#batch = [];
   }
 
-  /** Writes what is queued. Throws StdoutClosed where the reader has gone, MtFailure where the disk is full. */
+  /** Writes what is queued. Throws StdoutClosed if the reader has gone, MtFailure (`io`) if it cannot be written. */
   flush(): void {
     if (this.#batch.length > 0) this.#settle();
     const pieces = this.#bytes;
     if (pieces.length === 0) return;
     this.#bytes = [];
     this.#size = 0;
-    // Small pieces are put together; a large one is not worth a copy.
+    // Join small pieces into one write; write large ones without a copy.
     let small: Uint8Array[] = [];
     const write = () => {
       if (small.length > 0) writeAll(this.#fd, small.length === 1 ? small[0]! : Buffer.concat(small));
@@ -69,7 +69,7 @@ export class LineWriter {
 
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
-/** Writes every byte, or says why not; to a descriptor that is non-blocking and full, once there is room. */
+/** Writes every byte, waiting for room if the descriptor is non-blocking. Throws StdoutClosed or MtFailure (`io`). */
 export function writeAll(fd: number, bytes: Uint8Array): void {
   let to = fd;
   let pause_ms = 1;
@@ -81,18 +81,18 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
       const code = (thrown as NodeJS.ErrnoException).code ?? "";
       if (code === "EINTR") continue;
       if (code !== "EAGAIN") throw cannotWrite(fd, code, thrown);
-      // Somebody made it non-blocking: wait for its reader.
+      // Another process made it non-blocking: wait for the reader.
       const own = to === fd && isStandard(fd) ? openAnew(fd) : undefined;
       if (own !== undefined) to = own;
       else Atomics.wait(pause, 0, 0, pause_ms);
       pause_ms = Math.min(2 * pause_ms, RETRY_MS_MAX);
     }
   }
-  // What a shell closed takes every byte, and they are gone.
+  // `>&-`: Bun has put /dev/null there, which takes everything.
   if (fd === 1 && bytes.length > 0 && wasClosed(1)) throw cannotWrite(1, "EBADF", undefined);
 }
 
-/** stdout for who must not wait for its reader: bytes are written while others work, and `drain` tells of room. */
+/** stdout as a stream, for whoever must not block: writes run in the background, and `drain` says that there is room. */
 export function stdoutStream(): Writable {
   const put = (bytes: Uint8Array, at: number, pause_ms: number, done: (error?: Error | null) => void): void =>
     write(1, bytes, at, bytes.length - at, null, (thrown, n) => {
