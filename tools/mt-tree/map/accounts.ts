@@ -1,6 +1,6 @@
 /**
- * What went to a host and has not come out again: by kind and id, ranges as sets. A range that comes back
- * in parts is settled part by part; what is left when the host has ended is what failed.
+ * The records that a host was sent and has not given back, by kind and id, ranges as sets. A range may come back in
+ * parts, each of which is taken off; what is left when the host has ended has failed.
  */
 import {
   formatRange,
@@ -23,10 +23,10 @@ interface Gap {
   to: number;
 }
 
-interface Entry {
+interface Account {
   text: string;
   kind: string;
-  /** Only once a part has come back: what is still missing, in order. */
+  /** Set once a part has come back: the range, and what is still missing of it, in order. */
   range?: Range;
   gaps?: Gap[];
 }
@@ -35,8 +35,8 @@ const keyOf = (kind: string, id: string) => `${kind}\0${id}`;
 const bracket = (id: string) => id.indexOf("[");
 
 export class Accounts {
-  readonly #open = new Map<string, Entry>();
-  /** Keys of ranges by kind and the letters before the numbers: where a part may belong. */
+  readonly #open = new Map<string, Account>();
+  /** Keys of ranges, by kind and the letters before the numbers: finds the ranges to which a part may belong. */
   readonly #ranges = new Map<string, Set<string>>();
 
   /** A record went out to the host. */
@@ -44,7 +44,7 @@ export class Accounts {
     const key = keyOf(line.kind, line.id);
     this.#open.set(key, { text, kind: line.kind });
     const at = bracket(line.id);
-    // What is no range is a name like any other: whoever gets it says what is wrong with it.
+    // An id that is no valid range is taken as a name: the filter on the host reports what is wrong with it.
     if (at < 0 || parseRange(line.id).isErr()) return;
     const family = keyOf(line.kind, line.id.slice(0, at));
     const keys = this.#ranges.get(family);
@@ -56,7 +56,7 @@ export class Accounts {
     return this.#open.size;
   }
 
-  /** A record came back, whole or as a part of a range; false where it is none of those that are open. */
+  /** A record came back, whole or as a part of a range. Gives whether it was open. */
   came(line: Pick<Line, "kind" | "id">): boolean {
     if (this.#open.delete(keyOf(line.kind, line.id))) return true;
     if (this.#ranges.size === 0) return false;
@@ -64,52 +64,52 @@ export class Accounts {
     if (part.isErr()) return false;
     let settled = false;
     const at = bracket(line.id);
-    // `g7` may be of `g[0-9]`: its own number is what follows the letters of the family.
+    // `g7` may be part of `g[0-9]`: its number is what follows the letters.
     const prefixes = at >= 0 ? [line.id.slice(0, at)] : prefixesOf(line.id);
     for (const prefix of prefixes)
       for (const key of this.#ranges.get(keyOf(line.kind, prefix)) ?? []) {
-        const entry = this.#open.get(key);
-        if (!entry) this.#ranges.get(keyOf(line.kind, prefix))?.delete(key);
-        else if (this.#settle(key, entry, part.value, line.id)) settled = true;
+        const account = this.#open.get(key);
+        if (!account) this.#ranges.get(keyOf(line.kind, prefix))?.delete(key);
+        else if (this.#settle(key, account, part.value, line.id)) settled = true;
       }
     return settled;
   }
 
-  #settle(key: string, entry: Entry, part: Range, partId: string): boolean {
-    const range = (entry.range ??= parseRange(lineOf(entry).id)._unsafeUnwrap());
-    let gaps = (entry.gaps ??= [{ from: 0, to: rangeCount(range) - 1 }]);
+  #settle(key: string, account: Account, part: Range, partId: string): boolean {
+    const range = (account.range ??= parseRange(lineOf(account).id)._unsafeUnwrap());
+    let gaps = (account.gaps ??= [{ from: 0, to: rangeCount(range) - 1 }]);
     let settled = false;
     for (const span of spansOf(part, partId, range)) {
       const taken = positions(range, span);
       settled ||= taken.length > 0;
       gaps = subtract(gaps, taken);
     }
-    entry.gaps = gaps;
+    account.gaps = gaps;
     if (gaps.length === 0) this.#open.delete(key);
     return settled;
   }
 
-  /** What did not come back, as the lines that it was (ranges cut to what is missing). */
+  /** The lines that did not come back, as they were sent (ranges cut to what is missing). */
   *missing(): Generator<string> {
-    for (const entry of this.#open.values()) {
-      if (!entry.gaps || entry.kind !== "guest") {
-        yield entry.text;
+    for (const account of this.#open.values()) {
+      if (!account.gaps || account.kind !== "guest") {
+        yield account.text;
         continue;
       }
-      const line = lineOf(entry);
-      for (const gap of entry.gaps) yield rewrite(entry.text, line, cut(line, entry.range!, gap));
+      const line = lineOf(account);
+      for (const gap of account.gaps) yield rewrite(account.text, line, cut(line, account.range!, gap));
     }
   }
 }
 
 /** Only records are sent. */
-function lineOf({ text }: Entry): Line {
+function lineOf({ text }: Account): Line {
   const read = readRecord({ text });
   if (read === undefined || "why" in read) throw new TypeError(`no record: ${text.slice(0, 80)}`);
   return read.line;
 }
 
-/** The members of a gap, with what counts up where it can be counted; a record is never lost over that. */
+/** The line for the members of a gap. Where it is no valid guest only its id is cut: the record is not lost for that. */
 function cut(line: Line, range: Range, { from, to }: Gap): Line {
   const id = formatRange(sliceRange(range, from, to - from + 1));
   return validate("guest", line)
@@ -127,7 +127,7 @@ function prefixesOf(id: string): string[] {
   return out;
 }
 
-/** The numbers of a part that are of this range's family; a plain name counts as its one number. */
+/** The numbers of a part that may be in this range; a plain name has one number. */
 function spansOf(part: Range, partId: string, range: Range): Span[] {
   if (part.spans.length > 0)
     return part.prefix === range.prefix && part.suffix === range.suffix ? part.spans : [];
@@ -137,7 +137,7 @@ function spansOf(part: Range, partId: string, range: Range): Span[] {
   return [{ lo: n, hi: n, width: paddedTo(number) }];
 }
 
-/** Where the numbers of a span stand in the range. */
+/** At which positions of the range the numbers of a span are. */
 function positions(range: Range, span: Span): Gap[] {
   const out: Gap[] = [];
   let before = 0;

@@ -1,6 +1,6 @@
 /**
- * mt-tree map where no tree is up: the command runs on this host; on every other one it ends at once, because nobody
- * is there to run it. With --reduce the reducer takes what the command puts out, and its own output counts.
+ * mt-tree map where no tree is up: the command runs on this host; for every other host it ends at once with an error.
+ * With --reduce the reducer reads the command's output, and the reducer's output is the result.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { hostname } from "node:os";
@@ -12,16 +12,16 @@ import { writeAll } from "../../../shared/stream/writer.ts";
 import { type CommandEnd, cannotRun, KILL_GRACE_MS, resolveArgv } from "../node/command.ts";
 import type { CommandSession, SessionEvents } from "../session/session.ts";
 
-/** After the command has ended, how long what it left behind may hold its output open and say nothing. */
+/** How long processes that the command left behind may keep its output open, silent, after it has ended. */
 const OUTPUT_GRACE_MS = 500;
 
-/** The host that a command acts for when it runs here: one of our tools may be told by --host. */
+/** The host for which a command acts when it runs here; for our own tools --host may say so. */
 export function hostHere(command: readonly string[]): string {
-  const [first = "", ...words] = command;
+  const [first = "", ...args] = command;
   const usual = process.env.MT_HOST || hostname();
   if (!/(^|\/)mt(-[a-z]+)?$/.test(first)) return usual;
-  const own = words.includes("--") ? words.slice(0, words.indexOf("--")) : words;
-  const at = own.findIndex((word) => word === "--host" || word.startsWith("--host="));
+  const own = args.includes("--") ? args.slice(0, args.indexOf("--")) : args;
+  const at = own.findIndex((arg) => arg === "--host" || arg.startsWith("--host="));
   if (at < 0) return usual;
   return (own[at] === "--host" ? own[at + 1] : own[at]!.slice("--host=".length)) || usual;
 }
@@ -35,7 +35,7 @@ export class HereSession implements CommandSession {
   #queued = 0;
   #running = false;
 
-  /** @param reduce a shell line that takes what the command puts out */
+  /** @param reduce a shell line that reads the command's output */
   constructor(command: readonly string[], reduce: string | undefined, events: SessionEvents) {
     this.host = hostHere(command);
     this.#command = command;
@@ -58,18 +58,18 @@ export class HereSession implements CommandSession {
   }
 
   #start(): void {
-    const [program = "", ...words] = resolveArgv(this.#command);
+    const [program = "", ...args] = resolveArgv(this.#command);
     const env = cleanEnv();
-    const filter = spawn(program, words, { stdio: "pipe", env });
+    const filter = spawn(program, args, { stdio: "pipe", env });
     this.#running = true;
     this.#children = [filter];
-    // One that closes its stdin takes no more: what still comes for it is thrown away.
+    // It may close its stdin: what still comes is dropped.
     filter.stdin?.on("error", () => {});
     let last = filter;
     if (this.#reduce !== undefined) {
       const reducer = spawn("/bin/sh", ["-c", this.#reduce], { stdio: "pipe", env });
       reducer.stdin?.on("error", () => {});
-      // The filter is not to wait for a reducer that has gone.
+      // The filter must not wait for a reducer that has ended.
       reducer.on("exit", () => filter.stdout?.destroy());
       if (filter.stdout && reducer.stdin) filter.stdout.pipe(reducer.stdin);
       this.#children.push(reducer);
@@ -80,14 +80,14 @@ export class HereSession implements CommandSession {
       quiet = false;
       if (this.#running) this.#events.output(this.host, 1, bytes);
     });
-    // Ours is not handed to it: others share it, and whoever runs there may change its flags.
+    // Children do not get our own stderr: others share it, and a child may change its flags.
     for (const child of this.#children)
       child.stderr?.on("data", (bytes: Buffer) => {
         quiet = false;
         try {
           writeAll(2, bytes);
         } catch {
-          // Nobody listens.
+          // stderr is closed.
         }
       });
     const isQuiet = () => {
@@ -135,7 +135,7 @@ export class HereSession implements CommandSession {
       setTimeout(() => void children.map((child) => child.kill("SIGKILL")), KILL_GRACE_MS).unref();
   }
 
-  /** Once it was killed: when it has ended. */
+  /** Waits until it has ended, after `kill`. */
   async ended(): Promise<void> {
     await waitFor(() => (this.#running ? undefined : true), (KILL_GRACE_MS + 2 * OUTPUT_GRACE_MS) / 1000, 20);
   }
@@ -145,7 +145,7 @@ export class HereSession implements CommandSession {
   }
 }
 
-/** When a process has ended, and all that it put out is here. */
+/** How a process ended, once all of its output is here. */
 function ended(child: ChildProcess, name: string, isQuiet: () => boolean): Promise<CommandEnd> {
   return new Promise((resolve) => {
     child.on("error", (e: NodeJS.ErrnoException) => {

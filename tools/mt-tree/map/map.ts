@@ -1,8 +1,7 @@
 /**
- * mt-tree map: lifts a filter over the cluster. Each host gets its records and the context it needs, in
- * order; what comes back goes out at once; context goes out once, as it went in. Every record comes out:
- * changed by its host, or failed with the host named. Where no tree is up the command runs here, for this host's
- * records, and those of all others come out failed.
+ * mt-tree map: runs a filter on every host of the stream. Each host gets its records and the context that it needs, in
+ * order; what comes back is put out at once; context is put out once, as it came in. Every record comes out, changed by
+ * its host or failed. Where no tree is up the command runs here, for this host's records, and those of other hosts fail.
  */
 
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
@@ -35,18 +34,19 @@ import { environmentForHosts, TreeClient } from "../session/client.ts";
 import type { CommandSession, Session, SessionEvents } from "../session/session.ts";
 import type { spec } from "../spec.ts";
 import { HereSession } from "./here.ts";
+import { type Handling, InFlight, type Role } from "./in-flight.ts";
 import { ReduceCoordinator } from "./reduce-coordinator.ts";
-import { type As, Tally, type Verdict } from "./tally.ts";
 
-/** Lines for a host wait this long for more, so that hosts get few large frames: once input pauses, and at most. */
+/** Lines for hosts are gathered, so that hosts get few large frames: until input pauses for this long. */
 const PAUSE_MS = 2;
+/** But for no longer than this. */
 const WAIT_MS = 50;
-/** What waits for all hosts together. */
+/** How much is gathered for all hosts together. */
 const GATHERED_BYTES_MAX = 16 * 2 ** 20;
-/** As many slow hosts as this may have their buffers full while the stream goes on. */
+/** Input is read while no more than this many buffers (--buffer) are full, over all hosts. */
 const BUFFERS_MAX = 3;
 
-/** Without a head every record fails. For what may still come, stdin has to say something once in this time. */
+/** Without a head every record fails at once; stdin is read on until nothing comes for this long. */
 const IDLE_AFTER_HEAD_MS = 10_000;
 
 export const map: Run<typeof spec, "map"> = async (invocation) => {
@@ -55,7 +55,7 @@ export const map: Run<typeof spec, "map"> = async (invocation) => {
   if (listed.isErr()) {
     const { code } = listed.error;
     if (code === "usage" || code === "data") throw new MtFailure(listed.error);
-    // A tree that should be here and is not, or is another's, is no reason to do a cluster's work on this machine.
+    // Where a tree should be up and cannot be reached, its work is not done on this machine instead.
     const alone = connected.isErr() && code === "unavailable" && !readTree();
     if (alone) return new MapRun(invocation, undefined, []).run();
     return new MapRun(invocation, TreeClient.unreachable(listed.error), [], listed.error).run();
@@ -70,13 +70,13 @@ export const map: Run<typeof spec, "map"> = async (invocation) => {
 
 /** One host's side of the run. */
 interface HostRun {
-  tally: Tally;
+  inFlight: InFlight;
   output: BlockSplitter;
   errors: LineSplitter;
-  /** Lines for it that are not sent yet, from the beginning of a buffer of its own. */
+  /** Lines for it that are not sent yet, at the beginning of a buffer of its own. */
   gathered: Buffer;
   gatheredBytes: number;
-  /** Once its command has ended: what records that come later fail with. */
+  /** Set once its command has ended: records that come later fail with this. */
   ended?: MtError;
 }
 
@@ -85,16 +85,16 @@ class MapRun {
   /** Hosts of the tree when this began, for --all. */
   readonly #all: string[];
   readonly #session: CommandSession;
-  /** Where a tree is up: its session; else the command here. */
+  /** Set where a tree is up; else #here is. */
   readonly #tree: { client: TreeClient; session: Session } | undefined;
   readonly #here: HereSession | undefined;
   readonly #writer = new LineWriter();
   readonly #hosts = new Map<string, HostRun>();
-  /** Context in order, for hosts that the stream names later; and by key, to drop the copies. */
+  /** Context in order, for hosts that come later in the stream; and its keys, to drop the copies that hosts give back. */
   readonly #context: { line: Line; text: string }[] = [];
   readonly #contextKeys = new Set<string>();
   readonly #buffer_bytes: number;
-  /** What is gathered for a host: less where there are many. */
+  /** How much is gathered for one host: less where there are many. */
   readonly #frame_bytes: number;
   readonly #gathering = new Set<string>();
   #gatheredBytes = 0;
@@ -104,14 +104,14 @@ class MapRun {
   readonly #keeping: string[] = [];
   #coordinator: ReduceCoordinator | undefined;
   #end: string | undefined;
-  /** Where no tree is up: the hosts that records were for, and how the command here ended. */
+  /** Where no tree is up: other hosts that records were for, and the exit code of the command here. */
   readonly #nobody = new Set<string>();
   #hereCode = 0;
   #lineNumber = 0;
   #failed = false;
   #badInput: MtError | undefined;
   #broken: unknown;
-  /** Aborted when no more is to be read: interrupted, out of time, nobody takes what we write. */
+  /** Aborted when no more is to be read: interrupted, out of time, or stdout is closed. */
   readonly #reading = new AbortController();
   #idle: NodeJS.Timeout | undefined;
   #room: (() => void) | undefined;
@@ -119,7 +119,7 @@ class MapRun {
 
   /**
    * @param client of the tree; without it the command runs here
-   * @param unreachable why there is no head, where there is none from the beginning
+   * @param unreachable why the head cannot be reached, where that is so from the beginning
    */
   constructor(
     invocation: Invocation<typeof spec, "map">,
@@ -185,7 +185,7 @@ class MapRun {
       });
       if (this.#broken !== undefined) throw this.#broken;
       if (args.reduce !== undefined && this.#tree) await this.#reduce(args.reduce, this.#tree);
-      // Without its end the stream is cut off for who comes after: so it is when this stage was interrupted.
+      // Where this stage was interrupted the end is left out, so that later stages take the stream as cut off.
       if (this.#end !== undefined && !signal.aborted && args.reduce === undefined)
         this.#writer.line(this.#end);
       this.#writer.flush();
@@ -205,10 +205,10 @@ class MapRun {
         `Cannot finish: the stream ended after ${this.#lineNumber} lines without an end record`,
         "a stage before this one was cut off; nothing that waits for the whole was done",
       );
-    return this.#verdict();
+    return this.#exitCode();
   }
 
-  #verdict(): number {
+  #exitCode(): number {
     if (this.#badInput) warn(this.#badInput);
     if (this.#nobody.size > 0) {
       const hosts = foldNodes([...this.#nobody]);
@@ -221,14 +221,14 @@ class MapRun {
     return this.#failed || this.#nobody.size > 0 ? EXIT.failed : EXIT.ok;
   }
 
-  /** Said at once, though stdin may be silent. */
+  /** The head is gone: says so at once, because stdin may be silent for long. */
   #headLost(why: string): void {
     this.#badInput ??= mtError("lost", `Cannot finish: ${why}`, "mt-tree up mends it; then run this again");
     if (this.#end === undefined) inform(`${why}; what still comes for its hosts comes out failed`);
     this.#boundIdle();
   }
 
-  /** Nothing more can be done: what comes is failed at once, but whoever sends nothing is not waited for. */
+  /** Records can only fail from now on: reads no more once stdin has been silent for a while. */
   #boundIdle(): void {
     this.#idle = setTimeout(() => this.#readNoMore(), IDLE_AFTER_HEAD_MS);
   }
@@ -238,7 +238,7 @@ class MapRun {
     this.#room?.();
   }
 
-  /** Runs what an event calls for; what it throws (stdout is gone) ends the run. */
+  /** Handles an event; what that throws (as where stdout is closed) ends the run. */
   #guard(work: () => void): void {
     if (this.#broken === undefined) {
       try {
@@ -279,19 +279,19 @@ class MapRun {
     }
   }
 
-  /** Whether one host is so far behind, or all together, that the stream has to wait. */
+  /** Whether one host, or all together, are so far behind that no more is read for now. */
   #isFull(): boolean {
     const { most, all } = this.#session.backlog;
     return most > this.#buffer_bytes || all > BUFFERS_MAX * this.#buffer_bytes;
   }
 
-  /** The lines of a block where no tree is up: to the command here in their order, but for records of other hosts. */
+  /** The lines of a block where no tree is up: all but records of other hosts go to the command here, in order. */
   #takeHere(block: Block, here: string): void {
-    // A copy: what it came in is filled again.
+    // Copied: the buffer that it came in is used again.
     const lines = new RecordLines(Buffer.isBuffer(block) ? Buffer.from(block) : block);
     const { bytes } = lines;
     let from = 0;
-    let run: As = "own";
+    let run: Role = "own";
     const send = (to: number) => {
       if (to > from) this.#sendHere(here, bytes.subarray(from, to), run);
       from = to;
@@ -300,7 +300,7 @@ class MapRun {
       this.#lineNumber++;
       let head: Head | undefined = lines;
       if (!lines.sure || this.#end !== undefined) {
-        // What is refused takes its place among those that were sent.
+        // A line that is refused comes out in its place among those that were sent.
         send(lines.from);
         head = this.#read(lines);
         if (head === undefined) {
@@ -310,41 +310,41 @@ class MapRun {
       }
       const isEnd = head.kind === "end";
       const owner = ownerOf(head);
-      const as: As = isEnd ? "context" : owner === here ? "own" : "passing";
+      const as: Role = isEnd ? "context" : owner === here ? "own" : "passing";
       if (isEnd) this.#end = lines.text;
       if (as !== run) send(lines.from);
       run = as;
       if (owner !== undefined && owner !== here) {
         send(lines.from);
-        this.#insteadOf(owner, here, lines.text);
+        this.#failInPlace(owner, here, lines.text);
         from = lines.to;
       }
     }
     send(bytes.length);
   }
 
-  /** A record of a host that is not here: it comes out failed, in its place. */
-  #insteadOf(name: string, here: string, text: string): void {
+  /** A record of another host: it comes out failed, in its place. */
+  #failInPlace(name: string, here: string, text: string): void {
     this.#inPlace(here, this.#failedLine(text, this.#host(name).ended!));
   }
 
-  /** Puts a line out among those that the command here has been sent. */
+  /** Puts out a line in its place among those that the command here has been sent. */
   #inPlace(here: string, line: string): void {
-    const { tally, ended } = this.#hosts.get(here)!;
+    const { inFlight, ended } = this.#hosts.get(here)!;
     if (ended || this.#invocation.args.reduce !== undefined) return this.#writer.line(line);
-    tally.instead(Buffer.from(`${line}\n`), (run) => this.#writer.lines(run));
+    inFlight.insert(Buffer.from(`${line}\n`), (run) => this.#writer.lines(run));
   }
 
-  #sendHere(here: string, bytes: Buffer, as: As): void {
+  #sendHere(here: string, bytes: Buffer, as: Role): void {
     const host = this.#hosts.get(here)!;
     if (!host.ended) {
-      host.tally.sent(bytes, as);
+      host.inFlight.sent(bytes, as);
       this.#session.write(here, bytes);
     } else if (as === "own") for (const { text } of linesOf(bytes)) this.#fail(text, host.ended);
     else if (as === "passing" && this.#invocation.args.reduce === undefined) this.#writer.lines(bytes);
   }
 
-  /** The lines of a block: those that plainly are a host's go there as they are. */
+  /** The lines of a block: those of which the scanner knows the host go there as they are. */
   #takeBlock(block: Block): void {
     const lines = new RecordLines(block);
     while (lines.next()) {
@@ -355,7 +355,7 @@ class MapRun {
     }
   }
 
-  /** The record that a line is; undefined where it is blank, or was refused. */
+  /** The record in a line; undefined where it is blank, or was refused. */
   #read(lines: RecordLines): Line | undefined {
     const read = lines.read();
     if (read === undefined) return undefined;
@@ -370,7 +370,7 @@ class MapRun {
     const owner = ownerOf(line);
     if (owner !== undefined) return this.#toHost(owner, lines);
     const { text } = lines;
-    // Every host would get it, and none would know whose it is.
+    // Without a host it would go to all of them, and none would act on it.
     if (line.kind !== "segment" && isUnplaced(line)) {
       this.#badInput ??= notPlaced(line);
       return this.#fail(text, notPlaced(line));
@@ -392,12 +392,12 @@ class MapRun {
     }
   }
 
-  /** What goes on past the hosts; a reducer's output stands alone. */
+  /** Puts out a line that no host changes; not with --reduce, where only the reducer's output comes out. */
   #put(text: string): void {
     if (this.#invocation.args.reduce === undefined) this.#writer.line(text);
   }
 
-  /** The line in hand goes to a host. */
+  /** Gathers the current line for a host. */
   #toHost(name: string, lines: RecordLines): void {
     const { bytes, from, to } = lines;
     const host = this.#host(name);
@@ -416,12 +416,12 @@ class MapRun {
   #sendTo(name: string, host: HostRun): void {
     if (host.gatheredBytes === 0) return;
     const bytes = host.gathered.subarray(0, host.gatheredBytes);
-    // The rest of the buffer is for what comes next: the bytes that are sent do not change.
+    // What comes next goes into the rest of the buffer: bytes that are sent must not change.
     host.gathered = host.gathered.subarray(host.gatheredBytes);
     this.#gatheredBytes -= host.gatheredBytes;
     host.gatheredBytes = 0;
     this.#gathering.delete(name);
-    host.tally.sent(bytes, "own");
+    host.inFlight.sent(bytes, "own");
     this.#session.write(name, bytes);
     collectAfter(bytes.length);
   }
@@ -430,7 +430,7 @@ class MapRun {
     const host = this.#hosts.get(name)!;
     this.#sendTo(name, host);
     const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(""));
-    host.tally.sent(bytes, "context");
+    host.inFlight.sent(bytes, "context");
     this.#session.write(name, bytes);
   }
 
@@ -440,7 +440,7 @@ class MapRun {
     this.#gatheringSince = 0;
   }
 
-  /** At once where enough waits, or long enough; else when input pauses. */
+  /** Sends what is gathered: at once where it is much or has waited long, else when input pauses. */
   #sendSoon(): void {
     if (this.#gathering.size === 0) return;
     const now = Date.now();
@@ -459,14 +459,14 @@ class MapRun {
   }
 
   /**
-   * The run on a host, begun where it is the first record for it: the one place where it shows that nobody will take
-   * a record. On a host that is not there it has ended when this returns.
+   * The run on a host; the first record for a host begins it. On a host that is not there it has ended when this
+   * returns, and the record fails.
    */
   #host(name: string): HostRun {
     const known = this.#hosts.get(name);
     if (known) return known;
     const host: HostRun = {
-      tally: new Tally(),
+      inFlight: new InFlight(),
       output: new BlockSplitter(),
       errors: new LineSplitter(),
       gathered: EMPTY,
@@ -486,14 +486,14 @@ class MapRun {
       for (const { text } of host.errors.push(bytes)) if (text !== "") inform(`${name}: ${text}`);
       return;
     }
-    // A reducer here has made of it what it is.
+    // This is the reducer's output, which is the result.
     if (this.#here && this.#invocation.args.reduce !== undefined) return this.#writer.lines(bytes);
     for (const block of host.output.push(bytes)) this.#came(name, host, block);
   }
 
   #came(name: string, host: HostRun, block: Block): void {
     if (Buffer.isBuffer(block))
-      host.tally.came(
+      host.inFlight.came(
         block,
         (run) => this.#writer.lines(run),
         (line) => this.#changed(name, host, line),
@@ -501,12 +501,12 @@ class MapRun {
     else for (const raw of linesOf(block)) this.#changed(name, host, Buffer.from(raw.text));
   }
 
-  /** A line that a host put out, other than it was sent; it is put out here where it has to be cut or told apart. */
-  #changed(name: string, host: HostRun, bytes: Buffer): Verdict {
+  /** A line that a host gave back changed, out of order, or of its own. Says whether it comes out as it is. */
+  #changed(name: string, host: HostRun, bytes: Buffer): Handling {
     const whole = bytes.at(-1) === NEWLINE;
     const line = lineIn(bytes).head();
     if (this.#here && (line === "blank" || line === undefined)) {
-      // Whatever it puts out here, it is as though we were not between.
+      // Without a tree the command's output is passed on as it is, as if it ran without map.
       if (whole) return "emit";
       this.#writer.lines(bytes);
       return "drop";
@@ -537,44 +537,44 @@ class MapRun {
     const travel = travelOf(line);
     if (travel === "context" && this.#contextKeys.has(keyOf(line))) return "drop";
     if (line.kind === "error") this.#refusedThere(host, bytes);
-    else if (travel !== "report" && (ownerOf(line) !== undefined || !this.#here)) host.tally.settle(line);
+    else if (travel !== "report" && (ownerOf(line) !== undefined || !this.#here)) host.inFlight.settle(line);
     if (whole) return "emit";
     this.#writer.line(bytes.toString());
     return "drop";
   }
 
-  /** A record that the filter could not read: its error record stands for it. */
+  /** The filter could not read a record, and gave back an error record instead. */
   #refusedThere(host: HostRun, bytes: Buffer): void {
     const error = lineIn(bytes).read();
     if (error === undefined || "why" in error) return;
     const refused = readRecord({ text: String(error.line.raw) });
-    // Cut or no JSON: then it comes out failed as well.
-    if (refused !== undefined && "line" in refused) host.tally.settle(refused.line);
+    // Where the raw line was cut or is no JSON, the record is not found, and comes out failed as well.
+    if (refused !== undefined && "line" in refused) host.inFlight.settle(refused.line);
   }
 
   #exit(name: string, how: CommandEnd): void {
     const host = this.#hosts.get(name)!;
     for (const block of host.output.end()) {
       if (!Buffer.isBuffer(block)) this.#came(name, host, block);
-      // The last line may lack its newline. One that was cut in two with its host is as though it had not come.
+      // The last line may lack its newline. Half a line of a host that was lost is dropped.
       else if (!how.error || lineIn(block).head() !== undefined)
         this.#came(name, host, Buffer.concat([block, Buffer.of(NEWLINE)]));
     }
     for (const { text } of host.errors.end()) inform(`${name}: ${text}`);
     if (how.error || how.code !== 0) this.#failed = true;
     const error = how.error ?? ended(this.#invocation.rest[0]!, name, how);
-    // Lines that were still gathered for it are of those that it did not give back.
+    // Lines that are still gathered for it count as sent and not given back.
     this.#sendTo(name, host);
     host.ended = error;
     if (this.#here && this.#invocation.args.reduce === undefined)
-      for (const run of host.tally.takeRest(diedThere(how))) this.#writer.lines(run);
+      for (const run of host.inFlight.takeRest(diedThere(how))) this.#writer.lines(run);
     if (this.#invocation.args.reduce !== undefined && !how.error && how.code === 0) this.#keeping.push(name);
-    else for (const text of host.tally.missing()) this.#fail(text, error);
+    else for (const text of host.inFlight.missing()) this.#fail(text, error);
     if (this.#here) {
       if (name !== this.#here.host) this.#nobody.add(name);
       else this.#hereCode = how.code || (how.error ? exitCodeOf(how.error.code) : 0);
     }
-    // Once is enough where it is the same for all.
+    // Where the head is gone the reason is the same for all hosts, and has been said.
     else if (how.error && this.#tree?.client.headLost === undefined)
       inform(how.error.message.includes(name) ? how.error.message : `${name}: ${how.error.message}`);
   }
@@ -599,7 +599,7 @@ class MapRun {
       const error = reduced.isErr()
         ? reduced.error
         : mtError("lost", `Cannot reduce what ${name} put out: it is gone`, "run it again");
-      for (const text of this.#hosts.get(name)!.tally.missing()) this.#fail(text, error);
+      for (const text of this.#hosts.get(name)!.inFlight.missing()) this.#fail(text, error);
     }
     if (lost.length > 0)
       this.#badInput ??= reduced.isErr()
@@ -615,7 +615,7 @@ class MapRun {
     this.#writer.line(this.#failedLine(text, error));
   }
 
-  /** A record as failed; one that failed before keeps its first error. */
+  /** A line with its record failed; one that had failed before keeps its first error. */
   #failedLine(text: string, error: MtError): string {
     this.#failed = true;
     return rewriteFailed(text, { by: "mt-tree", ...error });
@@ -631,13 +631,13 @@ function ended(command: string, host: string, how: CommandEnd): MtError {
   );
 }
 
-/** Whether a command was ended, or never was: then what only passed through it did not. What it dropped itself it meant to. */
+/** Whether a command was killed or never started: then lines that should have passed through it are put out by us. */
 const diedThere = ({ code, error }: CommandEnd) => error !== undefined || code === undefined || code >= 126;
 
 const NEWLINE = 10;
 const EMPTY = Buffer.alloc(0);
 
-/** The host whose a record is: it goes there and comes back; undefined for all that is nobody's. */
+/** The host to which a record belongs, which gets it and gives it back; undefined for other lines. */
 function ownerOf(line: { kind: string; id: string; host?: unknown }): string | undefined {
   const travel = travelOf(line);
   return travel === "self" ? line.id : travel === "host" ? String(line.host) : undefined;
@@ -645,5 +645,5 @@ function ownerOf(line: { kind: string; id: string; host?: unknown }): string | u
 
 const keyOf = (line: Pick<Line, "kind" | "id">) => `${line.kind}\0${line.id}`;
 
-/** Whether context goes to a host: its `hosts` name it, or it has none. */
+/** Whether a host needs this context: its `hosts` names the host, or it has no `hosts`. */
 const concerns = (line: Line, host: string) => !Array.isArray(line.hosts) || line.hosts.includes(host);

@@ -1,7 +1,7 @@
 /**
- * What one host was sent and gave back. A filter gives most lines back as they were, in order: what was sent
- * waits as bytes, and what comes back is compared with it, a run at a time. Where a line was changed it is
- * told by kind and id; where the order was, what was sent before it goes into the accounts (accounts.ts).
+ * The lines that one host was sent and has not given back. A filter gives most lines back unchanged and in order, so
+ * what was sent is kept as bytes, and what comes back is compared with it, many lines at a time. A line that was changed
+ * is found by kind and id; where the order was changed, lines sent before it move to the accounts (accounts.ts).
  */
 import type { Line } from "../../../shared/records/line.ts";
 import { lineAt } from "../../../shared/stream/record-line.ts";
@@ -11,60 +11,61 @@ interface Sent {
   bytes: Buffer;
   /** Where the first line begins that has not come back. */
   at: number;
-  as: As;
+  role: Role;
 }
 
 /**
- * What lines are to the host that they are sent to. `own`: its records, which have to come back. `context`: it has
- * come out already, and its copies are dropped. `passing`: it comes out where the host gives it back. `instead`: it is
- * not sent at all, and comes out in its place among the others.
+ * What lines are for the host. `own`: its records, which have to come back. `context`: put out already, so its copies are
+ * dropped. `passing`: put out where the host gives it back. `inserted`: not sent to the host at all, and put out in its
+ * place among the others.
  */
-export type As = "own" | "context" | "passing" | "instead";
+export type Role = "own" | "context" | "passing" | "inserted";
 
-/** What waits for its place at most, before it goes out of turn: a filter may give nothing back until the end. */
-const INSTEAD_BYTES_MAX = 16 * 2 ** 20;
+/** How many bytes wait for their place before they go out of turn: a filter may give nothing back until the end. */
+const INSERTED_BYTES_MAX = 16 * 2 ** 20;
 
-/** What becomes of a line that came back, told apart from what was sent. */
-export type Verdict = "emit" | "drop";
+/** What to do with a line that came back. */
+export type Handling = "emit" | "drop";
 
-export class Tally {
+export class InFlight {
   #sent: Sent[] = [];
   readonly #accounts = new Accounts();
-  /** Lines that come out in their place: those whose place has been passed, and the bytes of all of them. */
+  /** Inserted lines whose place has been reached. */
   #due: Buffer[] = [];
-  #insteadBytes = 0;
+  /** Of all inserted lines that are not put out. */
+  #insertedBytes = 0;
 
-  /** Lines come out in their place; `emit` gets those whose turn it is. */
-  instead(bytes: Buffer, emit: (run: Buffer) => void): void {
-    this.#sent.push({ bytes, at: 0, as: "instead" });
-    this.#insteadBytes += bytes.length;
-    if (this.#insteadBytes > INSTEAD_BYTES_MAX) {
-      for (const sent of this.#sent) if (sent.as === "instead") this.#due.push(sent.bytes);
-      this.#sent = this.#sent.filter((sent) => sent.as !== "instead");
+  /** Adds lines that come out in their place; `emit` gets those whose turn it is. */
+  insert(bytes: Buffer, emit: (run: Buffer) => void): void {
+    this.#sent.push({ bytes, at: 0, role: "inserted" });
+    this.#insertedBytes += bytes.length;
+    if (this.#insertedBytes > INSERTED_BYTES_MAX) {
+      for (const sent of this.#sent) if (sent.role === "inserted") this.#due.push(sent.bytes);
+      this.#sent = this.#sent.filter((sent) => sent.role !== "inserted");
     }
     for (const run of this.#takeDue()) emit(run);
   }
 
   #takeDue(): Buffer[] {
-    while (this.#sent[0]?.as === "instead") this.#due.push(this.#sent.shift()!.bytes);
+    while (this.#sent[0]?.role === "inserted") this.#due.push(this.#sent.shift()!.bytes);
     const due = this.#due;
     if (due.length === 0) return due;
     this.#due = [];
-    for (const { length } of due) this.#insteadBytes -= length;
+    for (const { length } of due) this.#insertedBytes -= length;
     return due;
   }
 
   /** Whole lines went to the host. */
-  sent(bytes: Buffer, as: As): void {
-    this.#sent.push({ bytes, at: 0, as });
+  sent(bytes: Buffer, role: Role): void {
+    this.#sent.push({ bytes, at: 0, role });
   }
 
   /**
    * Whole lines came back, each with its newline.
-   * @param emit gets runs of them that were sent as they are
-   * @param other is asked about every other line; `settle` says whether it is one of those sent
+   * @param emit gets those that are unchanged and in order, many at a time
+   * @param other is asked about every other line, and calls `settle` where it is a record
    */
-  came(bytes: Buffer, emit: (run: Buffer) => void, other: (line: Buffer) => Verdict): void {
+  came(bytes: Buffer, emit: (run: Buffer) => void, other: (line: Buffer) => Handling): void {
     let from = 0;
     let at = 0;
     const emitted = () => {
@@ -83,7 +84,7 @@ export class Tally {
       if (head) {
         const n = Math.min(head.bytes.length - head.at, bytes.length - at);
         if (bytes.compare(head.bytes, head.at, head.at + n, at, at + n) === 0) {
-          if (head.as === "context") {
+          if (head.role === "context") {
             emitted();
             from = at + n;
           }
@@ -94,14 +95,14 @@ export class Tally {
         }
       }
       const end = lineEnd(bytes, at);
-      if (head && head.as !== "context" && sameLine(head, bytes, at, end)) {
+      if (head && head.role !== "context" && sameLine(head, bytes, at, end)) {
         this.#pop(head);
         at = end;
         continue;
       }
-      const verdict = other(bytes.subarray(at, end));
+      const handling = other(bytes.subarray(at, end));
       inPlace();
-      if (verdict === "drop") {
+      if (handling === "drop") {
         emitted();
         from = end;
       }
@@ -111,15 +112,15 @@ export class Tally {
     emitted();
   }
 
-  /** A record came back: settles it among those that were sent. */
+  /** A record came back: it is not missing any more. */
   settle(line: Pick<Line, "kind" | "id">): void {
     const head = this.#sent[0];
-    if (head?.as === "own") {
+    if (head?.role === "own") {
       const first = recordAt(head);
       if (first?.kind === line.kind && first.id === line.id) return this.#pop(head);
     }
     if (this.#accounts.size > 0 && this.#accounts.came(line)) return;
-    // Not the next one: what was sent before it may come later.
+    // It is not the next one: those that were sent before it may come later.
     while (this.#sent.length > 0) {
       this.#toAccounts();
       if (this.#accounts.came(line)) return;
@@ -133,29 +134,29 @@ export class Tally {
 
   #toAccounts(): void {
     const head = this.#sent[0]!;
-    if (head.as === "instead") {
+    if (head.role === "inserted") {
       this.#due.push(this.#sent.shift()!.bytes);
       return;
     }
     const line = recordAt(head);
     const from = head.at;
     this.#pop(head);
-    if (head.as === "own" && line) this.#accounts.sent(line, lineText(head.bytes, from));
+    if (head.role === "own" && line) this.#accounts.sent(line, lineText(head.bytes, from));
   }
 
   /**
-   * Nothing more comes back: gives what still waits for its place, in order.
-   * @param passing also what was only passing and has not come back
+   * Nothing more comes back: gives inserted lines that still wait for their place, in order.
+   * @param passing whether to give also passing lines that have not come back
    */
   takeRest(passing: boolean): Buffer[] {
     const rest: Buffer[] = [];
-    for (const { as, at, bytes } of this.#sent)
-      if (as === "instead" || (as === "passing" && passing)) rest.push(bytes.subarray(at));
-    this.#sent = this.#sent.filter(({ as }) => as === "own");
+    for (const { role, at, bytes } of this.#sent)
+      if (role === "inserted" || (role === "passing" && passing)) rest.push(bytes.subarray(at));
+    this.#sent = this.#sent.filter(({ role }) => role === "own");
     return [...this.#takeDue(), ...rest];
   }
 
-  /** What did not come back, as the lines that it was (ranges cut to what is missing). */
+  /** The lines that did not come back, as they were sent (ranges cut to what is missing). */
   *missing(): Generator<string> {
     while (this.#sent.length > 0) this.#toAccounts();
     yield* this.#accounts.missing();
@@ -174,14 +175,14 @@ function lineText(bytes: Buffer, at: number): string {
   return bytes.toString("utf8", at, bytes[end - 1] === 10 ? end - 1 : end);
 }
 
-/** Whether the line that came is the first that waits, whatever was written after both. */
+/** Whether the line that came is the same as the first that waits, whatever follows both. */
 function sameLine(head: Sent, bytes: Buffer, at: number, end: number): boolean {
   const { length } = head.bytes;
   const to = head.at + end - at;
   return to <= length && head.bytes[to - 1] === 10 && bytes.compare(head.bytes, head.at, to, at, end) === 0;
 }
 
-/** What the first line that waits says of itself. */
+/** Kind and id of the first line that waits. */
 function recordAt(head: Sent): Pick<Line, "kind" | "id"> | undefined {
   const line = lineAt(head.bytes, head.at).head();
   return line === "blank" ? undefined : line;

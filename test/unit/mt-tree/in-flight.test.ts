@@ -1,18 +1,18 @@
 /** What went to a host and what came back: passed as it is, changed, in another order, in parts, or not at all. */
 import { expect, test } from "vitest";
-import { Tally } from "../../../tools/mt-tree/map/tally.ts";
+import { InFlight } from "../../../tools/mt-tree/map/in-flight.ts";
 
 const guest = (id: string, more = "") => `{"kind":"guest","id":"${id}","host":"h"${more}}\n`;
 
 /** Sends lines, takes back what is given, in chunks; what comes out, and what is missing. */
 function pass(sent: string[], back: string[], context: string[] = []) {
-  const tally = new Tally();
-  if (context.length > 0) tally.sent(Buffer.from(context.join("")), "context");
-  for (const line of sent) tally.sent(Buffer.from(line), "own");
+  const inFlight = new InFlight();
+  if (context.length > 0) inFlight.sent(Buffer.from(context.join("")), "context");
+  for (const line of sent) inFlight.sent(Buffer.from(line), "own");
   let out = "";
   const asked: string[] = [];
   for (const chunk of back)
-    tally.came(
+    inFlight.came(
       Buffer.from(chunk),
       (run) => (out += run),
       (line) => {
@@ -20,11 +20,11 @@ function pass(sent: string[], back: string[], context: string[] = []) {
         asked.push(text);
         const { kind, id } = JSON.parse(text);
         if (kind === "segment") return "drop";
-        tally.settle({ kind, id });
+        inFlight.settle({ kind, id });
         return "emit";
       },
     );
-  return { out, asked, missing: [...tally.missing()].map((l) => (JSON.parse(l) as { id: string }).id) };
+  return { out, asked, missing: [...inFlight.missing()].map((l) => (JSON.parse(l) as { id: string }).id) };
 }
 
 const all = Array.from({ length: 10 }, (_, i) => guest(`g${i}`));
