@@ -1,4 +1,4 @@
-/** The main job's time, and what a guest takes of memory once it is up and merged (TCG). */
+/** The time of `make demo`, and the memory of a guest once it is up and merged (TCG). */
 import { benchLab, report } from "./measure.ts";
 
 const GUESTS = 32;
@@ -6,7 +6,7 @@ const root = new URL("../../", import.meta.url).pathname;
 const lab = benchLab();
 
 try {
-  // As make demo runs it: with the machine's own directories, so that the image is built already.
+  // As `make demo` runs it, with the machine's own directories: so the image is built already.
   const demo = lab.sh(`unset MT_RUN MT_STATE; ${root}examples/demo 2>/dev/null`, 420);
   report("make demo, installed and built: 44 guests, 4 hosts", JSON.parse(demo).seconds, "s", {
     atMost: 240,

@@ -1,6 +1,6 @@
 /**
  * Guests forked from a template, beside the same ones booted cold: seconds, memory, processor time, and how many
- * the machine takes; what is left of equal pages that all of them write later; deaths while they come up.
+ * fit on the machine; how many equal pages remain that all of them write later; deaths while they come up.
  * BENCH_GUESTS (100) scales all of it, and promises are tried at 100 only; BENCH_PARTS names the parts to run.
  */
 import { spawn } from "node:child_process";
@@ -25,7 +25,7 @@ const { dir, env, state, sh, lines, lay, up, toldOfUp, down, ksmReport, clean, r
 const qemus = (seen?: Map<number, boolean>) => qemusOf(dir, seen);
 const promised = (promise: Parameters<typeof report>[3]) => (N === 100 ? promise : undefined);
 const wait = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-/** All must be ready, or what was measured is not what was asked for. */
+/** All must be ready, or the measurement is not of what was asked for. */
 function allReady(n: number, { sample, code }: Pick<Up, "sample" | "code">): void {
   if (sample.ready !== n || code !== 0)
     throw new Error(`${sample.ready} of ${n} guests are ready, mt-boot up ended with ${code}`);
@@ -107,7 +107,7 @@ const parts: Record<string, () => Promise<void>> = {
     );
     let code: number | undefined;
     asked.on("close", (c) => (code = c ?? 255));
-    // Of every ten that come, one: at a time of its own within a second.
+    // One of every ten that come, at a random moment within a second.
     const seen = new Map<number, boolean>();
     const come = new Set<number>();
     let killed = 0;
@@ -120,7 +120,7 @@ const parts: Record<string, () => Promise<void>> = {
         if (turn === 0) victim = Math.floor(Math.random() * 10);
         if (turn === victim)
           setTimeout(() => {
-            // Still the one that it was, and the launch still going on.
+            // It is still the same process, and the launch is still running.
             if (code !== undefined || !qemus().includes(pid)) return;
             process.kill(pid, "SIGKILL");
             killed++;
@@ -130,24 +130,24 @@ const parts: Record<string, () => Promise<void>> = {
     }
     if (state.stopped) throw new Error("interrupted");
     const { sample } = toldOfUp();
-    // One that was killed in the last moment is on its way back.
+    // One that was killed at the last moment is being started again.
     for (let s = 0; s < 60 && qemus().length < n; s++) await wait(1);
     report(`${n} asked, ${killed} of ${come.size} QEMUs killed meanwhile: ready`, sample.ready!, "guests", {
       atLeast: n,
     });
     report("– exit code", code!, "", { atMost: 0 });
     report("– QEMUs there", qemus().length, "", { atLeast: n, atMost: n });
-    // A tenth, less whom the end of the launch came before.
+    // A tenth, less those that the launch's end came before.
     report("– killed of those that came", (100 * killed) / come.size, "%", promised({ atLeast: 9 }));
     down();
   },
 
   async merge() {
-    // What all read: random, so that no two of its pages are alike, served by the router's namespace.
+    // The file that all read: random, so that no two of its pages are alike; served from the router's namespace.
     const bytes = Buffer.alloc(READ_MIB * 2 ** 20);
     for (let at = 0; at < bytes.length; at += 2 ** 20) randomFillSync(bytes, at, 2 ** 20);
     writeFileSync(join(dir, "data"), bytes);
-    // What one holds that shares nothing: booted cold, nothing merged.
+    // The memory of a guest that shares nothing: booted cold, nothing merged.
     const alone = 4;
     lay(alone, 1);
     allReady(alone, up("--boot cold"));
@@ -178,7 +178,7 @@ const parts: Record<string, () => Promise<void>> = {
       "×",
       promised({ atLeast: 3.75 }),
     );
-    // Without what a clone never touched of its template, which is in no RSS.
+    // RSS leaves out what a clone never touched of its template.
     report("– the clones' own RSS, over taken", rss_mib / taken_mib, "×");
     sh("mt-tree map -- mt-ksm down <laid >/dev/null", 300);
     down();
@@ -198,7 +198,7 @@ const parts: Record<string, () => Promise<void>> = {
   },
 };
 
-/** Every guest runs a command that reaches the next one, all in one sweep. */
+/** Every guest runs a command that reaches the next one, all in one exec. */
 /** Every guest fetches the same bytes from its router and keeps them. */
 async function readAll(n: number, length: number): Promise<void> {
   const namespace = routerNamespace(HOST, "bench", "r0");
@@ -286,7 +286,7 @@ try {
   down();
   for (const [name, part] of Object.entries(parts)) {
     if (PARTS?.includes(name) === false) continue;
-    // One that fails does not take the others along.
+    // When one part fails, the others still run.
     await part().catch((thrown: Error) => {
       complain(`${name}: ${thrown.message}`);
       if (state.stopped) throw thrown;

@@ -1,6 +1,6 @@
 /**
  * A local host for benches of guests: a plan of so many of them on one LAN laid, brought up and taken down, by the
- * compiled tools. What is interrupted throws, so that whoever uses it cleans up.
+ * compiled tools. An interrupted step throws, so that the bench cleans up.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,14 +25,14 @@ export interface Up {
   tool_cpu_s: number;
 }
 
-/** The shell's line that is `mt-boot up` with flags, and then says what processor time it had. */
+/** A shell line that runs `mt-boot up` with flags and then prints its processor time. */
 export const TIMED = `TIMEFORMAT="%U %S"; time mt-boot up "$@"; exit`;
 
 /** @param host the name of the local host, `mt-tree up` makes it */
 export function guestLab(host: string) {
   const lab = benchLab();
   const { dir, env } = lab;
-  // A template of our own, so that it is known whether it is there already.
+  // A cache of our own, so that we know whether the template is there already.
   env.MT_CACHE = join(dir, "cache");
   // `timeout` and Ctrl-C end what is being waited for, which fails the step, and then we clean up.
   const state = { stopped: false };
@@ -81,7 +81,7 @@ export function guestLab(host: string) {
     JSON.parse(
       JSON.parse(sh(`mt-tree exec ${host} -- mt-ksm report --experiment bench`, 120)).stdout.split("\n")[0],
     );
-  /** Whatever there is of the experiment. */
+  /** Takes down whatever is left of the experiment. */
   const clean = () => {
     const here = (tool: string) =>
       `timeout 120 mt-tree exec ${host} -- ${tool} down --experiment bench >/dev/null 2>&1`;
@@ -91,7 +91,7 @@ export function guestLab(host: string) {
     try {
       clean();
     } finally {
-      // Where the tree could not be asked any more.
+      // In case the tree does not answer any more.
       for (const pid of qemusOf(dir)) process.kill(pid, "SIGKILL");
       lab.remove();
     }

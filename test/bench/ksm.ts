@@ -1,7 +1,7 @@
 /**
  * What mt-ksm watch merges of cold guests, and for how much CPU time of the kernel's thread, beside the thread at
  * full speed and the kernel's own advisor, over the same time from the first guest's start. KSM_GUESTS, KSM_SECONDS
- * and KSM_WAYS (reference, watch, advisor) make it smaller. Wants a machine where nobody else merges memory.
+ * and KSM_WAYS (reference, watch, advisor) make it smaller. Needs a machine where nobody else merges memory.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";

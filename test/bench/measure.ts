@@ -1,4 +1,4 @@
-/** What the benches share: medians, and one line a number, with the promise where there is one. */
+/** What the benches share: medians, and printing a number on a line, with its promise where there is one. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,6 +1,6 @@
 /**
- * What others run a command on many hosts with, each on the same hosts of test/testbed: real sshd, real Slurm.
- * The processor time is that of all of it, hosts' daemons included, for all of it is in one cgroup.
+ * Other programs that run a command on many hosts, each on the same hosts of test/testbed: real sshd, real Slurm.
+ * The processor time includes the hosts' daemons: all of it runs in one cgroup.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
@@ -10,7 +10,7 @@ import { memoryMb } from "./processes.ts";
 const TESTBED = resolve(import.meta.dirname, "../testbed");
 /** What its hosts are called. */
 const NAME = "mtbp";
-/** Debian's Slurm is a fair peer on one machine up to here. */
+/** Up to so many hosts Debian's Slurm is a fair peer on one machine. */
 const SLURM_HOSTS_MAX = 64;
 
 export interface Peer {
@@ -35,7 +35,7 @@ export function cpuGroup(name: string) {
   };
 }
 
-/** A shell line that says of each of `times` runs of `line` when it began and ended; bash starts once. */
+/** A shell line that prints when each of `times` runs of `line` began and ended; bash starts once. */
 export const timing = (times: number, line: string) =>
   `for i in $(seq ${times}); do s=$EPOCHREALTIME; { ${line}; } >/dev/null </dev/null || exit; echo $s $EPOCHREALTIME; done`;
 
@@ -90,7 +90,7 @@ export function measurePeers(n: number): { peers: Peer[]; daemons: { name: strin
     peers.push(measure("clush", slow, `clush -w ${set} hostname`));
     on0(`seq -f ${NAME}%.0f ${n} >/root/hosts`);
     peers.push(measure("taktuk", slow, `taktuk -f /root/hosts broadcast exec [ hostname ]`));
-    // A connection to every host that stays: what ssh can do at best. Its masters hold on to what they were given.
+    // A lasting connection to every host: the best that ssh can do. Its masters keep the descriptors that they were given.
     on0(
       `printf '%s\\n' 'Host *' 'ControlMaster auto' 'ControlPath ~/.ssh/master-%h' 'ControlPersist 900' >/root/.ssh/config
       clush -w ${set} true >/dev/null 2>&1 </dev/null`,

@@ -11,7 +11,7 @@ export function qemusOf(dir: string, seen = new Map<number, boolean>()): number[
     if (!Number.isInteger(pid)) return [];
     if (!seen.has(pid)) {
       const words = text(`/proc/${pid}/cmdline`).split("\0");
-      // Just forked, and not yet what it will be: looked at again.
+      // Just forked, before its exec: look again next time.
       if (words[0] === "") return [];
       seen.set(pid, words[0]!.includes("qemu-system") && words.some((w) => w.includes(`${dir}/`)));
     }
@@ -38,8 +38,8 @@ export function cpuSeconds(pids: readonly number[]): number {
 export const pssMb = (pid: number) =>
   (Number(/^Pss:\s+(\d+)/m.exec(text(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) * 1024) / 1e6;
 /**
- * A process's memory: proportional as it is now, and as it would be were nobody else here that runs the same
- * program: what it maps of that file counts in full.
+ * A process's memory: proportional as it is now, and as if no other process ran the same
+ * program: the pages that it maps of that file count in full.
  */
 export function memoryMb(pid: number): { pss_mb: number; alone_mb: number } {
   const program = readlinkSync(`/proc/${pid}/exe`);

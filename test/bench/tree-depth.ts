@@ -1,7 +1,7 @@
 /**
  * How depth and time of an `exec` grow with the number of hosts: as many agents in one process, the real protocol over
- * wires that are memory and a delay of 1 ms each, 16 children a node. A command says its host and ends; no process is
- * started for it. On the furthest agent alone it takes what the links take, twice the depth and the client's own; on all
+ * links in memory with a delay of 1 ms each, 16 children a node. A command prints its host and ends; no process is
+ * started for it. On the furthest agent alone it takes as long as the links: twice the depth, and the client's own; on all
  * of them this one core has to do the work of all agents. BENCH_AGENTS says how many.
  */
 import { spawnSync } from "node:child_process";
@@ -56,7 +56,7 @@ async function exec(client: TreeClient, names: readonly string[]): Promise<numbe
 }
 
 async function times(client: TreeClient, names: readonly string[]): Promise<{ ms: number; cpu_ms: number }> {
-  // What is compiled on the way is no matter of depth.
+  // A first run, so that compiling (JIT) is not measured.
   for (let i = 0; i < 5; i++) await exec(client, names);
   const before = process.cpuUsage();
   const ms: number[] = [];
@@ -69,7 +69,7 @@ async function measure(n: number): Promise<Measured> {
   const collect = () => (globalThis as { Bun?: { gc(force: boolean): void } }).Bun?.gc(true);
   collect();
   const before = process.memoryUsage.rss();
-  // Thousands of agents that join at once on one core are not frozen.
+  // Thousands of agents that join at the same time on one core must not be taken for frozen.
   const tree = await memoryTree(n, FANOUT, DELAY_MS, launch, { silence_ms: 60_000 });
   const { client, names } = tree;
   const hosts = (await client.list())._unsafeUnwrap().sort((a, b) => b.depth! - a.depth!);
@@ -87,7 +87,7 @@ if (alone) {
 
 const curve: Measured[] = [];
 for (const n of AGENTS) {
-  // A process each: its memory is of this tree only.
+  // A process for each size, so that its memory is that of one tree.
   const done = spawnSync(process.execPath, [import.meta.filename, String(n)], {
     encoding: "utf8",
     timeout: 180_000,
@@ -101,7 +101,7 @@ for (const n of AGENTS) {
   report("– memory an agent", m.agent_kb, "kB");
 }
 const [first, last] = [curve[0]!, curve.at(-1)!];
-// Links, there and back: those between depths, and the client's.
+// Links there and back: those between levels, and the client's.
 const links = (m: Measured) => 2 * (m.depth + 1);
 report(
   `time to the furthest, ${AGENTS.at(-1)} agents over ${AGENTS[0]} (links on the way: ${links(last)} over ${links(first)})`,

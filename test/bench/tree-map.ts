@@ -72,7 +72,7 @@ function speed(n: number): void {
   );
 }
 
-/** Looks at the memory of all while another map runs; that costs time, so that this run is not measured. */
+/** Reads the memory of all processes while another map runs; that takes time, so this run is not timed. */
 async function memory(n: number): Promise<void> {
   const head = Number(readFileSync(path("run/tree/head.pid"), "utf8"));
   const agents = Array.from({ length: n }, (_, k) => pidOf(hostOf(k, n)));
@@ -85,7 +85,7 @@ async function memory(n: number): Promise<void> {
     root = Math.max(root, c + h);
     client = Math.max(client, c);
     ofHead = Math.max(ofHead, h);
-    // In turn: all of them each time would be most of what the machine does.
+    // One after another: reading all of them each time would use most of the machine.
     for (let k = 0; k < 8; k++) largest = Math.max(largest, pssMb(agents[(samples * 8 + k) % n]!));
     samples++;
   }

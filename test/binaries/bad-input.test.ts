@@ -1,6 +1,6 @@
 /**
- * Bad input and a bad machine, on the compiled binaries: every one is refused with its exit code, says what is
- * wrong, and lets the rest go on. What holds for records of another host stands in binaries-filter-law.
+ * Bad input and bad machines, on the compiled binaries: each is refused with its exit code, the error says what is
+ * wrong, and the rest goes on. Records of another host are tested in filter-law.test.ts.
  * Needs `make build`; what hides programs, fills disks or changes the user needs root.
  */
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
@@ -63,7 +63,7 @@ const END = { kind: "end", id: "mttbad", counts: { image: 1, segment: 1, router:
 const PLAN = [EXPERIMENT, IMAGE, SEGMENT, ROUTER, GUEST, AWAY, END].map(line);
 /** All of it is for this host. */
 const OURS = [EXPERIMENT, IMAGE, SEGMENT, ROUTER, GUEST, END].map(line);
-/** What a command passes on as it came: without a tree map has nobody for another host's record. */
+/** Records that a command passes on as they came. Without a tree, map fails those of other hosts. */
 const passes = (command: string, ...records: object[]) =>
   records.filter((record) => record !== AWAY || !command.startsWith("mt-tree map"));
 const text = (lines: readonly string[]) => `${lines.join("\n")}\n`;
@@ -139,7 +139,7 @@ const rec = (ran: Ran, kind: string, id: string) => {
   return found;
 };
 const errorsOf = (ran: Ran) => ran.lines.map((l) => JSON.parse(l) as Rec).filter((r) => r.kind === "error");
-/** What is not this tool's came out byte for byte, and the stream has its end. */
+/** Records that are not this tool's came out byte for byte, and `end` came last. */
 function expectPassedOn(ran: Ran, ...records: object[]) {
   for (const record of [...records, END]) expect(ran.lines).toContain(line(record));
 }
@@ -316,7 +316,7 @@ describe("names that are no names", () => {
     for (const bad of BAD) {
       const [tool = "", ...args] = words;
       const before = readdirSync(work);
-      // As --flag=VALUE, or behind nothing: a value is never taken for a flag.
+      // A value is never taken for a flag.
       const last = args.at(-1)!;
       const given = last.startsWith("--") ? [...args.slice(0, -1), `${last}=${bad}`] : [...args, bad];
       const ran = run([join(DIST, tool), ...given]);
@@ -345,7 +345,7 @@ describe("a range of a billion", () => {
         run(call(command), text([line(EXPERIMENT), line({ ...GUEST, id: BILLION }), line(AWAY), line(END)])),
       );
       const { state, error } = rec(ran, "guest", BILLION);
-      // Who is not root is told that first.
+      // The first error for users who are not root.
       if (isRoot) expect([state, error!.code, ran.code]).toEqual(["failed", "data", 1]);
       if (isRoot) expect(error!.message).toMatch(/1000000000 members, more than \d+/);
       expectPassedOn(ran, EXPERIMENT, AWAY);
@@ -413,7 +413,7 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
     const ran = inNamespace(hidden(file), "mt-tree up mttb1", "");
     expect([ran.code, ran.stdout]).toEqual([69, ""]);
     expect(ran.stderr).toMatch(/hint: apt-get install (iproute2|util-linux)/);
-    // Nothing stands in the way of what works without a tree.
+    // Commands that need no tree work.
     expect(run(call("mt-tree map -- cat"), text(OURS))).toMatchObject({ code: 0, stdout: text(OURS) });
   });
 
@@ -453,7 +453,7 @@ describe.skipIf(!isRoot)("a program is missing (needs root)", () => {
       for (const record of [EXPERIMENT, IMAGE, ROUTER, GUEST, END]) expect(ran.lines).toContain(line(record));
       const bad = run(call("mt-tree map -- cat"), text([line(AWAY), "no record", line(GUEST), line(END)]));
       expect([bad.code, errorsOf(bad)[0]?.line]).toEqual([65, 2]);
-      // What failed before keeps its first error.
+      // A record that failed before keeps its first error.
       const first = {
         ...AWAY,
         state: "failed",

@@ -1,8 +1,8 @@
 /**
- * stdin, stdout and stderr belong to others too, on the compiled binaries: every command of every tool (a new one
- * too: they come from the specs), with each of its three descriptors as whatever somebody may have made it. Its flags
- * stay what they are at every moment, no neighbour on it loses a byte, nothing is lost of what the command reads and
- * writes, and what it says are its own words. Needs `make build`; as root it runs where it can change nothing.
+ * Other processes share stdin, stdout and stderr. On the compiled binaries: every command of every tool (a new one
+ * too: they come from the specs), with each of its three descriptors in every state that others may leave it in. Flags
+ * of a descriptor never change, no other process on it loses a byte, nothing is lost of what the command reads and
+ * writes, and messages are its own. Needs `make build`; as root it runs where it can change nothing.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ const TOOLS = readdirSync(join(ROOT, "tools")).filter((t) => existsSync(specFile
 const SCRIPT = join(ROOT, "test/fixtures/descriptors.py");
 const isRoot = process.getuid?.() === 0;
 
-/** What stdin, stdout and stderr are, in so many runs that each is everything once. */
+/** What stdin, stdout and stderr are in each run: over all runs, each is everything once. */
 const RUNS = [
   ["pipe", "nonblocking-full", "socket"],
   ["socket", "pipe", "nonblocking-pipe"],
@@ -33,7 +33,7 @@ const RUNS = [
   ["closed", "file", "pipe"],
 ] as const;
 type Kinds = readonly [string, string, string];
-/** Who has not ended by itself then goes on until it is told to. */
+/** A command that has not ended by then is one that runs until it is ended. */
 const LASTS_S = 8;
 const LASTING_LIMIT_S = 0.6;
 
@@ -46,7 +46,7 @@ const VALUES: Record<string, string> = {
   set: "g0",
   digest: `sha256:${"0".repeat(64)}`,
 };
-/** Commands that would do more than they should here, or that need words that the spec does not tell. */
+/** Commands that would do too much here, or that need arguments that the spec does not tell. */
 const WORDS: Record<string, string[]> = {
   "mt-tree up": ["nowhere", "--via", "ssh"],
   "mt-tree map": ["--", "cat"],
@@ -84,7 +84,7 @@ async function calls(): Promise<Call[]> {
   }
   return all;
 }
-/** No more than it must have: a stream on stdin is read, where it may be. */
+/** Only required arguments: a command that may read a stream reads it. */
 function wordsOf(spec: CommandSpec): string[] {
   const words: string[] = [];
   for (const [name, a] of Object.entries(spec.args)) {
@@ -124,7 +124,7 @@ function runAll(cases: readonly { call: Call; as: Kinds; limit_s: number }[]): D
     };
     return JSON.stringify({ argv, env, input: join(work, "plan"), as, limit_s });
   });
-  // Where nothing is of this machine: no network, none of the kernel's settings, no namespace with a name.
+  // In namespaces of its own: no network, no kernel settings, no named network namespace of this machine.
   const alone =
     "mount -t tmpfs t /sys/kernel/mm/ksm; mkdir -p /run/netns; mount -t tmpfs t /run/netns; ip link set lo up";
   const words = ["python3", SCRIPT];
@@ -155,7 +155,7 @@ beforeAll(() => {
 }, 120_000);
 afterAll(() => work && rmSync(work, { recursive: true, force: true }));
 
-/** What only the runtime says, or the kernel. */
+/** Messages of the runtime or the kernel. */
 const NOT_OURS =
   /\bE[A-Z]{3,}\b[:,]|(Type|Range|Reference|Syntax)?Error:|^\s+at |Bun v|unbound variable|line \d+: |Bad file|core dumped/m;
 const DOCUMENTED = Object.keys(EXIT_MEANINGS).map(Number);
@@ -197,7 +197,7 @@ describe("every command of every tool", () => {
         continue;
       }
       if (reference.asked || stdin === "closed" || stdin === "terminal") continue;
-      // Who had something to put out and nowhere to says so.
+      // A command that had output, and nowhere to write it, says so.
       const says = reference.stdout !== "" || all[c]!.name.startsWith("mt-launch");
       if (stdout === "closed" && says) {
         expect(stderr, what).toMatch(/Cannot write to stdout: it is closed/);

@@ -1,6 +1,6 @@
 /**
- * Odd environments, on the compiled binaries: whatever the caller's variables, directories and file systems are, it
- * is the tool that speaks, with a code of its own, never the runtime under it. Needs `make build`; root for most.
+ * Odd environments, on the compiled binaries: whatever the caller's variables, directories and file systems are,
+ * messages and exit codes are the tool's own, never the runtime's. Needs `make build`; root for most.
  */
 import { spawnSync } from "node:child_process";
 import {
@@ -23,10 +23,10 @@ const DIST = join(ROOT, "dist");
 const TOOLS = readdirSync(join(ROOT, "tools")).filter((t) => existsSync(specFile(t)));
 const BINARIES = TOOLS.filter((t) => t !== "mt-launch");
 const isRoot = process.getuid?.() === 0;
-/** In no list of users. */
+/** A uid without a user. */
 const UNKNOWN_USER = 54_321;
 
-/** Of each tool a command that looks at what is there, and one that reads a plan and finds nothing of it here. */
+/** For each tool a command that shows what is there, and one that reads a plan with nothing for this host. */
 const PLAN =
   '{"kind":"experiment","id":"mttenv","version":1,"seed":7}\n{"kind":"end","id":"mttenv","counts":{}}\n';
 const CALLS: [command: string, input: string][] = [
@@ -109,7 +109,7 @@ describe("variables that the runtime would obey", () => {
   test.each([...BINARIES, "mt"])("%s is what it is without them", (tool) => {
     const plain = run([join(DIST, tool), "--help"]);
     expect([tool === "mt" ? 64 : 0, plain.stderr === "" || tool === "mt"]).toEqual([plain.code, true]);
-    // One by one where it is the same binary but for the tool.
+    // Tool by tool, though the binaries differ only in that.
     for (const [name, value] of tool === "mt" ? Object.entries(HOSTILE) : [])
       expect(run([join(DIST, tool), "--help"], { env: { ...usual(), [name]: value } }), name).toEqual(plain);
     expect(run([join(DIST, tool), "--help"], { env: { ...usual(), ...HOSTILE } })).toEqual(plain);
@@ -120,7 +120,7 @@ describe("variables that the runtime would obey", () => {
     run(words, { env: { ...usual(), ...HOSTILE, NODE_ENV: "x", KEPT: "y" }, input: PLAN });
     const stdout = readFileSync(join(work, "env"), "utf8");
     const lines = stdout.split("\n");
-    // What is not Bun's goes on to programs of others.
+    // Variables that are not Bun's are passed on to other programs.
     expect(stdout).toContain("KEPT=y");
     expect(stdout).toContain("NODE_ENV=x");
     expect(lines.filter((l) => /^(BUN_|NODE_OPTIONS|\?)/.test(l))).toEqual(["BUN_GC_TIMER_DISABLE=1"]);
@@ -171,7 +171,7 @@ describe.each(CALLS)("%s", (command, input) => {
     const gone = join(work, "gone");
     mkdirSync(gone, { recursive: true });
     const removed = run(words, { cwd: gone, within: shell(`rmdir '${gone}'`), input });
-    // The shell that reads mt-launch says a word of its own about it before its first line.
+    // The shell prints a message of its own about it before the first line of mt-launch.
     const own = removed.stderr.replaceAll(/^(?:sh|shell-init|.*bash): .*getcwd.*\n/gm, "");
     expect({ ...removed, stderr: own }).toEqual(plain);
   });

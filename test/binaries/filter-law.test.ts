@@ -39,13 +39,13 @@ const TOOLS = [
 interface FilterCase {
   tool: (typeof TOOLS)[number];
   words: string[];
-  /** Makes or removes something: then a closed stdout is 74, for others 0. */
+  /** Changes something: then it ends with 74 on a closed stdout, else with 0. */
   changes: boolean;
-  /** Puts these kinds of its own out beside what it passes on. */
+  /** Kinds of records that it prints beside those that it passes on. */
   adds?: string;
   /** Reads the whole plan before it writes: on bad input it writes none of it. */
   whole?: boolean;
-  /** Takes streams that begin and end as they like. */
+  /** Takes streams without `experiment` and `end`. */
   open?: boolean;
   env?: NodeJS.ProcessEnv;
   /** Passes on, but its exit code says what it found: 1. */
@@ -76,7 +76,7 @@ const FILTERS: FilterCase[] = [
   { tool: "mt-status", words: ["check"], changes: false, adds: "verdict", finds: 1 },
   // No tree is up: the copy on another host fails.
   { tool: "mt-push", words: ["push"], changes: true, adds: "copy", finds: 1 },
-  // No tree is up: the command runs here, for the records of this host alone; it is a filter itself, and passes them on.
+  // No tree is up: the command runs here, for the records of this host; it is itself a filter, and passes them on.
   {
     tool: "mt-tree",
     words: ["map", "--", "env", "MT_HOST=mtt-here", "mt-vnet", "up"],
@@ -88,7 +88,7 @@ const FILTERS: FilterCase[] = [
 const named = FILTERS.map((f) => [`${f.tool} ${f.words.join(" ")}`, f] as const);
 
 const END = '{"kind":"end", "id":"mttlaw","counts":{"host":1,"image":1,"segment":1,"router":1,"guest":4}}';
-/** Lines that no tool here owns, spelled as nobody would write them again. */
+/** Lines that no tool here owns, in spellings that no JSON writer gives. */
 const PLAN = [
   '{"kind":"experiment", "id":"mttlaw","version":1,"seed":7}',
   '{"kind":"host","id":"mtt-there","addr":"10.254.0.1","cores":2,"mem_mib":6000,"f":1.50}',
@@ -146,7 +146,7 @@ function environment(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
     MT_HOST: "mtt-here",
     MT_RUN: join(work, "run"),
     MT_STATE: join(work, "state"),
-    // Leases stay where all of this machine has them: two directories would put back each other's settings.
+    // The machine's own lease directory: two directories would undo each other's settings.
     NO_COLOR: "1",
     ...extra,
   };
@@ -366,7 +366,7 @@ describe.each(named)("%s", (_, filter) => {
       tail += chunk.toString("utf8", from);
     }
     expect(fine(filter)).toContain(await closed);
-    // A plan that is read as a whole is in memory: that is its price.
+    // A plan that is read as a whole is held in memory.
     if (!filter.whole) expect(peak).toBeLessThan(300);
     if (filter.whole) return expect(lines).toBeGreaterThanOrEqual(LONG_LINES);
     expect(lines).toBe(LONG_LINES);
@@ -436,7 +436,7 @@ describe("every tool", () => {
 
   test.each([...TOOLS, "mt"])("%s: a hostile working directory is not read", (tool) => {
     // BUN_OPTIONS and BUN_BE_BUN do get through to a compiled binary: they are the caller's own environment;
-    // cleanEnv keeps them from what the tools start (shared-process.test.ts).
+    // cleanEnv keeps them from what the tools start (test/unit/shared/process.test.ts).
     const dir = join(work, `hostile-${tool}`);
     mkdirSync(dir);
     const marker = join(dir, "marker");

@@ -1,6 +1,6 @@
 /**
  * Images are reproducible: the same packages give the same bytes, so the same digests, on the compiled binary,
- * in two stores, at two times, under another umask and another zone. Needs `make build` and Debian's packages.
+ * in two stores, at two times, with another umask and time zone. Needs `make build` and Debian's packages.
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -25,7 +25,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(work, { recursive: true, force: true }));
 
-/** Builds into a store of its own; a shell line before it sets what is to make no difference. */
+/** Builds into a store of its own; a shell line before it sets things that must make no difference. */
 function build(name: string, before: string, env: NodeJS.ProcessEnv): Image {
   const done = spawnSync(
     "bash",

@@ -1,4 +1,4 @@
-/** The compiled mt-topo import on files as they come: other programs' GML, other codings, and files of another kind. */
+/** The compiled mt-topo import on real files: GML of other programs, other encodings, other formats. */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -273,7 +273,7 @@ describe("a graph in parts", () => {
     const records = expectRecords(plan.stdout);
     const routers = records.filter((r) => r.kind === "router");
     expect(routers.map((r) => (r.reaches as { prefixes: number }).prefixes)).toEqual([3, 3, 1]);
-    // As if all were up: nobody answers here, but the verdict says who was asked.
+    // As if all were up: no guest answers here, but the verdict says which were asked.
     const states: Record<string, string> = { router: "converged", guest: "ready" };
     const up = records.map((r) => ({ ...r, ...(states[r.kind] ? { state: states[r.kind] } : {}) }));
     const checked = sh(

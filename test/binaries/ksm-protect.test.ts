@@ -1,5 +1,5 @@
 /**
- * Who dies first when memory runs out: the order as a function, and for real: QEMUs in a memory cgroup that has
+ * Who dies first when memory runs out: the order as a function, and with real QEMUs in a memory cgroup that has
  * too little for them. Needs root, a memory cgroup, QEMU, and dist/mt-ksm.
  */
 import { type ChildProcess, spawn } from "node:child_process";

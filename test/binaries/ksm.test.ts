@@ -1,6 +1,6 @@
 /**
  * mt-ksm settle, watch, report and down: the compiled tool on the real kernel, with a small process whose memory
- * may be merged, and real kills. One file, for the kernel has one KSM. Needs root, KSM, and dist/mt-ksm.
+ * may be merged, and real kills. One file, since the kernel has one KSM. Needs root, KSM, and dist/mt-ksm.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -48,7 +48,7 @@ const left = () =>
 
 describe("on this kernel", { timeout: 120_000 }, () => {
   let memory: ChildProcess;
-  /** Undefined where somebody else holds KSM: then what was there before is not what we find. */
+  /** Undefined where somebody else holds KSM: the settings are then not those that were there before. */
   let before: ReturnType<typeof settingsIfOurs>;
 
   beforeAll(async () => {

@@ -1,4 +1,4 @@
-/** mt-launch reads its command line as every tool does: what the script is told, by flags and by the environment. */
+/** mt-launch reads its command line as every tool does: what the script gets, from flags and from the environment. */
 import { spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";

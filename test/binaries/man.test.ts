@@ -1,4 +1,4 @@
-/** The pages of man/ against the specs of the tools: what a tool has stands in its page, and a page names nothing that no tool has. */
+/** The pages of man/ against the specs of the tools: a page has all that its tool has, and names nothing that no tool has. */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -81,7 +81,7 @@ describe.each(readdirSync(join(ROOT, "man")).filter((f) => f.endsWith(".md")))("
     const text = shown.stdout.replaceAll(/.\x08/g, "");
     expect(text).toMatch(/^NAME$/m);
     expect(text.split("\n").filter((line) => [...line].length > 80)).toEqual([]);
-    // Every apostrophe is there: a bare one at the begin of a line would take it away.
+    // Every apostrophe is there: roff would drop a line that begins with a bare one.
     const quotes = (t: string) => t.match(/'/g)?.length ?? 0;
     const source = readFileSync(join(ROOT, "man", file), "utf8").replaceAll(/^<!--.*-->$/gm, "");
     expect(quotes(text)).toBe(quotes(source));

@@ -1,4 +1,4 @@
-/** mt-tree nodes, compiled; and hosts whose names are as long as clouds make them, from the tree to a router on one. */
+/** mt-tree nodes, compiled; and hosts with long names, as clouds give them, from the tree to a router on one. */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -71,7 +71,7 @@ describe("mt-tree nodes", () => {
 
 describe.skipIf(process.getuid?.() !== 0)("hosts with the names of a cloud (needs root)", () => {
   const cloud = "mtnip-10-0-12-34.eu-central-1.compute.internal";
-  // Longer than a certificate's name by the book, and than a file's name with anything in front of it.
+  // Longer than a certificate's name may be, and than a file's name with a prefix.
   const longest = `mtn-${"x".repeat(251)}`;
   const end = (counts: object) => `${JSON.stringify({ kind: "end", id: "mtn", counts })}\n`;
   afterAll(() => void tool(["mt-tree", "down"]));

@@ -1,6 +1,6 @@
 /**
- * Node sets beside those whose syntax they have: random sets, by a seed, through ClusterShell and through Slurm, which
- * `.ci/deps test` installs. What they read differently stands in mt-tree(1) and is tried here too.
+ * Node sets beside the programs whose syntax they use: random sets, from a seed, through ClusterShell and Slurm, which
+ * `.ci/deps test` installs. Differences are described in mt-tree(1), and tested here too.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * Another user of the machine against every tool: places of its own, places that it may write to, links in ours.
- * On the compiled binary; as root, for only root can be the other user as well.
+ * Another user of the machine against every tool: directories of theirs, directories that they may write to, links in ours.
+ * On the compiled binary; as root, since only root can act as the other user too.
  */
 import { spawnSync } from "node:child_process";
 import {

@@ -1,6 +1,6 @@
 /**
- * Records that nobody expects, through the compiled tools: nested without end, with digits that no double holds,
- * between lines that are blank for JavaScript alone, behind a byte order mark, never placed. What a tool does not know
+ * Unusual records, through the compiled tools: nested very deep, with digits that no double can hold,
+ * between lines that only JavaScript takes for blank, after a byte order mark, never placed. What a tool does not know
  * comes out as it came in. Needs `make build`; its last part a tree of one local host, and so root.
  */
 import { spawn, spawnSync } from "node:child_process";

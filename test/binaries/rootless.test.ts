@@ -1,4 +1,4 @@
-/** What tools do where they are root of a namespace or container only: leases that cannot be had, and ARP. */
+/** Tools as root of only a namespace or container: leases that cannot be taken, and the ARP table. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { acquireLease, heldLeases, releaseLease } from "../../shared/host/lease.ts";
 import { neighboursOn } from "../../tools/mt-vnet/kernel/neighbours.ts";
 
-/** One that the kernel lets nobody set. */
+/** A setting that the kernel lets nobody change. */
 const FIXED = "/proc/sys/kernel/random/boot_id";
 
 describe("a lease", () => {

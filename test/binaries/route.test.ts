@@ -100,7 +100,7 @@ describe("configuration and table", () => {
         "Cannot converge router a: 6 of 8 prefixes after 120 s; missing: 10.1.0.0/16, 10.255.0.0/31 of b; nothing is heard from b on eth0",
       hint: "look there",
     });
-    // Of a plan that came here in part, most of what is missing has no name.
+    // Where only a part of the plan came, most missing prefixes are not known by name.
     const part = new Set(prefixes.slice(0, 2));
     expect(progressOf(routers[0]!, new Set(prefixes.slice(1, 3)), part, origins)).toEqual({
       count: "2 of 8 prefixes",
@@ -145,7 +145,7 @@ describe("real routers", () => {
       const file = join(dir, `run/experiments/${EXPERIMENT}/r/${name}/bird.pid`);
       return existsSync(file) ? Number(readFileSync(file, "utf8")) : 0;
     });
-  // One that has ended but that init has not collected yet has no start time.
+  // A process that has ended but that init has not reaped yet has no start time.
   const alive = (pid: number) => startTime(pid) !== undefined;
 
   function makeNamespaces() {
@@ -268,7 +268,7 @@ describe("real routers", () => {
   it("says of each neighbour what is wrong, and what ended BIRD", { timeout: 120_000 }, () => {
     removeNamespaces();
     makeNamespaces();
-    // a—b: MTUs differ. c—d: down at c. d—a: what comes to a is dropped, a is heard still.
+    // a—b: MTUs differ. c—d: down at c. d—a: a drops what comes in, but d still hears a.
     expect(sh("ip", ["-n", netns("a"), "link", "set", "eth0", "mtu", "1400"]).status).toBe(0);
     expect(sh("ip", ["-n", netns("c"), "link", "set", "eth0", "down"]).status).toBe(0);
     const drop = "add table ip t; add chain ip t i { type filter hook input priority 0; policy accept; }";

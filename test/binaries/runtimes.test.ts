@@ -23,7 +23,7 @@ const DIST = join(ROOT, "dist");
 const DENO = join(ROOT, `node_modules/@deno/linux-${process.arch}-glibc/deno`);
 const TSX = join(ROOT, "node_modules/tsx/dist/loader.mjs");
 
-/** How a tool's source is started, less the file. */
+/** The command that starts a tool's source, without the file. */
 const RUNTIMES = {
   Bun: [BUN],
   Node: [process.execPath, "--import", TSX],
@@ -52,7 +52,7 @@ const PLAN = `${[
 
 /** The same for this host: without a tree map has nobody for another host's record. */
 const OURS = PLAN.replaceAll("mtt-there", "mtt-here");
-/** What no host has to give back. */
+/** What no host has to return. */
 const CONTEXT = PLAN.replace(/[^\n]*mtt-there[^\n]*\n/, "");
 
 let work: string;
@@ -68,7 +68,7 @@ interface Ran {
   stdout: string;
   stderr: string;
 }
-/** As from cron: nothing in the environment that is not said here. */
+/** As from cron: only this is in the environment. */
 function ran(words: readonly string[], input = "", cwd = work, extra: NodeJS.ProcessEnv = {}): Promise<Ran> {
   const child = spawn(words[0]!, words.slice(1), {
     cwd,
@@ -92,7 +92,7 @@ function ran(words: readonly string[], input = "", cwd = work, extra: NodeJS.Pro
   child.stderr.on("data", (d) => (stderr += d));
   return new Promise((done) => child.on("close", (code) => done({ code, stdout, stderr })));
 }
-/** Without what tells the build, and what a measurement gave. */
+/** Without build ids and measured values. */
 const comparable = ({ code, stdout, stderr }: Ran): Ran => ({
   code,
   stdout: stdout
@@ -108,7 +108,7 @@ test("a call for every tool", () => {
 });
 
 describe.each(CALLS)("%s %s", (tool, ...words) => {
-  // What mt says of itself it says by the name of a tool.
+  // Messages of mt begin with the name of a tool.
   const first = tool === "mt" ? ["mt-vnet"] : [];
 
   test("alone in an empty directory, and from source under Bun, Node and Deno, it says the same", async () => {
@@ -148,7 +148,7 @@ describe.each(Object.entries(RUNTIMES))("from source under %s", (name, runtime) 
   test("a tool finds the others, and runs them under the same runtime", async () => {
     const seen = await ran([...bare, source("mt-tree"), "map", "--", "mt-vnet", "up"], OURS, ROOT);
     expect(seen).toEqual({ code: 0, stdout: OURS, stderr: "" });
-    // Which program it is that runs the other tool, a command that it runs in turn sees in /proc.
+    // A command that the other tool runs sees in /proc which program runs that tool.
     const nested = await ran(
       [...bare, source("mt-tree"), "map", "--", "mt-tree", "map", "--", "sh", "-c", COMMAND_OF_PARENT],
       CONTEXT,
@@ -188,7 +188,7 @@ describe.each(Object.entries(RUNTIMES))("from source under %s", (name, runtime) 
     const plan = PLAN.replace(/\n/, `\n${image}`);
     const done = await ran([...runtime, source("mt-push")], plan, "/");
     expect([done.code, done.stderr]).toEqual([1, ""]);
-    // It has been told that no tree is up: the copy there fails, all else passes.
+    // No tree is up, and it says so: the copy on the other host fails, all else is passed on.
     const [copy = "", ...others] = done.stdout
       .split(/^(?=.*"kind":"copy")/m)
       .at(-1)!
@@ -202,7 +202,7 @@ describe.each(Object.entries(RUNTIMES))("from source under %s", (name, runtime) 
     const state = { MT_STATE: join(work, `state-${name}`) };
     const checked = await ran([...runtime, source("mt-status"), "check", "--only"], PLAN, "/", state);
     const history = await ran([...runtime, source("mt-status"), "history"], "", "/", state);
-    // A plan without a host: the verdict is that it is not true.
+    // A plan without a host: its verdict is not true.
     const verdict = "mt-status: Cannot confirm mttrun: there is no host\n";
     expect([checked.code, JSON.parse(checked.stdout).kind]).toEqual([1, "verdict"]);
     if (name === "Node" && !sqliteLoads()) {

@@ -1,4 +1,4 @@
-/** schemas/ as they are shipped, by a validator that is not ours: every example is valid, every broken one is not. */
+/** schemas/ as shipped, by another validator than ours: every example is valid, every broken one is not. */
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, test } from "vitest";
 import { toolSchema } from "../../shared/cli/schema.ts";

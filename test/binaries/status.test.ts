@@ -1,4 +1,4 @@
-/** mt-status: whom it has ping whom, how it counts, what it calls true, and what is left on this machine. */
+/** mt-status: which guests ping which, how it counts, what a true verdict is, and what is left on this machine. */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -98,7 +98,7 @@ describe("who pings whom", () => {
     }
     expect(choosePairs([run(guest("g0", 1, 0))], 7, 16)).toEqual([]);
     expect([askable(lan), askable([run(guest("g0", 1, 0))]), askable([])]).toEqual([true, false, false]);
-    // On two LANs, and one of them not ready: nobody is asked to stay at home.
+    // On two LANs, one guest not ready: none pings its own LAN.
     expect(choosePairs([runs[0]!, runs[2]!], 7, 16)).toEqual([]);
   });
 
@@ -392,7 +392,7 @@ describe("the compiled tool", () => {
   it("counts what is left, names it, and lets go of what is gone", async () => {
     const before = join(dir, "before.json");
     writeFileSync(before, status(["snapshot"]).out);
-    // Other tests may be at work on this machine: what is theirs is told, but is not looked at.
+    // Other tests may run on this machine: what is theirs is counted too, and ignored here.
     const mine = (record: Rec) =>
       ((record.left as string[] | undefined) ?? []).filter((l) => l.includes(dir) || l.includes("sleep 61"));
     const clean = status(["left", "--since", before, "--grace", "0.5"], text([whole]));

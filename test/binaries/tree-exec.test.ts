@@ -1,6 +1,6 @@
 /**
- * mt-tree exec and nodes, compiled, on a tree of three local hosts: what commands do to it that do not exist,
- * flood, close, fork away, are killed or never end; what is printed, and that nothing runs on.
+ * mt-tree exec and nodes, compiled, on a tree of three local hosts: commands that do not exist,
+ * flood, close their output, fork away, are killed or never end; what is printed, and that nothing goes on running.
  * Needs `make build` and root.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
@@ -272,7 +272,7 @@ describe.runIf(isRoot).concurrent("mt-tree exec", () => {
     const ran = await exec("mttx1", "--", "sh", "-c", `setsid sleep ${mark} & echo left`);
     expect(records(ran).get("mttx1")).toMatchObject({ code: 0, stdout: "left\n" });
     expect(ran.seconds).toBeLessThan(5);
-    // It was asked to live on, and does.
+    // It was to go on running, and does.
     expect(running(mark)).toHaveLength(1);
     process.kill(Number(running(mark)[0]), "SIGKILL");
   });

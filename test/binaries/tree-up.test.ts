@@ -1,5 +1,5 @@
 /**
- * Whatever state a tree is in, `mt-tree up` brings it back, or says precisely why it cannot: each state is made on real
+ * Whatever state a tree is in, `mt-tree up` mends it, or says precisely why it cannot: each state is made on real
  * agents, seen as `status` shows it, and mended by one `up`.
  */
 import { chmodSync, existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ describe.skipIf(!root)("mt-tree up on local hosts in every state (needs root)", 
   const path = (name: string) => join(lab.dir, "run", name);
   const dirOf = (node: string) => path(node === "head" ? "tree" : `hosts/${node}/tree`);
   const configOf = (node: string) => join(dirOf(node), node === "head" ? "head.json" : "agent.json");
-  /** Of whatever runs with this configuration, as the kernel shows it: its pid file may be gone. */
+  /** The pid of the process with this configuration, as the kernel shows it: its pid file may be gone. */
   const pidsOf = (node: string) =>
     lab
       .sh(`pgrep -f -- '--config ${configOf(node)}$'`)
@@ -136,7 +136,7 @@ describe.skipIf(!root)("mt-tree up on local hosts in every state (needs root)", 
       await missing(host);
       mended();
     }
-    // Who is in a namespace keeps it alive after its name has gone.
+    // A process keeps its namespace alive after its name is gone.
     lab.sh("ip netns del mt-tum2");
     mended();
     expect(lab.sh("ip netns pids mt-tum2").stdout).toContain(String(pidOf("tum2")));
@@ -205,7 +205,7 @@ describe.skipIf(!root)("mt-tree up on local hosts in every state (needs root)", 
   });
 
   test("an agent that the head does not let in says so in its log, not all the time, and up quotes it", async () => {
-    // What it is told of its head is another port, where nobody is.
+    // Its configuration has another port for the head, where nothing listens.
     const config = readFileSync(configOf("tum1"), "utf8");
     const wrong = JSON.parse(config);
     wrong.ancestors[0].port = 7999;

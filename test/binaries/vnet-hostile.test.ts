@@ -1,6 +1,6 @@
 /**
- * A guest that sends whatever it likes, from its tap as QEMU holds it, on two hosts that mt-vnet has built: its frames
- * reach those that the plan says, nothing of its host, and no table grows with them. Needs root, and dist/mt-vnet.
+ * A guest that sends whatever it likes, from its tap as QEMU has it open, on two hosts that mt-vnet has built: its frames
+ * reach the guests that the plan says, and nothing of its host, and no table grows with them. Needs root, and dist/mt-vnet.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -98,7 +98,7 @@ beforeAll(() => {
   }
   for (const experiment of [EXP, OTHER])
     for (const on of ["a", "b"] as const) expect(vnet(on, ["up"], plan(experiment))).toBe(0);
-  // The two hosts know each other, so that nothing but what guests send goes from one to the other.
+  // The two hosts know each other's MACs, so that only what guests send goes from one to the other.
   for (const [on, other] of [
     ["a", "b"],
     ["b", "a"],
@@ -219,12 +219,12 @@ describe("a guest that sends what it likes", () => {
     // The other host's tunnel learns where a MAC is: so many, and no more.
     expect(tunnelMacs("b")).toBeGreaterThan(TUNNEL_MACS_MAX / 2);
     expect(tunnelMacs("b")).toBeLessThanOrEqual(TUNNEL_MACS_MAX);
-    // Whoever came after it is reached all the same.
+    // MACs that came later are reached too.
     const back = ethernet(guestMac(4, 0), guestMac(6, 0), 0x88b5, Buffer.from("back"));
     const received = readTx("b");
     expect(send("b", [tap("far")], [back]).sent).toBe(1);
     expect(readTx("b") - received).toBe(1);
-    // Healed by `up` where somebody lost it, and nothing is done where nothing is lost.
+    // `up` mends what was lost, and does nothing where nothing was.
     inside("a", ["bridge", "fdb", "del", guestMac(1, 0), "dev", tap("g1"), "master"]);
     inside("a", ["bridge", "link", "set", "dev", tap("g2"), "learning", "on"]);
     expect(vnet("a", ["up"], plan(EXP))).toBe(0);
@@ -241,7 +241,7 @@ describe("a guest that sends what it likes", () => {
       const head = Buffer.from([8, 0, 0, 0, 0, 0, vni, 0]);
       return udp(tunnelPort(experiment), Buffer.concat([head, inner]));
     };
-    // A port takes what is for the addresses of link-local protocols for itself, IP too, where it is not told otherwise.
+    // By default a port keeps frames for the addresses of link-local protocols to itself, also IP.
     const groups = ["00", "01", "02", "03", "0e"].map((last) => `01:80:c2:00:00:${last}`);
     const everybody = [BROADCAST, "33:33:00:00:00:01", "01:00:5e:00:00:01", ...groups];
     const to = [bridge, card, itsTap, otherBridge, ...everybody];
@@ -295,7 +295,7 @@ describe("a guest that sends what it likes", () => {
     expect(delivered()).toEqual(before.delivered);
     expect(tables()).toEqual(before.tables);
     expect(readTx("a")).toBe(before.sent);
-    // What is compared here does change where the host hears something.
+    // A check of the check: these counters do change where the host hears something.
     inside("b", ["ping", "-c", "1", "-W", "5", underlay.a]);
     expect(delivered()).not.toEqual(before.delivered);
   });
@@ -309,7 +309,7 @@ const readTx = (on: "a" | "b") =>
     }[]
   )[0]!.stats64.tx.packets;
 
-/** What the host's protocols were given: of all that is counted, what is for sockets and for the host itself. */
+/** What the host's protocols received: those counters that are about sockets and the host itself. */
 function delivered(): Record<string, string | undefined> {
   const text = `${procNet("snmp")}\n`;
   const counted: Record<string, string | undefined> = {};
@@ -349,6 +349,6 @@ const tables = () =>
     ["ip", "-o", "neigh", "show"],
     ["ip", "-o", "-6", "neigh", "show"],
   ].map((words) =>
-    // How sure the kernel is of the other host, and for how long, is the two hosts' own.
+    // Neighbour states and times change by themselves between the two hosts.
     inside("a", words).replaceAll(/ (REACHABLE|STALE|DELAY|PROBE)|\d+sec/g, ""),
   );

@@ -183,7 +183,7 @@ describe("mt-vnet up", () => {
   it("builds segments, tunnels, routers and taps, and passes everything on", async () => {
     const [a, b] = [vnet("a", ["up"], plan), vnet("b", ["up"], plan)];
     expect([a.code, a.stderr.replace(/.*netem.*\n/, ""), b.code]).toEqual([0, "", 0]);
-    // What it owns and what passes by comes out as it came in.
+    // Its own records and all others come out as they came in.
     expect(
       a.out
         .filter((r) => r.kind !== "switch")
@@ -239,7 +239,7 @@ describe("mt-vnet up", () => {
     ip("-n", netns.a, "link", "del", vxlanName(EXP, "a-b"));
     ip("-n", netns.a, "link", "set", tapName(EXP, "g1", 0), "nomaster", "down");
     ip("netns", "del", router.a);
-    // What a crash inside `ip netns add` leaves.
+    // What a crash in `ip netns add` leaves.
     writeFileSync(`/run/netns/${router.a}`, "");
     expect(vnet("a", ["up"], plan).code).toBe(0);
     expect(linkOf(netns.a, tapName(EXP, "g1", 0))).toMatchObject({ master: bridgeName(EXP, "lan-a") });
@@ -274,7 +274,7 @@ describe("mt-vnet up", () => {
       }
     };
     expect(await heard()).toBe(false);
-    // That it is mt-vnet's settings that keep them away, each of the two: without both they get there.
+    // Each of mt-vnet's two settings keeps them away; without both they get there.
     const unsealed = () => inside(netns.a, ["tc", "filter", "del", "dev", bridge, "ingress"]);
     unsealed();
     expect(await heard()).toBe(false);
@@ -440,7 +440,7 @@ describe("mt-vnet up", () => {
   });
 
   it("says with whom a tunnel collides, and what to do", () => {
-    // As by an experiment whose id has the same tunnel port.
+    // As if by an experiment whose id has the same tunnel port.
     const port = String(tunnelPort(EXP));
     const theirs = ["type", "vxlan", "id", "60", "local", underlay.a, "dstport", port];
     ip("-n", netns.a, "link", "add", "mttx0", ...theirs);

@@ -1,6 +1,6 @@
 /**
  * mt-launch as cron runs it: no terminal, cron's PATH, working directory /, umask 077, TZ and locale unset. Silent
- * where nothing is wrong, the exit code is the verdict, and a second one is told who is at it and since when.
+ * where nothing is wrong, the exit code is the verdict, and a second one says which is running and since when.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
@@ -62,7 +62,7 @@ describe.skipIf(process.getuid?.() !== 0)("mt-launch under cron (needs root)", (
       { kind: "verdict", id: "cronring", hosts: 2, routers: 3, converged: 3, guests: 2, ready: 2 },
     ]);
     expect(readdirSync("/").sort()).toEqual(rootBefore);
-    // umask 077: what it wrote is for nobody else.
+    // umask 077: nobody else may read what it wrote.
     expect(statSync(join(lab.dir, "state/plans/cronring.plan")).mode & 0o077).toBe(0);
     expect(readFileSync(join(lab.dir, "state/plans/cronring.plan"), "utf8")).toContain('"kind":"end"');
   });

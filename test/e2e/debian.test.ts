@@ -101,7 +101,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
       expect(full.stderr).toMatch(
         /^mt-image: Cannot make the root file system: the disk is full\n {2}hint: free /,
       );
-      // What was begun is taken away.
+      // The unfinished build is removed.
       expect(lab.sh("ls small/store; umount small").stdout).toBe("");
     },
     BUILD_S * 1000,
@@ -118,7 +118,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
     expect(first[1]).toMatch(/^[0-9a-f]{32}$/);
     expect(first[2]).toMatch(/^ssh-ed25519 /);
     for (const line of [1, 2]) expect(first[line]).not.toBe(second[line]);
-    // And it is that key that a neighbour is shown.
+    // And that is the key that a neighbour sees.
     const seen = inGuests("d0", "ssh-keyscan -t ed25519 10.88.0.11 2>&-").d0!;
     expect(seen.split(" ").slice(1).join(" ").trim()).toBe(second[2]!.split(" ").slice(0, 2).join(" "));
   });
@@ -135,7 +135,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
     expect(inGuests("d[0-1]", "cat /root/mine; sha256sum /root/big")).toEqual(sums);
     expect(inGuests("d[0-1]", PROBE)).toEqual(before);
     expect(await digestOf(base)).toBe(filesOf(image).disk);
-    // No overlay is damaged by it, and none stands on anything but the base.
+    // No overlay is damaged, and each has only the base file below it.
     const info = lab.sh(`for d in ${disks()}/*/*; do qemu-img check -q -U $d && stat -c %a $d; done`);
     expect([info.code, info.stdout]).toEqual([0, "600\n600\n"]);
   });
@@ -200,7 +200,7 @@ describe.skipIf(process.getuid?.() !== 0)("guests with disks (needs root)", () =
     expect(uptime).toBeGreaterThan(booted);
     expect(lab.sh("mt-boot down --only <plan").code).toBe(0);
     expect(lab.sh(`ls -A ${disks()}`).stdout).toBe("");
-    // A thread of a QEMU that has ended may be on its way out yet.
+    // A thread of a QEMU that has ended may not be gone yet.
     await until("nobody to use that file system", () => lab.sh(`umount ${disks()}`).code === 0);
   });
 });

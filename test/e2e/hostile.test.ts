@@ -1,6 +1,6 @@
 /**
- * Guests that are hostile, and guests that are dead: halted, hung, without an agent, with a QEMU that is stopped. What a
- * guest costs its host has an end, what is said of it is true within a time that is known, and its neighbour, on the
+ * Hostile guests, and dead ones: halted, hung, without an agent, with a stopped QEMU. What a
+ * guest costs its host has a limit, its state is right within a known time, and its neighbour, on the
  * same supervisor, notices nothing. On the compiled mt-boot and mt-vnet.
  */
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -75,7 +75,7 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       lab?.remove();
     });
 
-    /** A guest that has been made dead is said to be, by its error, and comes up again; its neighbour stays. */
+    /** A guest that was made dead fails with the reason, and comes up again; its neighbour is not disturbed. */
     const comesBack = async (why: RegExp, before: { restarts: number; neighbour: number }) => {
       await until("it is said", () => why.test(log()), 90);
       await until(
@@ -156,7 +156,7 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
     test("ports that are flooded: the supervisor does not grow, nor spin, and the guest is taken for what it is", async () => {
       const before = now();
       const costs = supervisorCosts();
-      // As root of the guest may: no agent, and bytes without an end, or a newline, or a meaning, on both ports.
+      // What root in the guest can do: no agent, and endless bytes, without newlines or meaning, on both ports.
       leave(
         BAD,
         `sleep 1

@@ -1,4 +1,4 @@
-/** A lab for end-to-end tests: directories of its own, the compiled tools on PATH, and what the kernel says. */
+/** A lab for end-to-end tests: its own directories, the compiled tools on PATH, and what the kernel shows. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

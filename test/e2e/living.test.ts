@@ -33,7 +33,7 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       expect(done.code, `${line}\n${done.stdout}${done.stderr}`).toBe(0);
       return records(done.stdout);
     };
-    /** One whose only record says why it failed. */
+    /** A command that fails, with one record that says why. */
     const bad = (line: string, code = 1) => {
       const done = sh(line);
       expect(done.code, `${line}\n${done.stdout}${done.stderr}`).toBe(code);
@@ -91,7 +91,7 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       const singles = [0, 1, 2].map((n) => ({ ...guests, id: `g${n}`, index: Number(guests!.index) + n }));
       const lines = [head, ...singles, end].map((line) => `${JSON.stringify(line)}\n`).join("");
       writeFileSync(join(lab.dir, "singles"), lines);
-      // One after the other they sleep three seconds, at once they would one.
+      // One after another they sleep three seconds; all together it would be one.
       const began = performance.now();
       const told = good("mt-boot exec --only --jobs 1 -- sleep 1 <singles").filter((r) => r.kind === "exit");
       expect(performance.now() - began).toBeGreaterThan(3000);
@@ -201,7 +201,7 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       good(
         `mt-boot exec g1 -- sh -c 'yes "a line of a log" | head -n 20000 >/var/full.log; echo -n >/var/none'`,
       );
-      // To the last byte: it is what the agent's own files lie on too.
+      // Full to the last byte: the agent's own files are on it too.
       const fill = "cat /dev/zero >/fill; echo x >/var/more; cat /var/more";
       expect(stdout(`mt-boot exec g1 -- sh -c '${fill} 2>/dev/null'`)).toEqual([""]);
       try {
@@ -303,7 +303,7 @@ describe.skipIf(findProgram("qemu-system-x86_64").isErr() || !isRoot)(
       );
       expect(session).toMatchObject({ code: 0, changed: true, given_back: true });
       expect(session.output).toContain("detached from the console of g0");
-      // The past first; and another signal gives the terminal back too.
+      // What was printed before comes first; another signal restores the terminal too.
       const again = onTerminal([[ATTACHED, 15]], "mt-boot", "console", "g0");
       expect(again).toMatchObject({ code: 143, changed: true, given_back: true });
       expect(again.output).toContain("42 g0");

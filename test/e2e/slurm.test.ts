@@ -1,5 +1,5 @@
 /**
- * Under others' starters, each the real one: `mt-tree up --via slurm` in allocations of Debian's Slurm (munge,
+ * Under other programs that start ours, all real: `mt-tree up --via slurm` in allocations of Debian's Slurm (munge,
  * slurmctld, four slurmd), and our tools without a tree, straight under srun, clush and GNU parallel.
  */
 import { existsSync } from "node:fs";
@@ -19,7 +19,7 @@ beforeAll(() => {
 });
 afterAll(() => bed?.down());
 
-/** Every host's agent and what it runs is gone. */
+/** The agents of all hosts, and what they ran, are gone. */
 const noAgents = () => hosts.every((_, k) => bed.processes(k + 1).length === 0);
 
 describe("mt-tree up --via slurm", () => {
@@ -77,7 +77,7 @@ describe("mt-tree up --via slurm", () => {
     expect(bed.on(0, "scancel $(cat /root/job)").code).toBe(0);
     await until("the end of the agents", noAgents, 10);
     await job.done;
-    // Its tree is still known here, and takes no other job's hosts.
+    // Its tree is still known here, and does not use another job's hosts.
     const other = bed.allocated(1, "mt-tree up --via slurm");
     expect(other.code).toBe(75);
     expect(other.stderr).toMatch(

@@ -1,6 +1,6 @@
 /**
- * Hosts whose login shells talk: what a profile prints before our script, beside it and after it, without an end of
- * line, or asks for, keeps no host out. Real sshd, compiled binaries.
+ * Hosts whose login shells print or read: what a profile prints before, beside and after our script, without an end of
+ * line, or reads from stdin, keeps no host out. Real sshd, compiled binaries.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -23,7 +23,7 @@ const SHELLS: [what: string, file: string, text: string, shell?: string][] = [
   ["much, without an end of line", ".bashrc", "head -c 300000 /dev/zero | tr '\\0' '@'; printf '\\r'"],
   ["zsh that prints", ".zshenv", "printf Welcome", "/usr/bin/zsh"],
   ["fish that prints", ".config/fish/config.fish", "printf Welcome", "/usr/bin/fish"],
-  // A shell of the site's own, as menus and loggers are: it says something before and after.
+  // A site's own shell, such as a menu or a logger: it prints something before and after.
   [
     "a wrapper that prints when it ends, and ends with a code of its own",
     "wrapper",
@@ -84,7 +84,7 @@ describe.skipIf(process.getuid?.() !== 0)("login shells that talk (needs root)",
   });
 
   test("with --no-port, where the same connection carries the link", () => {
-    // What is printed by others for as long as a link is up cannot be told from frames.
+    // Output of other programs on a link that is up cannot be told from frames.
     const up = bed.on(0, `mt-tree up '${NAME}[1-${N - 1}]' --via ssh --no-port`);
     expect([up.code, up.stderr]).toEqual([0, ""]);
     expect(states(up.stdout)).toEqual(hosts.slice(0, -1).map((id) => [id, "up", undefined]));

@@ -44,7 +44,7 @@ describe.skipIf(process.getuid?.() !== 0)("mt-tree --via ssh (needs root)", () =
   const up = (...ks: number[]) => ks.map((k) => [name(k), "up"]);
   const errorOf = (done: Done, id: string) =>
     hosts(done).find((r) => r.id === id)?.error as { code: string; message: string; hint: string };
-  /** What a command put out on each host, in order of their names. */
+  /** The output of a command on each host, in order of their names. */
   function exec(set: string, line: string, release = now): string[] {
     const done = head(`mt-tree exec '${set}' -- sh -c '${line}'`, release);
     expect(done.stderr).toBe("");
@@ -100,7 +100,7 @@ describe.skipIf(process.getuid?.() !== 0)("mt-tree --via ssh (needs root)", () =
       expect(host.mem_mib).toBeGreaterThan(100);
     }
     const file = readFileSync(join(old, "mt"));
-    // What left this machine is no more than two binaries, packed.
+    // This machine sent no more than two binaries, compressed.
     expect(sent() - before).toBeLessThan(1.6 * file.length);
     const digest = createHash("sha256").update(file).digest("hex");
     const path = `.cache/megatux/${digest.slice(0, 16)}`;
@@ -278,7 +278,7 @@ describe.skipIf(process.getuid?.() !== 0)("mt-tree --via ssh (needs root)", () =
         "4242\n/tmp/run-4242/megatux\n700",
       ]);
       expect(head("mt-tree down").code).toBe(0);
-      // Whoever was there first with that directory gets nothing of it.
+      // A user who made that directory first gets nothing from it.
       rmSync("/tmp/run-4242", { recursive: true });
       mkdirSync("/tmp/run-4242");
       const refused = head(`mt-tree up other --via ssh --ssh 'ssh -F ${dir}/user'`);
@@ -377,7 +377,7 @@ describe.skipIf(process.getuid?.() !== 0)("mt-tree --via ssh (needs root)", () =
     ] as const) {
       expect(errorOf(done, id), id).toMatchObject({ code, message: expect.stringMatching(message) });
     }
-    // It is of the tree, and is not there.
+    // It belongs to the tree, but is missing.
     expect(hosts(head("mt-tree status")).map((r: Rec) => [r.id, r.state])).toEqual([
       [name(1), "up"],
       [name(2), "up"],

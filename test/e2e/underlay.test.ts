@@ -1,6 +1,6 @@
 /**
- * Networks under the tunnels as real ones are: MTUs of 9000, 1500, 1400 and 1280 in one cluster. A segment has one
- * MTU on all its hosts, routers and guests know it, and what does not get through is told.
+ * Networks under the tunnels as in real clusters: MTUs of 9000, 1500, 1400 and 1280 together. A segment has one
+ * MTU on all its hosts, routers and guests have it, and packets that do not get through are reported.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Lab, type Rec, records } from "./lab.ts";
@@ -58,7 +58,7 @@ describe.skipIf(process.getuid?.() !== 0)("underlays with different MTUs (needs 
   });
 
   test("a host whose network drops large packets is told, with the segments that cross it", () => {
-    // Its own interface knows nothing of it: so it is where a switch or a tunnel on the way takes less.
+    // The hosts' own interfaces do not show it, as where a switch or a tunnel on the way carries less.
     expect(lab.inNetwork("ip link set p1 mtu 1300").code).toBe(0);
     const check = lab.sh("mt-launch check under");
     expect(check.code).toBe(1);

@@ -1,6 +1,6 @@
 /**
- * Two of everything at the same instant: launches, trees, pushes, image builds and downs, and an up beside a down, with
- * a shift between the two that a seed draws. Each ends as it should have ended alone, or says that the other is at it.
+ * Every command twice at the same moment: launches, trees, pushes, image builds and downs, and an up beside a down, with
+ * a shift between the two that a seed draws. Each ends as it would have alone, or says that another one is running.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -43,7 +43,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         [0, ""],
         [0, ""],
       ]);
-    /** One did it, the other may have been told that it is busy. */
+    /** One of them did it; the other may have ended with "busy". */
     function oneFine(done: [Done, Done]): void {
       for (const d of done)
         if (d.code !== 0) expect([d.code, d.stderr]).toEqual([75, expect.stringMatching(TOLD_BUSY)]);

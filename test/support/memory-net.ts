@@ -1,6 +1,6 @@
 /**
- * Nodes of a tree in one process: the real protocol code over wires that are memory and a delay. A node can be killed
- * (its wires end), or cut off (what it sends and what is sent to it waits).
+ * Nodes of a tree in one process: the real protocol code over links in memory that have a delay. A node can be killed
+ * (its links end), or cut off (what it sends and what is sent to it waits).
  */
 import { err, ok } from "neverthrow";
 import type { Place, Transport, Wire } from "../../tools/mt-tree/link/wire.ts";

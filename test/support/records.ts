@@ -1,4 +1,4 @@
-/** Records that a test sees, against the schemas that are shipped: read from schemas/, as a stranger would. */
+/** Checks records against the schemas that are shipped in schemas/, as a user of them would. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";

@@ -1,5 +1,5 @@
 /**
- * Guests forked from a template, on the compiled binaries: what must differ between two clones does, nobody sees
+ * Guests forked from a template, on the compiled binaries: what must differ between two clones does, none sees
  * another's memory, whatever is wrong with a template is mended, and as many guests are there as were asked for.
  */
 import { createHash } from "node:crypto";
@@ -82,7 +82,7 @@ test("two clones differ in everything that must differ, and neither sees the oth
   const clocks = records(lab.sh("mt-boot exec 'g[0-1]' -- date +%s").stdout);
   for (const clock of clocks) expect(Math.abs(Number(clock.stdout) - Date.now() / 1000)).toBeLessThan(10);
 
-  // What one writes into all of its free memory stands nowhere else: not in the file, not in the other.
+  // What one clone writes into its free memory is nowhere else: not in the template's file, not in the other clone.
   const fill = "dd if=/dev/zero bs=1M count=16 2>/dev/null | tr '\\0' 'Q' >/tmp/fill && sync && echo done";
   expect(lab.sh(`mt-boot exec g0 -- sh -c "${fill}"`).stdout).toContain("done");
   expect(digest(ramOf(key!))).toBe(before);
@@ -295,7 +295,7 @@ test("saved, taken down and restored: they go on where they were, and what is da
   );
   const [boot_id, uptime, me, time] = String(g0!.stdout).trim().split("\n");
   const [boot_id_before, uptime_before] = String(wrote[0]!.stdout).trim().split("\n");
-  // It did not boot again; what must be its own after a restore is another (fresh.ts).
+  // It did not boot again; what must be new after a restore is new (fresh.ts).
   expect(me).toBe("g0");
   expect(Number.parseFloat(uptime!)).toBeGreaterThan(Number.parseFloat(uptime_before!));
   expect(boot_id).not.toBe(boot_id_before);

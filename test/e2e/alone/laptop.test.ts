@@ -1,6 +1,6 @@
 /**
- * `make demo` for who is not root: examples/demo run by an ordinary user (nobody) with a stock Debian's
- * /dev/net/tun, from a copy that this user can read: the same network, nothing left, and what is missing named.
+ * `make demo` for ordinary users: examples/demo run by `nobody` with a stock Debian's
+ * /dev/net/tun, from a copy that this user can read: the same network, nothing left, and errors that name what is missing.
  */
 import { spawnSync } from "node:child_process";
 import {

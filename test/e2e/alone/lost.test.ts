@@ -13,12 +13,12 @@ const ROUNDS = Number(process.env.MT_TEST_ROUNDS) || 12;
 const SEED = Number(process.env.MT_TEST_SEED) || Math.floor(Math.random() * 1e9);
 const HOSTS = ["tel1", "tel2", "tel3", "tel4"];
 const ALL = "tel[1-4]";
-/** What the tree takes at most to know that a host is dead, and what a loaded machine may take on top of anything. */
+/** The longest time until the tree knows that a host is dead, and what a busy machine may add to any time. */
 const KNOWN_S = 3;
 const LOAD_S = 20;
 
 const onHosts = (...words: string[]) => ["mt-tree", "map", "--", ...words];
-/** A launch, as mt-launch has it; what waits for routers of dead hosts waits shorter. */
+/** A launch as mt-launch runs it, with a shorter wait for routers of dead hosts. */
 const STAGES = [
   ["mt-push"],
   onHosts("mt-vnet", "up"),
@@ -103,7 +103,7 @@ class Pipeline {
     first!.child.stdin!.end();
   }
 
-  /** When a line has left stage `k` that is such a one. */
+  /** When a matching line has left stage `k`. */
   when(k: number, is: (line: string) => boolean): Promise<void> {
     return new Promise((resolve) => {
       const before = this.#onLine;
@@ -157,7 +157,7 @@ describe.skipIf(process.getuid?.() !== 0)("who dies is known (needs root)", () =
       ),
     );
   const planOf = (name: string) => readFileSync(join(lab.dir, name), "utf8").trimEnd().split("\n");
-  /** Whoever was frozen goes on, a head that was ends; then mt-tree up has them all. */
+  /** Lets frozen processes go on, ends a frozen head; then mt-tree up brings all back. */
   const heal = () => {
     for (const pid of frozen) {
       const isHead = pid === pidOf("head");
@@ -313,7 +313,7 @@ describe.skipIf(process.getuid?.() !== 0)("who dies is known (needs root)", () =
     const when =
       moment === 0 ? "before the first record" : `${moment % 2 ? "during" : "after"} ${nameOf(k - 1)}`;
     const what = `round ${n}: ${victim} ${signal} ${when} + ${delay_ms} ms, ${plan}`;
-    // What push has brought once it would only look at again.
+    // Files that are there already would not be pushed again.
     if (moment === 1 && victim !== "head")
       lab.sh(`mt-tree exec ${victim} -- sh -c 'rm -rf "$MT_STATE"/store'`);
 
@@ -359,7 +359,7 @@ describe.skipIf(process.getuid?.() !== 0)("who dies is known (needs root)", () =
       for (const [key, times] of sent)
         if (out.get(key) !== times) wrong.push(`${name}: ${key} came out ${out.get(key) ?? 0} times`);
       if (!stage.out.at(-1)?.line.includes('"kind":"end"')) wrong.push(`${name}: its end is not the last`);
-      // What this stage said of hosts that it lost: no later than their death was known, and the record was there.
+      // Records that this stage failed for lost hosts came no later than their death was known.
       const cameAt = new Map(stage.came.map((c) => [keyOf(JSON.parse(c.line)), c.at]));
       const failedBefore = new Set(
         stage.came.filter((c) => c.line.includes('"state":"failed"')).map((c) => keyOf(JSON.parse(c.line))),
@@ -433,7 +433,7 @@ describe.skipIf(process.getuid?.() !== 0)("who dies is known (needs root)", () =
     expect(lab.sh("mt-tree up 'tel[1-2]'").code).toBe(0);
     const down = lab.sh("mt-launch down telm");
     expect([down.code, down.stderr, plans()]).toEqual([0, "", []]);
-    // Forgotten only where that is asked for, and then it is said.
+    // Forgotten only where that is asked for, with a message.
     expect(lab.sh("mt-launch up ring.jsonl --hosts 'tel[1-2]' && mt-tree down").code).toBe(0);
     const forced = lab.sh("mt-launch down telm --force");
     expect([forced.code, plans()]).toEqual([0, []]);

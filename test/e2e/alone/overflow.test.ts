@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseRange, rangeCount } from "../../../shared/nodeset/ranges.ts";
 import { Lab, records } from "../lab.ts";
 
-/** So much is laid by for a clone that is paused: a quarter of its memory, and 16 MiB for its QEMU. */
+/** Reserved for a paused clone: a quarter of its memory, and 16 MiB for its QEMU. */
 const MEM_MIB = 2048;
 const LAID_BY_MIB = MEM_MIB / 4 + 16;
 
@@ -33,7 +33,7 @@ describe.skipIf(process.getuid?.() !== 0)("a host that is full (needs root)", ()
     expect(lab.sh(`grep tov1 hosts >one; ${crowd} | mt-topo place one >plan`).code).toBe(0);
     const ready = lab.sh("mt-push <plan | mt-tree map -- mt-vnet up >laid");
     expect([ready.code, ready.stderr]).toEqual([0, ""]);
-    // The template first: what it takes is not to be of what guests have. Then room for three, and half of one.
+    // The template first, so that its memory is not counted as the guests'. Then room for three guests and a half.
     expect(lab.sh("sed 's/g\\[0-7\\]/g0/' laid | mt-tree map -- mt-boot up --paused >/dev/null").code).toBe(
       0,
     );
@@ -43,7 +43,7 @@ describe.skipIf(process.getuid?.() !== 0)("a host that is full (needs root)", ()
     expect(up.code).toBe(0);
     const [paused, ...planned] = guests(readFileSync(`${lab.dir}/out`, "utf8"));
     const fitted = rangeCount(parseRange(String(paused![0]))._unsafeUnwrap());
-    // Three, on a machine that does nothing else meanwhile.
+    // Three, where nothing else runs on the machine.
     expect(fitted).toBeGreaterThan(0);
     expect(fitted).toBeLessThan(8);
     expect([paused!.slice(1), ...planned.map((g) => g.slice(1))]).toEqual([
@@ -84,7 +84,7 @@ describe.skipIf(process.getuid?.() !== 0)("a host that is full (needs root)", ()
         .split("\n")
         .map((l) => l.split(" ")[1]),
     ).toEqual(["lo:", expect.stringMatching(/^eth0/)]);
-    // Guests that were refused here are not its any more: no supervisor waits for them.
+    // No supervisor waits for guests that were refused here.
     expect(lab.sh("ls -d run/hosts/tov[12]").stdout.trim().split("\n")).toHaveLength(2);
     expect(lab.sh("find run/hosts -path '*/experiments/over*'").stdout).toBe("");
     expect(lab.sh("pgrep -f 'supervise --host tov[12] over'").stdout).toBe("");

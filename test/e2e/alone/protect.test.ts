@@ -1,6 +1,6 @@
 /**
- * Memory runs out under guests that mt-boot looks after, in a memory cgroup of their own: whoever dies is newer than
- * whoever lives, each death is a record of `mt-boot watch`, and all come back when there is memory again.
+ * Memory runs out for guests of mt-boot in a memory cgroup of their own: each guest that dies is newer than
+ * each that lives, each death is a record of `mt-boot watch`, and all come back when there is memory again.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -89,7 +89,7 @@ test("the newest guests die for the oldest, and come back when there is memory",
   const after = lab.guests();
   const all = [...before.keys()].sort();
   const died = all.filter((name) => after.get(name) !== before.get(name));
-  // The kernel may take one more before the first has let go of its memory: never an older one before a newer one.
+  // The kernel may kill one more before the first has released its memory, but never an older one before a newer one.
   expect(died).toEqual(all.slice(-died.length));
   expect(died).toContain("g3");
   expect(died).not.toContain("g0");

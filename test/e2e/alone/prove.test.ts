@@ -1,6 +1,6 @@
 /**
  * Hosts with a firewall, a closed port, a network that drops large packets: found before a launch by real frames
- * over real bridges and tunnels, on the host where it is, with what mends it; and the remedy is tried.
+ * over real bridges and tunnels, reported on the right host with what mends it; and that is tried.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Lab, type Rec, records } from "../lab.ts";
@@ -43,7 +43,7 @@ describe.skipIf(process.getuid?.() !== 0)("hosts as bad as real ones (needs root
     expect(good.of("tpv1").frames).toBe("1450 bytes to tpv2, tpv4");
     const plan = records(lab.sh("mt-topo probe hosts").stdout);
     const spanning = plan.filter((r) => r.kind === "segment" && (r.hosts as string[]).length > 1);
-    // As many tunnels as hosts, not as there are pairs.
+    // As many tunnels as hosts, not as pairs of hosts.
     expect(spanning).toHaveLength(4);
   });
 
@@ -68,7 +68,7 @@ describe.skipIf(process.getuid?.() !== 0)("hosts as bad as real ones (needs root
       "tpv2",
       "add table bridge b; add chain bridge b f { type filter hook forward priority 0; policy drop; }",
     );
-    // It may be both here: the kernel does not tell which of them dropped a frame.
+    // Either may be reported here: the kernel does not say which of them dropped a frame.
     expect(prove().of("tpv2").error?.hint).toMatch(/nft list ruleset .* family bridge/);
     nft("tpv2", "flush ruleset");
     expect(prove().failed).toEqual([]);

@@ -138,7 +138,7 @@ describe.skipIf(process.getuid?.() !== 0)("a small ring (needs root)", () => {
     const codes = [...(await run).matchAll(/\]="(\d+)"/g)].map((m) => Number(m[1]));
     expect(codes).toEqual([0, 0, 1, 1]);
     const out = records(lab.sh("cat out").stdout);
-    // Every record is there once, whatever became of it.
+    // Every record is there once, whatever its state.
     const key = (r: Rec) => `${r.kind} ${r.id}`;
     const ours = (all: Rec[]) =>
       all

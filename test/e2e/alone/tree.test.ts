@@ -1,7 +1,7 @@
 /**
  * A tree of eight local hosts, compiled, and what goes wrong on one: hosts that die, freeze, are cut off or slow,
- * filters and reducers that misbehave, a head that dies, several clients and several trees at once. Whatever it
- * is, every record comes out once, changed by its host or failed with the host named, and nothing runs twice.
+ * filters and reducers that misbehave, a head that dies, several clients and several trees together. Whatever
+ * happens, every record comes out once, changed by its host or failed with the host's name, and nothing runs twice.
  */
 import type { ChildProcess } from "node:child_process";
 import {
@@ -83,7 +83,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
     for (const child of started) child.kill("SIGKILL");
     for (const name of ["go", "out", "out2"]) rmSync(path(name), { force: true });
     for (const host of HOSTS) rmSync(path(`run/hosts/${host}/starts`), { force: true });
-    // What a test has broken is not to fail the next.
+    // What one test broke must not fail the next.
     if (task.result?.state === "fail") lab.sh("mt-tree up");
   });
   afterAll(() => {
@@ -155,7 +155,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
       failed++;
     }
     expect(seen.size).toBe(TOTAL);
-    // Half of its share was sent when it could not answer any more.
+    // Half of its records were sent after it could not answer any more.
     expect(failed).toBeGreaterThanOrEqual(TOTAL / HOSTS.length / 2);
     expect(failed).toBeLessThan(TOTAL / HOSTS.length);
     for (const host of HOSTS) expect([host, startsOn(host).length]).toEqual([host, 1]);
@@ -219,7 +219,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
     const slow = `[ $MT_HOST != tf5 ] || until [ -e ${path("go")} ]; do sleep 0.02; done; exec cat`;
     const position = (pid: number) => Number(/^pos:\s+(\d+)/.exec(text0(`/proc/${pid}/fdinfo/0`))![1]);
 
-    // What waits for it is more than may: the stream is held back.
+    // More waits for it than may: the stream is held back.
     const held = begin(`exec mt-tree map --buffer 1 -- sh -c '${slow}' <many >out`);
     await until("a part of the others' records back", () => size("out") > others / 20);
     let was = -1;
@@ -235,7 +235,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
     expect((await held.done).code).toBe(0);
     rmSync(path("go"));
 
-    // What waits for it may wait: the others are done before it has begun.
+    // What waits for it is within the limit: the others are done before it has begun.
     const free = begin(`exec mt-tree map --buffer 16 -- sh -c '${slow}' <many >out`);
     await until("all records of the others", () => size("out") === others);
     put("go");
@@ -287,7 +287,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
       esac`,
     );
     const mapping = begin(`mt-tree map -- sh ${path("filter")} <few`);
-    // Whoever reads stderr may be slow: it is full for a while.
+    // A slow reader of stderr: the pipe is full for a while.
     mapping.child.stderr!.pause();
     setTimeout(() => mapping.child.stderr!.resume(), 400);
     const done = await mapping.done;
@@ -488,7 +488,7 @@ describe.skipIf(process.getuid?.() !== 0)("a tree of eight hosts (needs root)", 
         expect.stringMatching(/Cannot make host tf1: .*is there and is not of this tree/),
       ]);
       expect((await run(other("mt-tree down"))).code).toBe(0);
-      // Two that begin at once with the same names: one has them, and the other's down takes nothing away.
+      // Two trees that start at the same moment with the same names: one gets them, and the other's down removes nothing.
       const release = (await lock(path("leases/hosts.lock"), "the test"))._unsafeUnwrap();
       const race = [2, 3].map((k) =>
         run(`MT_RUN=$PWD/run${k} MT_STATE=$PWD/state${k} MT_LEASES=$PWD/leases mt-tree up 'tfo[1-2]'`),

@@ -1,4 +1,4 @@
-/** Two experiments on the same hosts at once, started at the same instant; a changed plan; a head that dies. */
+/** Two experiments on the same hosts, started at the same moment; a changed plan; a head that dies. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Guests' records that were sent or stored: what no double holds comes out as it went in. */
+/** Guests' records that were sent or stored: numbers that no double can hold come out as they went in. */
 import { expect, test } from "vitest";
 import type { Guest } from "../../../shared/records/index.ts";
 import { guestMembers } from "../../../shared/records/members.ts";

@@ -1,4 +1,4 @@
-/** A guest's disk without a guest: what an overlay says of itself, what QEMU is told, which events are errors. */
+/** A guest's disk without a guest: an overlay's header, QEMU's arguments, which events are errors. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** Living with guests, without one: what the words of copy mean, exits folded, the console's file, who is here. */
+/** Parts of mt-boot that need no guest: arguments of copy, folded exits, the console's file, which guests are here. */
 import { appendFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";

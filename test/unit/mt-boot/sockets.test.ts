@@ -125,7 +125,7 @@ describe.skipIf(findProgram(QEMU).isErr())("QEMU", () => {
       ]);
       expect(livingGuests(`${EXPERIMENT}2`)).toEqual([]);
       const g1 = living.find((l) => l.dir === guestDir(EXPERIMENT, "g1"))!;
-      // A pid that came again: the directory is not in its command line.
+      // A reused pid: the directory is not in its command line.
       expect(await endGuests([g1, { pid: decoy.pid!, dir: g1.dir }])).toEqual([]);
       expect(livingGuests(EXPERIMENT).map((l) => l.dir)).toEqual([guestDir(EXPERIMENT, "g10")]);
       expect(existsSync(`/proc/${decoy.pid}`) && decoy.exitCode === null && decoy.signalCode === null).toBe(

@@ -1,5 +1,5 @@
 /**
- * The supervisor's life, with the real program and without an image: started once however many ask, started
+ * The life of a supervisor, with the real program and without an image: started once however many ask, started
  * again after kill -9 with what it knew, gone after down with everything that it kept.
  */
 import { spawn } from "node:child_process";
@@ -55,7 +55,7 @@ const supervisors = (): number[] =>
     .filter((p) => isAlive(p, `supervise\0--host\0kn1\0${EXPERIMENT}\0`));
 
 afterAll(() => {
-  // Without guests it ends by itself; where the test failed half-way it is not waited for.
+  // Without guests it ends by itself; where the test has failed we do not wait for that.
   for (const pid of supervisors()) process.kill(pid, "SIGKILL");
   rmSync(dir, { recursive: true, force: true });
 });
@@ -135,7 +135,7 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
   },
 );
 
-/** All that lies in MT_RUN goes, as by somebody's rm -rf. */
+/** Removes all of MT_RUN, as somebody's rm -rf would. */
 const emptyRun = () => {
   for (const name of readdirSync(env.MT_RUN))
     rmSync(join(env.MT_RUN, name), { recursive: true, force: true });
@@ -165,7 +165,7 @@ test.skipIf(findProgram("qemu-system-x86_64").isErr())(
     for (const down of [["down"], ["down", "--experiment", EXPERIMENT]]) {
       await boot(["up"], text);
       const [living] = supervisors();
-      // So that it cannot find out by itself.
+      // So that it cannot notice by itself.
       process.kill(living!, "SIGSTOP");
       emptyRun();
       const other = await boot(down, text, { MT_RUN: join(dir, "other") });

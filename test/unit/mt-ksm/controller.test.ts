@@ -1,4 +1,4 @@
-/** mt-ksm's controller, without a kernel: what it orders for the counters that it is shown. */
+/** mt-ksm's controller, without a kernel: what it decides for given counters. */
 import { describe, expect, it } from "vitest";
 import {
   begin,
@@ -27,7 +27,7 @@ const first: Reading = {
   ksmd_cpu_s: 5,
   processes: QUIET,
 };
-/** Shows the controller one reading after another; each has what differs from the one before. */
+/** Gives the controller one reading after another; each has only what differs from the one before. */
 function run(control: Control, ...changes: Partial<Reading>[]): Control {
   for (const change of changes)
     control = step(
@@ -42,7 +42,7 @@ function run(control: Control, ...changes: Partial<Reading>[]): Control {
     );
   return control;
 }
-/** Hard until two passes gained nothing. */
+/** Full speed until two passes gained nothing. */
 const rested = () => run(begin(first), { pages_sharing: 100_000, full_scans: 12 }, { full_scans: 14 });
 
 describe("scans hard", () => {
@@ -81,7 +81,7 @@ describe("scans hard", () => {
     }
     expect(hard.length).toBeLessThan(150);
     expect(Math.max(...hard)).toBeGreaterThan(900);
-    // A gain is listened to at once.
+    // A gain takes effect at once.
     while (c.hard) c = run(c, { full_scans: 10 + n++ });
     c = run(
       c,

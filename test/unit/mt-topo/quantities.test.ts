@@ -1,4 +1,4 @@
-/** Rates, delays, losses and degrees as files have them: what is plain is read, all else says why it is not. */
+/** Rates, delays, losses and degrees as files write them: what is clear is read, anything else gives the reason why not. */
 import { describe, expect, test } from "vitest";
 import { degrees, delayMs, lossShare, rateMbit } from "../../../tools/mt-topo/formats/quantities.ts";
 

@@ -19,6 +19,6 @@ test("what an agent asked to end ends before the agent does, whatever it ignores
   const child = Number(await ready);
   await endAsked(0.2);
   expect(await ended).toMatchObject({ signal: "SIGKILL" });
-  // Whoever takes in orphans may still have to take note of its end.
+  // Whichever process adopts orphans may not have reaped it yet.
   await expect.poll(() => startTime(child)).toBeUndefined();
 });

@@ -1,4 +1,4 @@
-/** What mt-tree exec and mt-boot exec make of a command's output: lines for people, text and bytes for records. */
+/** How mt-tree exec and mt-boot exec print a command's output: lines for people, text and bytes for records. */
 import { expect, test } from "vitest";
 import { printed } from "../../../shared/records/output.ts";
 import { Bytes, wholeLines } from "../../../tools/mt-tree/commands/exec-output.ts";

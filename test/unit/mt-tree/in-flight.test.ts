@@ -1,10 +1,10 @@
-/** What went to a host and what came back: passed as it is, changed, in another order, in parts, or not at all. */
+/** Records that went to a host and came back: unchanged, changed, in another order, in parts, or not at all. */
 import { expect, test } from "vitest";
 import { InFlight } from "../../../tools/mt-tree/map/in-flight.ts";
 
 const guest = (id: string, more = "") => `{"kind":"guest","id":"${id}","host":"h"${more}}\n`;
 
-/** Sends lines, takes back what is given, in chunks; what comes out, and what is missing. */
+/** Sends lines, takes back others, in chunks; gives what comes out, and what is missing. */
 function pass(sent: string[], back: string[], context: string[] = []) {
   const inFlight = new InFlight();
   if (context.length > 0) inFlight.sent(Buffer.from(context.join("")), "context");

@@ -1,4 +1,4 @@
-/** `mt-tree up --via local --mtu`: what is asked for, by host. */
+/** `mt-tree up --via local --mtu`: the MTU that is asked for, by host. */
 import { describe, expect, it } from "vitest";
 import { mtusOf } from "../../../tools/mt-tree/via/local/mtu.ts";
 

@@ -1,6 +1,6 @@
 /**
- * A host's place in the tree, when another speaks as it: whoever came last has it for as long as it is there, then
- * the one before that still is. Real nodes over wires that are memory, and a peer with a host's own name.
+ * A host's place in the tree when another peer uses its name: the one that came last has it while it is connected, then
+ * the one before, if that still is. Real nodes over links in memory, and a peer that uses a host's name.
  */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Link } from "../../../tools/mt-tree/link/link.ts";
@@ -50,7 +50,7 @@ const presence = (host: string, more: Partial<Presence> = {}): Presence => ({
   ...{ host, epoch: "f".repeat(16), join: 1, parent: "head", release: "0" },
   ...more,
 });
-/** Somebody who speaks as this host, to this node; gives what ends it. */
+/** A peer that uses this host's name, connected to this node; returns a function that ends it. */
 async function claim(host: string, to: string, more: Partial<Presence> = {}): Promise<() => void> {
   const dialled = await tree.net.transport(host).dial({ name: to, addr: "", port: 0 }, 1_000);
   const link = new Link(
@@ -106,7 +106,7 @@ test("also where the other took its very epoch, and where two others came and go
     others.push(await claim("n5", "n0", { epoch: "b".repeat(16) }));
     await shows("n5", { epoch: "b".repeat(16) });
     others[first]!();
-    // Where the later one goes first, its node tells the head of the real one last.
+    // Where the later peer ends first, its node reports the real host to the head last.
     await shows("n5", { epoch: first === 0 ? "b".repeat(16) : epoch });
     others[1 - first]!();
     await shows("n5", { epoch, parent });
@@ -137,11 +137,11 @@ test("routes: what is behind is bounded by the links that are open, and goes wit
   const tell = (epoch: string, join: number, link: string) =>
     routes.tell(presence("h", { epoch, join }), link).taken;
   expect(tell("e", 1, "a")).toBe(true);
-  // The same agent by another way; then a late word about the older one.
+  // The same agent by another route; then a late message about the older one.
   expect(tell("e", 2, "b")).toBe(true);
   expect(tell("e", 1, "a")).toBe(false);
   expect(routes.get("h")).toMatchObject({ link: "b" });
-  // The old way ends as it must: the new one stays.
+  // The old route ends, the new one stays.
   expect(routes.untell(presence("h", { epoch: "e", join: 1 }), "a")).toBeUndefined();
   expect(routes.untell(presence("h", { epoch: "e", join: 2 }), "b")).toMatchObject({ instead: undefined });
   expect(routes.has("h")).toBe(false);

@@ -1,4 +1,4 @@
-/** The tree's protocol among many nodes in one process: nothing is lost, nothing done twice, whoever dies. */
+/** The tree's protocol among many nodes in one process: whichever node dies, nothing is lost and nothing is done twice. */
 import { afterEach, expect, test } from "vitest";
 import { ReduceCoordinator } from "../../../tools/mt-tree/map/reduce-coordinator.ts";
 import { type CommandEnd, type Launch, launcher } from "../../../tools/mt-tree/node/command.ts";
@@ -121,7 +121,7 @@ test("a node that was cut off is fenced: it is told lost, what it ran is ended w
   await pause(20);
   net.cut("n0");
   await pause(400);
-  // Its children are elsewhere by now, and still there.
+  // Its children have joined other nodes meanwhile, and stay there.
   const listed = (await tree.client.list())._unsafeUnwrap();
   expect(listed.filter((h) => !h.present).map((h) => h.host)).toEqual(["n0"]);
   for (let i = 0; i < 100 && !exits.has("n0"); i++) await pause(20);
@@ -189,7 +189,7 @@ async function reduced(
   meanwhile: (t: Tree) => void,
 ): Promise<{ out: string[]; lost: string[] }> {
   const real = launcher();
-  // Nobody is cut off silently here: a busy machine that starts all these processes is not to look frozen.
+  // No node is frozen in this test: a busy machine that starts all these processes must not look so.
   tree = await memoryTree(hosts, 3, 0, () => real, { rejoin_ms: 3_000 });
   const { names } = tree;
   let coordinator: ReduceCoordinator | undefined;

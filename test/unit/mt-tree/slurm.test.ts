@@ -1,4 +1,4 @@
-/** What mt-tree reads of Slurm's own words, and certificates for keys that stay where they were made. */
+/** How mt-tree reads Slurm's messages, and certificates for keys that never leave their agents. */
 import { X509Certificate } from "node:crypto";
 import { expect, test } from "vitest";
 import { certify, dnsName, makeAuthority, makeKey } from "../../../tools/mt-tree/link/authority.ts";

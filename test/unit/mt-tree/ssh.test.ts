@@ -71,7 +71,7 @@ test("no value of a variable is read by a shell, and the command line has no wor
   expect(words.slice(0, 2)).toEqual(["-F", "file"]);
   expect(words.at(-2)).toBe("kn1");
   expect(words.join(" ")).not.toContain("never");
-  // Its last word reads the script, and nothing after it, whichever shell reads that word.
+  // Its last word reads the script from stdin, and nothing after it, in whichever shell.
   for (const shell of ["sh", "bash", "zsh", "fish"]) {
     if (spawnSync(shell, ["-c", "true"]).status !== 0) continue;
     const done = spawnSync(shell, ["-c", words.at(-1)!], {

@@ -53,7 +53,7 @@ test("no piece goes out while a window is unacknowledged; acknowledgements make 
   expect(stream.acknowledge(3)).toBe(true);
   stream.flush();
   expect(shown(taken())).toEqual(["6 1 ghi", "end 9"]);
-  // Old and repeated ones are nothing new.
+  // Old and repeated acknowledgements change nothing.
   expect([stream.acknowledge(3), stream.acknowledge(1)]).toEqual([false, false]);
   expect([stream.acknowledge(9), stream.full]).toEqual([true, false]);
 });
@@ -105,7 +105,7 @@ test("what is sent again goes before what is sent for the first time", () => {
   const { stream, write, taken } = sender(8);
   for (const text of ["abcd", "efgh", "ijkl"]) write(text);
   expect(shown(taken())).toEqual(["0 1 abcd", "4 1 efgh"]);
-  // The first piece arrived, its acknowledgement and the second piece did not.
+  // The first piece arrived; its acknowledgement and the second piece did not.
   stream.resend(4);
   expect(shown(taken())).toEqual(["4 1 efgh", "8 1 ijkl"]);
 });

@@ -1,6 +1,6 @@
 /**
- * Who may be part of a tree: hostile peers against the compiled head and agents of a `--via local` tree. Strangers,
- * hosts that were taken over, wires that somebody holds in the middle. Needs root and dist/mt-tree.
+ * Who may join a tree: hostile peers against the compiled head and agents of a `--via local` tree. Strangers,
+ * hosts that were taken over, an attacker in the middle of a link. Needs root and dist/mt-tree.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -38,7 +38,7 @@ describe.skipIf(process.getuid?.() !== 0)(
     let tree: TreeFile;
     let gates = 0;
 
-    /** Never waited for in one go: wires of the tree may lead through this process. */
+    /** Asynchronous: links of the tree may lead through this process. */
     const mtTree = (...words: string[]) => {
       const child = spawn(MT_TREE, words, { env, stdio: ["ignore", "pipe", "inherit"], timeout: 40_000 });
       let out = "";
@@ -89,7 +89,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       return way;
     }
 
-    /** What a connection came to: what was said on it, and when it was over, in ms. */
+    /** How a connection ended: what came on it, and after how many ms it was closed. */
     interface Talk {
       socket: Socket;
       heard: Record<string, unknown>[];
@@ -160,7 +160,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         const said = await Promise.all(
           kinds.map(async ([kind, identity, good]) => {
             const t = await talk("head", identity);
-            // A client of TLS 1.3 is through before it is refused.
+            // A TLS 1.3 client believes that it is connected before it is refused.
             expect(await t.secure).toBe(true);
             t.socket.write(hello(presence("mtt-x")));
             const came = await Promise.race([welcomed(t), t.over.then(() => false)]);
@@ -189,7 +189,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         const crowd = Array.from({ length: 1500 }, () => connectPlain(way).on("error", () => {}));
         const gone = crowd.map((s) => new Promise<void>((r) => s.once("close", () => r())));
         await Promise.all(crowd.map((s) => new Promise<void>((r) => s.once("connect", () => r()))));
-        // Half a handshake is as good as none.
+        // Half a handshake gets no further than none.
         for (const s of crowd.slice(0, 100)) s.write(Buffer.from([0x16, 3, 1, 0, 200]));
         const most = () => (openFiles(pid) > before + 400 ? true : undefined);
         expect(await waitFor(most, 5)).toBe(true);
@@ -234,7 +234,7 @@ describe.skipIf(process.getuid?.() !== 0)(
     });
 
     describe("a host that was taken over", () => {
-      /** What no frame is; each on a connection of its own, before the hello and after it. */
+      /** Bytes that are no frame; each on a connection of its own, before the hello and after it. */
       const junk: Record<string, Buffer> = {
         "a frame of 1 GiB": head(1024 * MIB, 20, "{"),
         "a frame of no bytes": head(0, 0, ""),
@@ -312,7 +312,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         t.socket.write(encodeFrame(order));
         for (const type of ["list", "expect", "probe", "alive"])
           t.socket.write(encodeFrame({ type, session: "1", hosts: [ONE], reach: [], sessions: [] } as never));
-        // Behind them on the same link, and answered by nobody: what comes after shows that they were taken.
+        // Sent after them on the same link: its answer shows that they were read, though nobody answers them.
         t.socket.write(encodeFrame({ type: "ping", at: 1 } as never));
         expect(await waitFor(() => (heardOf(t, "pong").length > 0 ? true : undefined), 15)).toBe(true);
         expect((await mtTree("exec", "mtt-r[1-3]", "--", "test", "!", "-e", file)).code).toBe(0);
@@ -355,7 +355,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         above.socket.destroy();
         t.socket.destroy();
         expect((await run).records[0]).toMatchObject({ id: THREE, state: "failed" });
-        // It heals: the real ones, which are there all the time, have their places again.
+        // It mends itself: the real hosts, which were there all the time, have their places again.
         const real = async () => {
           const { code, records } = await mtTree("exec", `${ONE},${THREE}`, "--", "sh", "-c", "echo $PPID");
           return code === 0 ? records.map((r) => Number(r.stdout)).sort() : undefined;
@@ -435,7 +435,7 @@ describe.skipIf(process.getuid?.() !== 0)(
         await new Promise<void>((r) => server.listen(middle, r));
         try {
           await gateway(`mt-${TWO}`, "in", middle, addrOf(TWO), port);
-          // The second host's agent, as before, but for the place where it finds the head.
+          // The second host's agent as before, except that it finds the head at another address.
           const config = JSON.parse(readFileSync(configFile(TWO), "utf8"));
           process.kill(pidOf(TWO), "SIGKILL");
           expect(await waitFor(async () => ((await present()).includes(TWO) ? undefined : true), 5)).toBe(
@@ -474,12 +474,12 @@ describe.skipIf(process.getuid?.() !== 0)(
           }
           expect([ran(), broken]).toEqual([3, ["down", "up"]]);
 
-          // What was recorded, to the head again: no hello is heard in it.
+          // The recording, sent to the head again: it reads no hello in it.
           const again = connectPlain(head).on("error", () => {});
           const over = new Promise<void>((r) => again.once("close", () => r()));
           again.resume().write(Buffer.concat(session.up));
           expect(await within(over, 3_000)).not.toBe("late");
-          // And to the agent, in the head's place: it does not take it for the head, and runs nothing.
+          // And to the agent, in place of the head: it does not accept it, and runs nothing.
           replay = Buffer.concat(session.down);
           for (const link of links) link.destroy();
           expect(await waitFor(async () => ((await joined()) ? undefined : true), 5)).toBe(true);
@@ -487,7 +487,7 @@ describe.skipIf(process.getuid?.() !== 0)(
           expect(await present()).toEqual([ONE, THREE]);
           replay = undefined;
 
-          // One with a certificate of this authority in another name hears no word of it; in the head's name it would.
+          // A peer with a certificate of this authority under another name gets no message; under the head's name it would.
           for (const [name, trusted] of [
             ["mtt-x", false],
             [tree.head.name, true],
@@ -527,7 +527,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       expect(["tree/head.sock", "tree/tree.json", "tree/head.json", `${agent}/agent.json`].map(mode)).toEqual(
         Array(4).fill("600"),
       );
-      // Also where the directories above let everybody in.
+      // Also where everybody may enter the directories above.
       spawnSync("chmod", ["755", dir, join(dir, "run"), join(dir, "run/hosts"), join(dir, "run/hosts", ONE)]);
       const tries = `for (const f of process.argv.slice(1)) try { require("fs").readFileSync(f) } catch (e) { console.log(e.code) }
       require("net").connect(process.argv[1]).on("error", (e) => console.log(e.code)).on("connect", () => { console.log("in"); process.exit() })`;

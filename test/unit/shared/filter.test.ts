@@ -556,7 +556,7 @@ describe("faults", () => {
           owns: {
             guest: (g, c) => {
               if (step === "emit in a handler") c.emit(cyclic);
-              // Nobody looks at what becomes of it.
+              // Its result is never awaited.
               if (step === "another's atEnd") void c.atEnd(fault);
               return c.atEnd(() => ({ ...g, state: "ready" }));
             },
@@ -586,7 +586,7 @@ describe("faults", () => {
       [guest("g0"), guest("g1")],
     );
     expect([ids(done.lines), done.lines.length]).toEqual([["g0", "g1"], 2]);
-    // That the stream was cut off is what went wrong first.
+    // The first error is that the stream was cut off.
     expect(done.code).toBe(65);
   });
 

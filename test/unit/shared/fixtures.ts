@@ -1,4 +1,4 @@
-/** What several tests of shared/ need: a directory that goes away, Bun scripts as processes of their own. */
+/** What several tests of shared/ need: temporary directories, and Bun scripts as processes of their own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -77,7 +77,7 @@ test("a line longer than the limit is cut and told with its length; what follows
   const pushes = LINE_BYTES_MAX / chunk.length + 3;
   const before = process.memoryUsage().rss;
   for (let i = 0; i < pushes; i++) expect(splitter.push(chunk)).toEqual([]);
-  // What is over the limit is not kept.
+  // Bytes beyond the limit are not kept.
   expect(process.memoryUsage().rss - before).toBeLessThan(2 * LINE_BYTES_MAX);
   const lines = [...splitter.push(Buffer.from("yy\nnext\nla")), ...splitter.end()];
   expect(lines.map((l) => [l.text.length, l.bad])).toEqual([

@@ -92,7 +92,7 @@ console.log("done");`;
       "done",
       "done",
     ]);
-    // At most the last dead one's lock may stand there; whoever comes next takes it.
+    // At most the lock of the last dead process may be there; the next one takes it over.
     (await lock(join(dir, "l"), "me", 5))._unsafeUnwrap()();
     expect(readdirSync(dir)).toEqual([]);
   });

@@ -99,7 +99,7 @@ describe("namespaces", () => {
 
   test("fit into a file name", () => {
     expect(routerNamespace(LONG, LONG, LONG).length).toBeLessThanOrEqual(255);
-    // Hosts may have longer names than all else; those that differ at their ends only are still apart.
+    // Names of hosts may be longer than other ids; two that differ only at their ends still give different names.
     const hosts = ["a", "b"].map((end) => "h".repeat(254) + end);
     for (const name of [...hosts.map(hostNamespace), ...hosts.map((h) => routerNamespace(h, LONG, LONG))])
       expect(name.length).toBeLessThanOrEqual(255);

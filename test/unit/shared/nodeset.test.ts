@@ -1,4 +1,4 @@
-/** Node sets: what they mean, that folding keeps every name, what is refused and where, groups and their files. */
+/** Node sets: their meaning, that folding keeps every name, which are refused and at which character, groups and their files. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -178,7 +178,7 @@ describe("folding", () => {
       const folded = foldNodes(set);
       const back = names(folded);
       expect([...back].sort(), folded).toEqual([...set].sort());
-      // No name stands in two of the terms.
+      // No name is in two of the terms.
       expect(foldTerms(set).reduce((sum, term) => sum + names(term).length, 0)).toBe(set.size);
       expect([...names(foldNodes(back))].sort()).toEqual([...set].sort());
     }
@@ -294,7 +294,7 @@ io: kn11
     expect(namedHosts("@gpu")._unsafeUnwrapErr().message).toMatch(
       /^Cannot read .* line 1: it is no "group: node set"$/,
     );
-    // Nobody reads it where no group is named.
+    // The file is not read where no group is named.
     expect(namedHosts("kn1").isOk()).toBe(true);
     withEnv({ MT_GROUPS: "/nonexistent/groups" });
     expect(namedHosts("@gpu")._unsafeUnwrapErr().message).toMatch(

@@ -40,7 +40,7 @@ function place(): string {
   return run;
 }
 
-/** What is said of a place that is not ours; fails where nothing is. */
+/** The error for a place that is not ours; fails where there is none. */
 function refused(work: () => unknown) {
   try {
     work();
@@ -150,10 +150,10 @@ describe("a place of ours", () => {
         code: "permission",
         message: expect.stringContaining("symbolic link"),
       });
-    // What is written beside, and then put in the place, does not follow one either.
+    // A file that is written under another name and renamed does not follow a link either.
     writeOwn(join(run, "g"), "x");
     expect(() => openOwn(join(run, "f"), "new")).toThrow("EEXIST");
-    // A link itself may go.
+    // A link itself may be removed.
     removeOwn(join(run, "d"));
     expect(readFileSync(victim, "utf8")).toBe("as it was");
     expect(readdirSync(outside)).toEqual(["victim"]);
@@ -211,7 +211,7 @@ describe("a socket of ours", () => {
   });
 });
 
-/** What makes or changes files, and who may call it beside the module: files that are in none of our places. */
+/** Functions that make or change files, and the source files that may call them, for files that are in none of our places. */
 const MAKES =
   /^(mkdir|mkdtemp|writeFile|appendFile|createWriteStream|copyFile|cp|symlink|link|truncate|ftruncate|chmod|chown|mkfifo)(Sync)?$/;
 const ELSEWHERE: Record<string, string> = {
@@ -281,6 +281,6 @@ test("nothing else makes, opens to write or connects in our places", () => {
         `${file} uses ${name}: shared/own-place.ts does that in our places`,
       ).toBe(true);
   }
-  // What is named here and no longer used is taken off the list.
+  // Entries that are no longer used must be taken off the list.
   expect(Object.keys(ELSEWHERE).filter((file) => found[file] === undefined)).toEqual([]);
 });

@@ -36,7 +36,7 @@ describe("programs", () => {
     ["qemu-system-x86_64", "apt-get install qemu-system-x86"],
     ["no-such-program", undefined],
   ])("a missing %s names its package: %s", (program, hint) => {
-    // No directory of a PATH has it: sbin is looked in too, so the name is one that nothing has.
+    // A name that no directory has: sbin is searched too, whatever PATH is.
     const missing = findProgram(`/nowhere/${program}`)._unsafeUnwrapErr();
     expect(missing).toMatchObject({
       code: "unavailable",

@@ -83,7 +83,7 @@ describe("what is a range", () => {
     const refused = parseRange(text)._unsafeUnwrapErr();
     expect(refused.code).toBe("data");
     expect(refused.message).toMatch(why);
-    // The message stays one line of sane length, whatever came.
+    // The message stays one short line, whatever came.
     expect(refused.message).not.toContain("\n");
     expect(refused.message.length).toBeLessThan(150);
   });

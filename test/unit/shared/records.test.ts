@@ -41,7 +41,7 @@ describe("schemas", () => {
   });
 
   const hostile = ["../x", "a/b", "a;b", "a\n", "a b", "-x", ".", "..", "", "ä", "a\u0000"];
-  /** Names of hosts are as long as their clouds made them; all others are ours. */
+  /** Clouds give hosts long names; all other ids are ours. */
   const tooLong = (isHost: boolean) => "x".repeat(isHost ? 256 : 41);
   test.each(kinds)("%s: hostile ids are refused", (kind) => {
     for (const id of [...hostile, tooLong(kind === "host" || kind === "exit")])

@@ -1,4 +1,4 @@
-/** Records as text: what is read of a line, and what a changed record keeps of it, byte for byte. */
+/** Records as text: what is read from a line, and what a changed record keeps of it, byte for byte. */
 import { describe, expect, test } from "vitest";
 import type { Guest } from "../../../shared/records/index.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
@@ -7,7 +7,7 @@ import { DEPTH_MAX, isBlank, readRecord } from "../../../shared/stream/record-li
 import { rewrite, rewriteFailed } from "../../../shared/stream/rewrite.ts";
 
 const deep = (n: number, open = "[", close = "]", inside = "") => open.repeat(n) + inside + close.repeat(n);
-// biome-ignore lint/suspicious/noExplicitAny: a record of a test has what it has.
+// biome-ignore lint/suspicious/noExplicitAny: records of these tests may have any fields.
 const changed = (text: string, change: (record: any) => object) => {
   const read = readRecord({ text });
   if (!read || "why" in read) throw new Error(`no record: ${JSON.stringify(read)}`);

@@ -1,4 +1,4 @@
-/** The scanner of records against JSON.parse: what it accepts is JSON and says the same; what it leaves, others decide. */
+/** The scanner of records against JSON.parse: what it accepts is JSON with the same content; what it does not decide, a full parse does. */
 import { describe, expect, test } from "vitest";
 import { LineSplitter } from "../../../shared/stream/lines.ts";
 import { RecordLines, readRecord } from "../../../shared/stream/record-line.ts";
