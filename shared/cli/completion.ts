@@ -1,4 +1,4 @@
-/** Shell completion of a tool, from its spec: commands, flags, and the values of those that have a choice. */
+/** Shell completion of a tool, from its spec: commands, flags, and the options of enums. */
 import { argsOf, type CommandSpec, choices, SHELLS, type Shell, type ToolSpec } from "./spec.ts";
 
 interface Flag {
@@ -6,7 +6,7 @@ interface Flag {
   /** One letter. */
   alias?: string;
   means: string;
-  /** It takes a value; one of these where there are any. */
+  /** Set if it takes a value: the options to choose from, or empty for any text. */
   value?: readonly string[];
   /** Its value names a file or a directory. */
   file?: boolean;

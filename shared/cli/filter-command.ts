@@ -1,4 +1,4 @@
-/** The usual shape of a command that is a filter: host and flags from the command line, stdin in, stdout out. */
+/** Runs a command that is a filter: host and flags from the command line, records from stdin to stdout. */
 import { hostname } from "node:os";
 import { exitCodeOf, type MtError } from "../errors.ts";
 import { KINDS } from "../records/index.ts";
@@ -8,7 +8,7 @@ import type { Call } from "./invocation.ts";
 import type { CommandSpec } from "./spec.ts";
 import { warn } from "./stderr.ts";
 
-/** Of the flags that filters have, those that a command has. */
+/** The flags of filters; a command may have only some of them. */
 interface FilterArgs {
   host?: string;
   only?: boolean;
@@ -19,7 +19,7 @@ export type FilterCall = Pick<Call, "tool" | "signal"> & { args: FilterArgs };
 export const hostOf = ({ args }: { args: FilterArgs }): string =>
   args.host || process.env.MT_HOST || hostname();
 
-/** Runs the filter over stdin and gives the exit code, having told what no record says. */
+/** Runs the filter over stdin; prints the error that no record carries, and returns the exit code. */
 export async function runFilterCommand(
   { tool, args, signal }: FilterCall,
   filter: Omit<Filter, "by" | "host" | "only">,
@@ -32,7 +32,7 @@ export async function runFilterCommand(
   return result.code;
 }
 
-/** Passes a stream on, this host's own records of a command as failed, where nothing can be done: its exit code. */
+/** Where nothing can be done: passes stdin on with this host's records that the command writes as failed. */
 export async function failOwn(
   { tool, args }: Omit<FilterCall, "signal">,
   { writes }: CommandSpec,

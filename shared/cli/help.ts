@@ -1,4 +1,4 @@
-/** The help of a tool and of a command, from its spec: plain text for stdout, examples before details. */
+/** The help of a tool and of a command, from its spec: plain text, examples before details. */
 import type { Kind } from "../records/index.ts";
 import {
   type ArgDef,
@@ -12,10 +12,10 @@ import {
   type ToolSpec,
 } from "./spec.ts";
 
-/** Examples that the help of a tool shows; the man page has them all. */
+/** Number of examples in the help of a tool; the man page has all. */
 const EXAMPLES_SHOWN = 2;
 
-/** `mt-boot exec [FLAGS] [SET] -- CMD`; the man page puts the flags themselves there. */
+/** `mt-boot exec [FLAGS] [SET] -- CMD`; the man page passes its own text for the flags. */
 export function usageLine(tool: ToolSpec, name: string, spec: CommandSpec, flags = "[FLAGS]"): string {
   const places = Object.entries(argsOf(spec)).filter(([, a]) => a.type === "positional");
   const words = places.map(([n, a]) => {
@@ -39,13 +39,13 @@ export interface FlagRow {
   /** `--accel auto|kvm|tcg` */
   text: string;
   means: string;
-  /** `default: 16`, `required`, or nothing to say. */
+  /** `default: 16`, `required`, or undefined. */
   standard?: string;
-  /** The commands that have it so; empty: all. */
+  /** The commands that have this flag with this meaning; empty: all. */
   commands: string[];
 }
 
-/** The flags of these commands, each once, where it means the same in several of them. */
+/** The flags of these commands; one that means the same in several is one row. */
 export function flagRows(commands: readonly (readonly [string, CommandSpec])[]): FlagRow[] {
   const rows = new Map<string, FlagRow>();
   for (const [command, spec] of commands)
@@ -78,7 +78,7 @@ const flagCells = (r: FlagRow) =>
       .join(" "),
   ] as const;
 
-/** Every exit code, as this tool means it. */
+/** Every exit code, with its meaning in this tool. */
 export const exitRows = (tool: Pick<ToolSpec, "exits">): [string, string][] =>
   Object.entries({ ...EXIT_MEANINGS, ...tool.exits });
 

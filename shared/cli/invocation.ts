@@ -1,4 +1,4 @@
-/** A command that was called, and what does its work. */
+/** What a command gets when it is called, and the type of the function that does its work. */
 import type { Parsed } from "./parse.ts";
 import type { commonArgs, ToolSpec, Values } from "./spec.ts";
 
@@ -20,11 +20,11 @@ export interface Invocation<Spec extends ToolSpec, Command extends CommandOf<Spe
   args: ArgsOf<Spec, Command>;
 }
 
-/** Does the work of one command; gives its exit code. A thrown MtError is told on stderr and mapped. */
+/** Does the work of one command; returns its exit code. A thrown MtFailure goes to stderr and gives the code. */
 export type Run<Spec extends ToolSpec, Command extends CommandOf<Spec>> = (
   invocation: Invocation<Spec, Command>,
 ) => Promise<number>;
-/** All commands of a tool, loaded only when called: what a tool does not use does not slow its start. */
+/** All commands of a tool, each loaded only when called, so that the others do not slow its start. */
 export type Commands<Spec extends ToolSpec> = {
   readonly [Command in CommandOf<Spec>]: () => Promise<Run<Spec, Command>>;
 };

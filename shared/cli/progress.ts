@@ -1,8 +1,8 @@
 /**
- * How far it is: a bar with rate and ETA on a terminal, a line every few seconds with --progress, else nothing.
- * Several tools of one pipeline share one terminal and know nothing of each other: a bar is one line that names its
- * tool, is drawn only when more was done, once a second at most, and leaves the cursor where the next line of
- * whoever writes belongs. No cursor is hidden, moved up or restored, so nothing is to be mended after a kill.
+ * Progress: a bar with rate and ETA on a terminal, a line every few seconds with --progress, else nothing.
+ * The tools of a pipeline share one terminal and know nothing of each other. So a bar is one line that names its tool,
+ * is drawn at most once a second and only when more was done, and leaves the cursor at the start of the line, where the
+ * next tool writes. The cursor is never hidden, moved up or restored, so a killed tool leaves nothing to repair.
  */
 import { isTerminal } from "../stream/descriptors.ts";
 import { inform, putBar, stderrIsText, toolName } from "./stderr.ts";
@@ -12,16 +12,16 @@ const DRAW_EVERY_MS = 1_000;
 const BAR_CELLS = 20;
 
 export interface Progress {
-  /** More is wanted in all. */
+  /** Adds to the total. */
   grow(n: number): void;
-  /** More is done; `failed` counts those that failed. */
+  /** Adds to what is done, `failed` of it without success. */
   step(n?: number, failed?: number): void;
   stop(): void;
 }
 
 /**
  * @param unit what is counted, as "guests"
- * @param also what else is worth seeing meanwhile, asked for each time
+ * @param also gives more text, called for each line
  */
 export function startProgress(unit: string, lines: boolean, also?: () => string): Progress {
   const onTerminal = isTerminal(2) && stderrIsText() && (process.env.TERM ?? "dumb") !== "dumb";

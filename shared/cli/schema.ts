@@ -3,7 +3,7 @@ import { KINDS, type Kind } from "../records/index.ts";
 import { DIALECT, type JsonSchema, kindSchema, schemaId } from "../records/json-schema.ts";
 import type { CommandSpec, ToolSpec } from "./spec.ts";
 
-/** One document: any of the kinds, each under `$defs`. */
+/** One schema that takes any of the kinds; each kind is under `$defs`. */
 export function toolSchema(tool: ToolSpec, command?: string): JsonSchema {
   const named = Object.entries(tool.commands).filter(([n, c]) => (command ? n === command : !c.hidden));
   const kinds = (Object.keys(KINDS) as Kind[]).filter((k) => named.some(([, c]) => touches(c, k)));
@@ -26,6 +26,6 @@ export function toolSchema(tool: ToolSpec, command?: string): JsonSchema {
   };
 }
 const list = (kinds: readonly Kind[]) => kinds.join(" ") || "no records";
-/** Whoever reads records may have to say that a line is none. */
+/** A command that reads records may also write `error` records, for lines that are no record. */
 const touches = (c: CommandSpec, kind: Kind) =>
   c.reads.includes(kind) || c.writes.includes(kind) || (kind === "error" && c.stdin !== "none");

@@ -62,10 +62,10 @@ interface ListArg extends AnyFlag {
   type: "list";
   default?: undefined;
 }
-/** A word that is told by its place. It has to be there unless `required` is false. */
+/** An argument that is told by its place. It has to be there unless `required` is false. */
 interface PositionalArg extends AnyArg, NumberRange {
   type: "positional";
-  /** It is one of these. */
+  /** What it may be. */
   options?: readonly string[];
   /** Absent: any text. */
   value?: "number" | "id";
@@ -74,6 +74,8 @@ interface PositionalArg extends AnyArg, NumberRange {
 }
 export type ArgDef = BooleanArg | StringArg | EnumArg | NumberArg | IdArg | ListArg | PositionalArg;
 export type ArgsDef = Readonly<Record<string, ArgDef>>;
+/** The value of an argument whose definition is not known. */
+export type ArgValue = string | number | boolean | string[] | undefined;
 
 type TextOrNumber<A> = A extends { type: "number" } | { value: "number" }
   ? number
@@ -99,15 +101,15 @@ export type Values<D> = {
 export interface CommandSpec {
   summary: string;
   args: ArgsDef;
-  /** What stands after the positionals, as many words as one likes. */
+  /** Any number of words after the positionals. */
   words?: { name: string; description: string };
-  /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may. */
+  /** What stands after `--`, as `-- CMD [ARG…]`; absent: nothing may stand there. */
   rest?: { name: string; required: boolean; description: string };
   /** Whether it reads records on stdin; a terminal there is a usage error. */
   stdin: "records" | "optional" | "none";
   reads: readonly Kind[];
   writes: readonly Kind[];
-  /** Called by the project's own programs, not by people: not listed. */
+  /** For the project's own programs: not listed in help, man page and completions. */
   hidden?: boolean;
 }
 
@@ -116,10 +118,10 @@ export interface ToolSpec {
   summary: string;
   description: string;
   commands: Readonly<Record<string, CommandSpec>>;
-  /** The command meant where none is named. */
+  /** The command to run where none is named. */
   defaultCommand?: string;
   examples: readonly Example[];
-  /** Exit codes that mean more here than in the shared table. */
+  /** Exit codes that mean something more special here than in EXIT_MEANINGS. */
   exits?: Readonly<Record<number, string>>;
   seeAlso: readonly string[];
 }
@@ -136,8 +138,8 @@ export const filterArgs = {
 
 /** Flags that every command has. */
 export const commonArgs = {
-  progress: { type: "boolean", description: "say on stderr every few seconds how far it is" },
-  log: { type: "enum", options: ["text", "json"], default: "text", description: "how stderr is written" },
+  progress: { type: "boolean", description: "print progress on stderr every few seconds" },
+  log: { type: "enum", options: ["text", "json"], default: "text", description: "format of stderr" },
   schema: { type: "boolean", description: "print the JSON Schema of the records that it reads and writes" },
   help: { type: "boolean", alias: "h", description: "show this help" },
 } as const satisfies ArgsDef;
@@ -148,7 +150,7 @@ export const argsOf = (spec: CommandSpec): ArgsDef => ({ ...spec.args, ...common
 export const commandsOf = (tool: ToolSpec): [string, CommandSpec][] =>
   Object.entries(tool.commands).filter(([, c]) => !c.hidden);
 
-/** The words that an argument may be; none: any. */
+/** What an argument may be; empty: anything. */
 export const choices = (a: ArgDef): readonly string[] => ("options" in a && a.options) || [];
 
 /** Whether an argument has to be there. */
@@ -173,7 +175,7 @@ export const EXIT_MEANINGS: Readonly<Record<(typeof EXIT)[keyof typeof EXIT], st
   69: "a needed program or device is missing; the message names the package or the setting",
   70: "a bug in the tool",
   74: "input or output failed: stdout closed, disk full",
-  75: "busy: somebody else holds it; try again",
+  75: "busy: another process holds it; try again",
   77: "no permission",
   130: "ended by SIGINT",
   143: "ended by SIGTERM",

@@ -1,6 +1,6 @@
 /**
- * The start and the end of every tool: arguments in, the command run, signals turned into an abort, the
- * exit code out. The one place with process.exit: stdout is written synchronously, so nothing is lost.
+ * The start and the end of every tool: reads the arguments, runs the command, turns signals into an abort, exits. The
+ * only place with process.exit: stdout is written synchronously, so nothing is lost.
  */
 import { EXIT, exitCodeOf, type MtError, toMtError } from "../errors.ts";
 import { checkPlaces } from "../own-place.ts";
@@ -29,7 +29,7 @@ async function main(tool: ToolSpec, commands: Commands<ToolSpec>, words: string[
       ? noRecords(`pipe a plan in, as: ${tool.name} ${parsed.command} <abilene.plan`)
       : undefined;
   if (none) return complain(tool.name, none);
-  // Out of a timer or an event: told as every other bug is, not as the runtime would, with a page of minified source.
+  // An error thrown in a timer or an event is told like every other bug; Bun would print a page of minified source.
   for (const event of ["uncaughtException", "unhandledRejection"])
     process.on(event, (thrown) => process.exit(complain(tool.name, toMtError(thrown))));
   const places = checkPlaces();
@@ -37,7 +37,7 @@ async function main(tool: ToolSpec, commands: Commands<ToolSpec>, words: string[
   const abort = new AbortController();
   let signalCode: number | undefined;
   const onSignal = (code: number) => () => {
-    // A second Ctrl-C means it.
+    // A second Ctrl-C ends it at once.
     if (signalCode !== undefined) process.exit(code);
     signalCode = code;
     abort.abort(new Error("signal"));
@@ -45,7 +45,7 @@ async function main(tool: ToolSpec, commands: Commands<ToolSpec>, words: string[
   process.on("SIGINT", onSignal(EXIT.sigint));
   process.on("SIGTERM", onSignal(EXIT.sigterm));
   process.on("SIGHUP", onSignal(129));
-  // Without a reader a write says so itself, by EPIPE.
+  // A write without a reader fails with EPIPE, which is handled there.
   process.on("SIGPIPE", () => {});
   try {
     const run = await commands[parsed.command]!();
@@ -58,18 +58,18 @@ async function main(tool: ToolSpec, commands: Commands<ToolSpec>, words: string[
   }
 }
 
-/** No work is done in a place that is not ours alone. What a filter would have worked on comes out failed. */
+/** No work is done in directories that others can write to. The records that a filter would have worked on come out failed. */
 async function refuse(tool: ToolSpec, { spec, args }: Parsed, error: MtError): Promise<number> {
   if (spec.stdin !== "records") return complain(tool.name, error);
   const { failOwn } = await import("./filter-command.ts");
   return failOwn({ tool: tool.name, args }, spec, error);
 }
 
-/** What `--version` says: two that say the same are the same. */
+/** What `--version` prints: equal lines mean equal tools. */
 export const versionLine = (tool: string) =>
   `${tool} ${VERSION} (schema ${SCHEMA_VERSION}, commit ${COMMIT})`;
 
-/** What is told about a tool is loaded when asked for: work does not wait for it. */
+/** Help and schemas are loaded only when asked for: they would slow the start of every command. */
 async function answer(tool: ToolSpec, ask: Exclude<Request, { ask: "run" }>): Promise<string> {
   switch (ask.ask) {
     case "version":
@@ -85,7 +85,7 @@ async function answer(tool: ToolSpec, ask: Exclude<Request, { ask: "run" }>): Pr
   }
 }
 
-/** Tells an error on stderr and gives its exit code. */
+/** Prints an error on stderr and returns its exit code. */
 export function complain(tool: string, error: MtError): number {
   warn(error, tool);
   return exitCodeOf(error.code);

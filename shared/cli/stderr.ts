@@ -1,4 +1,4 @@
-/** stderr is for people: messages with a hint, as text or as JSON lines; progress where it is wanted. */
+/** Writes to stderr, for people: messages with a hint, as text or as JSON lines, and the progress bar. */
 import type { MtError } from "../errors.ts";
 import { isTerminal } from "../stream/descriptors.ts";
 import { writeAll } from "../stream/writer.ts";
@@ -18,33 +18,33 @@ function write(text: string): void {
   try {
     writeAll(2, Buffer.from(text));
   } catch {
-    // Nobody listens: there is nowhere to say so.
+    // stderr is closed: there is nowhere else to tell.
   }
 }
 
-/** Lines that stay. On a terminal a bar may stand where they go, ours or another tool's: its rest is wiped. */
+/** Lines that stay. On a terminal they overwrite a bar, ours or another tool's: the rest of the line is cleared. */
 function put(text: string): void {
   const end = isTerminal(2) && process.env.TERM !== "dumb" ? "\x1b[K\n" : "\n";
   write(`${text}\n`.replaceAll("\n", end));
 }
 
-/** On a terminal: the line where the cursor stands, until anybody writes another; nothing wipes it. The cursor stays at its begin. */
+/** On a terminal: draws on the current line and leaves the cursor at its start, so that the next output replaces it. */
 export function putBar(text: string): void {
-  // On a terminal asking this changes nothing that others share: it is opened anew.
+  // Safe on a terminal: it is opened anew, so a mode set by this is not shared with other processes.
   const width = process.stderr.columns || COLUMNS;
   write(`\r${cutCells(plain(text), width - 1)}\x1b[K\r`);
 }
 
-/** Each line of it plain; those after the first stand in, so that none looks like another message. */
+/** Each line made plain; those after the first are indented, so that none looks like a message of its own. */
 const lines = (text: string) => text.split("\n").map(plain).join("\n  ");
 
-/** Something is wrong: `mt-boot: Cannot … : …` and what to do. */
+/** Prints an error: `mt-boot: Cannot … : …` and its hint. */
 export function warn(error: MtError, tool = name): void {
   if (style === "json") put(plainJson({ time: new Date().toISOString(), tool, level: "error", ...error }));
   else put(`${tool}: ${lines(error.message)}${error.hint ? `\n  hint: ${lines(error.hint)}` : ""}`);
 }
 
-/** Something to know that is not wrong. */
+/** Prints something to know that is no error. */
 export function inform(message: string): void {
   if (style === "json")
     put(plainJson({ time: new Date().toISOString(), tool: name, level: "info", message }));

@@ -1,7 +1,7 @@
-/** Rows as lines of text for people: every column as wide as its widest cell, the first row is the head. */
+/** Rows as lines of text for people: every column as wide as its widest cell. The first row is the header. */
 import { cells, padCells, plain } from "./plain.ts";
 
-/** @param numbersFrom columns from this one on stand to the right */
+/** @param numbersFrom columns from this one on are aligned to the right */
 export function tableLines(
   rows: readonly (readonly string[])[],
   numbersFrom = Number.POSITIVE_INFINITY,

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
-import { didYouMean } from "../cli/parse.ts";
+import { didYouMean } from "../cli/did-you-mean.ts";
 import { fail, type MtError, toMtError } from "../errors.ts";
 import { homeDir, treeFile } from "../host/names.ts";
 import { readOwnJson } from "../own-place.ts";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { didYouMean } from "../../../shared/cli/did-you-mean.ts";
 import { commandHelp, toolHelp } from "../../../shared/cli/help.ts";
 import type { ArgsOf } from "../../../shared/cli/invocation.ts";
-import { didYouMean, parse } from "../../../shared/cli/parse.ts";
+import { parse } from "../../../shared/cli/parse.ts";
 import type { ToolSpec } from "../../../shared/cli/spec.ts";
 
 const none = { stdin: "none", reads: [], writes: [] } as const;

@@ -1,5 +1,5 @@
 /** The hint of an error about a guest that nobody knows here. */
-import { didYouMean } from "../../../shared/cli/parse.ts";
+import { didYouMean } from "../../../shared/cli/did-you-mean.ts";
 import { fold, splitName } from "../../../shared/nodeset/ranges.ts";
 
 const SHOWN_MAX = 200;
