@@ -1,10 +1,9 @@
 /**
- * What can go wrong in normal life, as a value, and the one map from it to an exit code.
- * Codes are sysexits by name; scripts read the number, records carry the name.
+ * Errors as values, and their exit codes. Codes are sysexits by name: scripts read the number, records carry the name.
  */
 import { err, type Result } from "neverthrow";
 
-/** Exit codes, the same in every tool; a code that is not here is a failure too. */
+/** Exit codes, the same in every tool. Any other code is a failure too. */
 export const EXIT = {
   ok: 0,
   failed: 1,
@@ -34,7 +33,7 @@ export const ERROR_CODES = [
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
-/** An error as it stands on a record and on stderr: "Cannot <verb> <object>: <state>", and what to do. */
+/** An error, as in a record and on stderr. `message`: "Cannot <verb> <object>: <state>"; `hint`: what to do; `by`: the tool. */
 export interface MtError {
   by?: string;
   code: ErrorCode;
@@ -46,7 +45,7 @@ export function mtError(code: ErrorCode, message: string, hint?: string): MtErro
   return hint === undefined ? { code, message } : { code, message, hint };
 }
 
-/** `err(mtError(…))`, the way every function here says that it failed. */
+/** `err(mtError(…))`. */
 export function fail<T = never>(code: ErrorCode, message: string, hint?: string): Result<T, MtError> {
   return err(mtError(code, message, hint));
 }
@@ -56,7 +55,7 @@ export function exitCodeOf(code: ErrorCode): number {
   return code === "timeout" || code === "lost" ? EXIT.failed : EXIT[code];
 }
 
-/** A thrown MtError, for where a Result cannot travel: out of an event handler or a promise. */
+/** A thrown MtError, where a Result cannot be returned: out of an event handler or a promise. */
 export class MtFailure extends Error {
   readonly error: MtError;
   constructor(error: MtError) {
@@ -65,7 +64,7 @@ export class MtFailure extends Error {
   }
 }
 
-/** What an errno says of a file, what it means for the exit code, and what to do. */
+/** By errno: the exit code, what to say of the file, and a hint. */
 const OF_FILES: Readonly<Record<string, readonly [ErrorCode, state: string, hint?: string]>> = {
   ENOSPC: ["io", "the disk is full", "free some space there, then run it again"],
   EDQUOT: ["io", "the quota there is used up", "free some space there, then run it again"],
@@ -83,7 +82,7 @@ const OF_FILES: Readonly<Record<string, readonly [ErrorCode, state: string, hint
   ENFILE: ["io", "too many files are open on this machine"],
 };
 
-/** What a call to the kernel was to do. */
+/** By system call: the verb of the message. */
 const VERBS: Readonly<Record<string, string>> = {
   open: "open",
   read: "read",
@@ -106,13 +105,13 @@ const VERBS: Readonly<Record<string, string>> = {
   fsync: "write",
 };
 
-/** "Cannot <verb> <object>: <state>" from an errno. One that says nothing of a file is told in the words of the kernel. */
+/** "Cannot <verb> <object>: <state>" from an errno; for one that is not in OF_FILES, `failed` with the system's own words. */
 export function cannot(verb: string, object: string, thrown: unknown): MtError {
   const [code, , hint] = OF_FILES[(thrown as NodeJS.ErrnoException)?.code ?? ""] ?? ["failed"];
   return mtError(code, `Cannot ${verb} ${object}: ${stateOf(thrown)}`, hint);
 }
 
-/** What an errno says, in our words where we have some. */
+/** The <state> of a message, from an errno: our words if there are any, else the system's. */
 export function stateOf(thrown: unknown): string {
   const e = thrown as NodeJS.ErrnoException;
   return OF_FILES[e?.code ?? ""]?.[1] ?? e?.message ?? String(thrown);
@@ -137,14 +136,14 @@ export function onFileLater<T>(path: string, work: Promise<T>): Promise<T> {
   });
 }
 
-/** What was thrown, with the file that it is about where it names none. */
+/** What was thrown, with the path added if it is a system error that names no file. */
 export function naming(path: string, thrown: unknown): unknown {
   const e = thrown as NodeJS.ErrnoException;
   if (e instanceof Error && e.code !== undefined) e.path ??= path;
   return thrown;
 }
 
-/** The MtError in whatever was thrown; errno codes keep their meaning, all else is a bug. */
+/** The MtError for whatever was thrown: that of an MtFailure, one by errno or SQLite's code, else a `bug`. */
 export function toMtError(thrown: unknown): MtError {
   if (thrown instanceof MtFailure) return thrown.error;
   const e = thrown as NodeJS.ErrnoException & { dest?: string };
@@ -163,7 +162,7 @@ export function toMtError(thrown: unknown): MtError {
       return mtError("io", `Cannot use ${database}: ${text}`);
   }
   if (e instanceof Error && OF_FILES[e.code ?? ""]) {
-    // A full disk shows when something is made, whatever the call is named.
+    // A full disk is about writing, whichever call ran into it.
     const full = e.code === "ENOSPC" || e.code === "EDQUOT" || e.code === "EROFS";
     const verb = full ? "write" : (VERBS[e.syscall ?? ""] ?? "use");
     const object = e.dest ? (full ? e.dest : `${e.path} as ${e.dest}`) : (e.path ?? "a file");
@@ -172,7 +171,7 @@ export function toMtError(thrown: unknown): MtError {
   return mtError("bug", e instanceof Error ? `${e.name}: ${text}` : text);
 }
 
-/** In words, whatever it is: what is thrown may be cyclic, or have no prototype. */
+/** As text. What is thrown may be anything, also cyclic or without a prototype. */
 function textOf(thrown: unknown): string {
   if (thrown instanceof Error) return thrown.message;
   try {
@@ -182,13 +181,13 @@ function textOf(thrown: unknown): string {
   }
 }
 
-/** Whether nothing can be written there: no room, or a file system that became read-only. */
+/** Whether it says that nothing can be written there: no room, or a read-only file system. */
 export function hasNoRoom(thrown: unknown): boolean {
   const { code = "" } = (thrown ?? {}) as NodeJS.ErrnoException;
   return /^(ENOSPC|EDQUOT|EROFS|SQLITE_(FULL|READONLY.*|CANTOPEN.*|IOERR.*))$/.test(code);
 }
 
-/** Unwraps a Result where failing is the caller's failure too. */
+/** The value of a Result; throws its error as MtFailure. */
 export function orThrow<T>(result: Result<T, MtError>): T {
   if (result.isErr()) throw new MtFailure(result.error);
   return result.value;

@@ -1,4 +1,4 @@
-/** At most so many at a time; the others wait their turn. */
+/** Runs at most `atOnce` pieces of work at a time; the others wait in order. Each call returns its own result. */
 export function limiter(atOnce: number): <T>(work: () => Promise<T>) => Promise<T> {
   let free = atOnce;
   const queue: (() => void)[] = [];

@@ -1,4 +1,4 @@
-/** What is for other hosts where no tree is up: nobody can do it, whatever the tool. */
+/** The error of records for other hosts if no tree is up. */
 import { type MtError, mtError } from "./errors.ts";
 
 /** @param hosts as it stands in the sentence: `host kn1`, `hosts kn[1-4]` */

@@ -1,9 +1,9 @@
 /**
- * The one place where directories, files and sockets under MT_RUN, MT_STATE, MT_CACHE and MT_LEASES are checked,
- * made and opened. As OpenSSH does with its own: every directory from the root of the file system down belongs to
- * root or to us and lets nobody else write (a sticky one, as /tmp, may); from MT_RUN down it is ours alone, and
- * nothing in it is a symbolic link. So nobody but us and root can change anything between a look and its use.
- * Whatever is otherwise is `permission`, exit code 77, before anything is written.
+ * Checks, makes and opens directories, files and sockets under MT_RUN, MT_STATE, MT_CACHE and MT_LEASES; nothing else
+ * does. As OpenSSH does for its files, every directory from / down must belong to root or us and be writable by nobody
+ * else (a sticky one such as /tmp is fine); from MT_RUN down all must be ours, and nothing a symbolic link. So only we
+ * and root can change anything between a check and its use. Anything else is `permission`, exit code 77, before
+ * anything is written.
  */
 import {
   chmodSync,
@@ -34,9 +34,9 @@ const { O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY
   constants;
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
-/** As the kernel has it. */
+/** The kernel's limit (MAXSYMLINKS). */
 const LINKS_MAX = 40;
-/** Bytes that the kernel takes for the path of a socket. */
+/** The longest path of a socket that the kernel takes, in bytes. */
 const SOCKET_PATH_MAX = 107;
 
 const PLACES = [
@@ -46,17 +46,17 @@ const PLACES = [
   ["MT_LEASES", leaseDir],
 ] as const;
 
-/** Root or we ourselves. Whoever owns `/` is root, also where a user namespace shows it under another number. */
+/** Root or us. The owner of `/` is root, even if a user namespace shows it by another number. */
 const isTrusted = (uid: number) => uid === 0 || uid === us() || uid === lstatSync("/").uid;
 const us = () => process.geteuid?.() ?? 0;
 
 interface Place {
   root: string;
-  /** What names it. */
+  /** The variable that sets it. */
   variable: string;
 }
 
-/** The place that a path lies in, the innermost one; undefined outside of all. */
+/** The innermost place that a path is in; undefined outside all of them. */
 function placeOf(path: string): Place | undefined {
   let found: Place | undefined;
   for (const [variable, dir] of PLACES) {
@@ -70,7 +70,7 @@ function placeOf(path: string): Place | undefined {
 const isIn = (path: string, root: string) =>
   path === root || path.startsWith(root === sep ? sep : `${root}${sep}`);
 
-/** What lies there; nothing where it is not there, or a part of the way is no directory. */
+/** lstat; undefined if it does not exist or a part of the path is no directory. */
 function look(path: string): Stats | undefined {
   try {
     return lstatSync(path);
@@ -89,7 +89,7 @@ const otherwise = (variable: string | undefined) =>
 
 const octal = (mode: number) => (mode & 0o7777).toString(8).padStart(4, "0");
 
-/** What is wrong with the way down to a root, and with the root itself. */
+/** What is wrong with a root or a directory above it. */
 function wrongRoot(root: string, variable: string | undefined): MtError | undefined {
   let at: string = sep;
   let links = 0;
@@ -102,7 +102,7 @@ function wrongRoot(root: string, variable: string | undefined): MtError | undefi
     }
     const path = join(at, name);
     const there = look(path);
-    // Made when it is needed, by us, in a directory that is right.
+    // We make it when needed, in a directory that has just been found fine.
     if (!there) return undefined;
     if (path === root) return wrongDirectory(path, there, variable, STICKY);
     if (!isTrusted(there.uid))
@@ -127,15 +127,15 @@ function wrongRoot(root: string, variable: string | undefined): MtError | undefi
       );
     at = path;
   }
-  // The way went over a link above it: now the root as it is.
+  // A link above it was followed: check the root itself.
   const there = look(root);
   return there && wrongDirectory(root, there, variable, STICKY);
 }
 
 /**
- * What is wrong with a directory that is to be ours alone.
- * @param unless a bit of its mode with which others may write to it: in a sticky one, as a tmpfs is when it is
- * mounted, nobody else can take away or replace what is ours
+ * What is wrong with a directory that should be ours alone.
+ * @param unless a mode bit that makes it fine if others may write: in a sticky directory, as a fresh tmpfs is, nobody
+ * else can remove or replace what is ours
  */
 function wrongDirectory(
   path: string,
@@ -161,7 +161,7 @@ function wrongDirectory(
   return undefined;
 }
 
-/** What is wrong with a directory in one of our places, or with any above it. Elsewhere it is a place itself. */
+/** What is wrong with a directory in one of our places, or with one above it. Outside of them it is checked as a root. */
 function wrongWay(dir: string): MtError | undefined {
   const { root = dir, variable } = placeOf(dir) ?? {};
   const wrong = wrongRoot(root, variable);
@@ -177,7 +177,7 @@ function wrongWay(dir: string): MtError | undefined {
   return undefined;
 }
 
-/** Whether the places that are there are ours: asked before a tool does anything. The leases are root's. */
+/** Whether the places that exist are ours, checked before a tool does anything; MT_LEASES only for root. */
 export function checkPlaces(): Result<void, MtError> {
   for (const [variable, dir] of PLACES) {
     if (variable === "MT_LEASES" && us() !== 0) continue;
@@ -185,13 +185,13 @@ export function checkPlaces(): Result<void, MtError> {
       const wrong = wrongRoot(dir(), variable);
       if (wrong) return err(wrong);
     } catch {
-      // What cannot be looked at is told by whoever needs it.
+      // If it cannot be checked, whoever needs it will report that.
     }
   }
   return ok(undefined);
 }
 
-/** Throws `permission` where a file of ours is a link or another's, or any directory above it is not ours alone. */
+/** Throws MtFailure (`permission`) if a file is a link or another user's, or a directory above it is not ours alone. A missing file is fine. */
 export function checkOwn(path: string): void {
   const wrong = wrongWay(dirname(path)) ?? wrongEntry(path, look(path));
   if (wrong) throw new MtFailure(wrong);
@@ -206,7 +206,7 @@ function wrongEntry(path: string, there: Stats | undefined): MtError | undefined
   return undefined;
 }
 
-/** A directory of ours: what is missing of it is made, 0700; all of it is checked. */
+/** Checks a directory and makes what is missing of it, 0700. Returns its path; throws as `checkOwn`. */
 export function ownDir(dir: string): string {
   const wrong = wrongWay(dir);
   if (wrong) throw new MtFailure(wrong);
@@ -220,23 +220,23 @@ export function ownDir(dir: string): string {
       if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
     }
   }
-  // Another may have made a part of it in the same moment.
+  // Someone else may have made a part of it meanwhile.
   const made = wrongWay(dir);
   if (made) throw new MtFailure(made);
-  // Where something else stands in its place mkdir says what.
+  // If something else is in its place, mkdir's error says so.
   if (!look(dir)?.isDirectory()) mkdirSync(dir, { mode: 0o700 });
   return dir;
 }
 
-/** A directory of ours with a name that nothing else has, 0700; `path` is how it begins. */
+/** Makes a new directory, 0700, whose unique name begins with `path`. Returns its path. */
 export function ownTempDir(path: string): string {
   ownDir(dirname(path));
   return mkdtempSync(path);
 }
 
 /**
- * Opens a file of ours, 0600, and no link. `append` makes it where it is missing; `new` fails where anything is
- * there; the directory is made. `read` makes nothing.
+ * Opens a file of ours, 0600, never through a link; returns its descriptor. `append` makes the file if it is missing,
+ * `new` fails if it exists; both make its directory. `read` makes nothing. Throws as `checkOwn`, and what open throws.
  */
 export function openOwn(path: string, how: "append" | "new" | "read"): number {
   if (how === "read") checkOwn(path);
@@ -244,7 +244,7 @@ export function openOwn(path: string, how: "append" | "new" | "read"): number {
     ownDir(dirname(path));
     if (how === "append") checkOwn(path);
   }
-  // Without O_NONBLOCK a pipe that somebody put there would hold us until it is opened at its other end.
+  // O_NONBLOCK: opening a named pipe that somebody put there must not block.
   const flags = {
     append: O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK,
     new: O_RDWR | O_CREAT | O_EXCL,
@@ -254,7 +254,7 @@ export function openOwn(path: string, how: "append" | "new" | "read"): number {
   try {
     fd = openSync(path, flags | O_NOFOLLOW, 0o600);
   } catch (thrown) {
-    // A link that came between the look and this.
+    // A link appeared since the check.
     if ((thrown as NodeJS.ErrnoException).code === "ELOOP") checkOwn(path);
     throw thrown;
   }
@@ -264,13 +264,13 @@ export function openOwn(path: string, how: "append" | "new" | "read"): number {
   throw new MtFailure(wrong);
 }
 
-/** A new file of ours, 0600, to be written bit by bit; its directory is made. */
+/** Opens a new file, 0600, for writing piece by piece; makes its directory. Throws if the file exists. */
 export function newOwnFile(path: string): Promise<FileHandle> {
   ownDir(dirname(path));
   return open(path, "wx", 0o600);
 }
 
-/** Writes a file of ours that is not there yet. */
+/** Writes a new file; throws if it exists. */
 export function writeNewOwn(path: string, text: string): void {
   const fd = openOwn(path, "new");
   try {
@@ -280,12 +280,12 @@ export function writeNewOwn(path: string, text: string): void {
   }
 }
 
-/** Writes a file of ours, which is there whole or as it was before. */
+/** Writes or replaces a file in one step: after a crash it is the new one or the old one. */
 export function writeOwn(path: string, text: string | Uint8Array): void {
   ownDir(dirname(path));
   checkOwn(path);
   const part = `${path}.new`;
-  // One that a crash left, or a link: taken away, never followed.
+  // Left by a crash, or a link: removed, never followed.
   rmSync(part, { force: true });
   try {
     const fd = openSync(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
@@ -301,7 +301,7 @@ export function writeOwn(path: string, text: string | Uint8Array): void {
   }
 }
 
-/** Writes over a file of ours where it stands, which takes no room; false where it is too short for that. */
+/** Overwrites a file in place, which works on a full disk; false if the file is missing or shorter than the text. */
 export function overwriteOwn(path: string, text: string): boolean {
   checkOwn(path);
   if (!look(path)) return false;
@@ -310,7 +310,7 @@ export function overwriteOwn(path: string, text: string): boolean {
     const bytes = Buffer.from(text);
     const { size } = fstatSync(fd);
     if (bytes.length > size) return false;
-    // Filled up with blanks: cut off by a second call, it would be neither for a moment.
+    // Padded with blanks: truncating would take a second call, and the file be neither text in between.
     const filled = Buffer.concat([bytes, Buffer.alloc(size - bytes.length, " ")]);
     onFile(path, () => writeSync(fd, filled, 0, size, 0));
     return true;
@@ -319,13 +319,13 @@ export function overwriteOwn(path: string, text: string): boolean {
   }
 }
 
-/** A file of ours as text; throws what reading throws, and `permission` where it is not ours. */
+/** A file of ours as text. Throws as `checkOwn`, and what reading throws. */
 export function readOwn(path: string): string {
   checkOwn(path);
   return readFileSync(path, "utf8");
 }
 
-/** A file of ours as JSON; undefined where there is none or it is none. Throws where it is not ours. */
+/** A file of ours as JSON; undefined if it is missing or no JSON. Throws as `checkOwn`. */
 export function readOwnJson(path: string): unknown {
   try {
     return JSON.parse(readOwn(path));
@@ -335,7 +335,7 @@ export function readOwnJson(path: string): unknown {
   }
 }
 
-/** A directory of ours, made where it is missing, in which nothing is a link or another's: for a script's files. */
+/** As `ownDir`, and checks that nothing in the directory is a link or another user's: for the files of a script. */
 export function ownFlatDir(dir: string): string {
   ownDir(dir);
   for (const name of readdirSync(dir)) {
@@ -345,7 +345,7 @@ export function ownFlatDir(dir: string): string {
   return dir;
 }
 
-/** Takes away a file or a directory of ours with all that is in it; a link itself, not what it leads to. */
+/** Removes a file, or a directory with its contents; of a link only the link. A missing path is fine. */
 export function removeOwn(path: string): void {
   const wrong = PLACES.some(([, dir]) => path === dir()) ? wrongWay(path) : wrongWay(dirname(path));
   if (wrong) throw new MtFailure(wrong);
@@ -353,8 +353,8 @@ export function removeOwn(path: string): void {
 }
 
 /**
- * Listens on a socket of ours, 0600 from its first moment, in a directory that only we and root can enter: the
- * kernel lets nobody else connect. One that a dead process left is replaced. Its name may be as long as it likes.
+ * Listens on a Unix socket, 0600 from the start, in a directory that only we and root can enter, so that nobody else
+ * can connect. Replaces one that a dead process left. The path may be longer than the kernel takes.
  */
 export async function listenOwn(server: Server, path: string): Promise<void> {
   ownDir(dirname(path));
@@ -369,7 +369,7 @@ export async function listenOwn(server: Server, path: string): Promise<void> {
         server.off("error", reject);
         resolve();
       });
-      // The socket is made before `listen` comes back: what others make meanwhile has its own mode.
+      // `listen` has made the socket before it returns: restore the umask at once for everything else.
       process.umask(umask);
     });
   } finally {
@@ -380,8 +380,8 @@ export async function listenOwn(server: Server, path: string): Promise<void> {
 }
 
 /**
- * The socket of a server of ours, by a name that the kernel takes; to be closed once it is connected. Throws
- * `permission` where it is another's: whoever made it would hear what we say.
+ * A path for connecting to a socket of ours that is short enough for the kernel; call `close` once connected. Throws
+ * as `checkOwn`: another user's socket would get what we send.
  */
 export function ownSocket(path: string): { path: string; close(): void } {
   checkOwn(path);
@@ -391,7 +391,7 @@ export function ownSocket(path: string): { path: string; close(): void } {
   return shortPath(path);
 }
 
-/** Connects to a socket of ours. Throws `permission` where it is another's; all else is told by the socket's events. */
+/** Connects to a socket of ours. Throws as `checkOwn`; other errors are events of the socket. */
 export function connectOwn(path: string): Socket {
   const short = ownSocket(path);
   const socket = connect(short.path);
@@ -400,18 +400,18 @@ export function connectOwn(path: string): Socket {
   return socket;
 }
 
-/** A socket's path for a program that runs in its directory: where it is too long for the kernel, its name there. */
+/** A socket's path for a program that runs in its directory: only the name, if the path is too long for the kernel. */
 export const socketName = (path: string) =>
   Buffer.byteLength(path) <= SOCKET_PATH_MAX ? path : basename(path);
 
-/** A path is as long as its directory; the directory's descriptor has a short name. */
+/** Shortens a path that is too long, through a descriptor of its directory. */
 function shortPath(path: string): { path: string; close(): void } {
   if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return { path, close: () => {} };
   let dir: number | undefined;
   try {
     dir = openSync(dirname(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   } catch {
-    // Where there is no directory there is no socket either: the kernel is to say that, not that the name is long.
+    // No directory, so no socket: this path makes the kernel say ENOENT rather than that the name is too long.
     return { path: `/proc/self/fd/none/${basename(path)}`, close: () => {} };
   }
   return {

@@ -8,12 +8,12 @@ interface OnSegments {
 }
 
 export interface Part {
-  /** Places in the list that was given, the first part's first router first. */
+  /** Indexes in the given list, the lowest first. */
   routers: number[];
   segments: Set<string>;
 }
 
-/** Parts in the order of their first routers. A router without an interface is a part of its own. */
+/** The parts, in the order of their first routers. A router without interfaces is a part of its own. */
 export function partsOf(routers: readonly OnSegments[]): Part[] {
   const routersOn = new Map<string, number[]>();
   for (const [r, { interfaces }] of routers.entries())

@@ -1,4 +1,4 @@
-/** Which release this is. The build puts the commit in; from source it is unknown. */
+/** The release. The build sets the commit; run from source it is `unknown`. */
 declare const MT_COMMIT: string | undefined;
 
 export const VERSION = "0.1.0";

@@ -1,7 +1,6 @@
 /**
- * The lease on what the kernel has only once (KSM's settings, sysctls), for all hosts of this machine:
- * the first user saves what was there, the last one puts it back. Kept in one file under one lock, so
- * that `down` restores after a crash too.
+ * Leases on settings that the kernel has once for the machine (KSM, sysctls), shared by all its hosts: the first holder
+ * saves the values, the last one restores them. Each is one file under one lock, so `down` restores after a crash too.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,11 +11,11 @@ import { clearDead, lock } from "./lock.ts";
 import { leaseDir } from "./names.ts";
 import { run } from "./process.ts";
 
-/** Kernel settings: a path under /sys or /proc/sys → its text. */
+/** Kernel settings: path under /sys or /proc/sys → value as text. */
 export type Settings = Record<string, string>;
 
 interface LeaseFile {
-  /** What was there before the first holder, by path. */
+  /** The values before the first holder, by path. */
   saved: Settings;
   /** Which paths each holder relies on. A holder is "host:experiment" or whatever names one user. */
   holders: Record<string, string[]>;
@@ -36,17 +35,17 @@ function write(resource: string, lease: LeaseFile): void {
   try {
     writeOwn(path, text);
   } catch (thrown) {
-    // One that goes makes it shorter: that needs no room.
+    // Removing a holder makes it shorter, which works on a full disk.
     if (!hasNoRoom(thrown) || !overwriteOwn(path, text)) throw thrown;
   }
 }
 
-/** Those of other namespaces must be set from the machine's own: a host of `--via local` is not in it. */
+/** Settings that have to be made in the machine's own network namespace: a host of `--via local` is in another. */
 const inRootNetns = (path: string) => path.startsWith("/proc/sys/net/");
 
 /**
- * The machine's own namespace, as the namespace of some process. Where init does not let itself be looked
- * at, kthreadd (pid 2) does; where neither is in sight (a container), our own is all there is.
+ * The machine's own network namespace, as a path below /proc. kthreadd (pid 2) if init's cannot be read; our own if
+ * neither is visible (in a container).
  */
 function rootNetns(): string {
   for (const pid of ["1", "2"]) {
@@ -58,10 +57,10 @@ function rootNetns(): string {
   return "/proc/self/ns/net";
 }
 
-/** What is chosen, where the kernel shows all choices: `[none] scan-time` → `none`. */
+/** The chosen value where the kernel lists all: `[none] scan-time` → `none`. */
 const chosen = (text: string) => /\[([^\]]+)\]/.exec(text)?.[1] ?? text.trim();
 
-/** What a setting is now, as it would be written. */
+/** A setting's current value, in the form in which it is written. */
 export async function readSetting(path: string): Promise<Result<string, MtError>> {
   if (inRootNetns(path)) {
     const got = await run("cat", [path], { netns: rootNetns() });
@@ -100,9 +99,9 @@ async function writeSetting(path: string, value: string): Promise<Result<void, M
 }
 
 /**
- * Takes a share in `resource` and sets what it asks for. The same holder may come again with more. Where the
- * kernel lets nothing be set, no share is taken: there is nothing to put back.
- * @returns true where nobody held a share before
+ * Takes a share in `resource` and makes the wanted settings. The same holder may come again with more. If the first
+ * setting already fails, no share is taken. Errors: `busy` (the lock), and those of reading and writing settings.
+ * @returns true if nobody held a share before
  */
 export async function acquireLease(
   resource: string,
@@ -122,7 +121,7 @@ export async function acquireLease(
       lease.saved[path] = was.value;
     }
     lease.holders[holder] = [...new Set([...(lease.holders[holder] ?? []), ...Object.keys(wanted)])];
-    // First noted, then done: a crash in between costs a restore of what is already there.
+    // Noted before it is done: a crash in between only means that a value is restored needlessly.
     write(resource, lease);
     for (const [n, [path, value]] of Object.entries(wanted).entries()) {
       const done = await writeSetting(path, value);
@@ -137,9 +136,10 @@ export async function acquireLease(
 }
 
 /**
- * Gives a share back; the last one puts back what the first one found. Twice is fine.
- * @param holders which holders go; by a predicate, so that a host can drop all of its own
- * @returns true where the settings were put back
+ * Releases shares; with the last one the saved settings are restored. Doing it twice is fine. Errors as above.
+ * @param goes which holders go: a predicate, so that a host can release all of its own
+ * @param beforeRestore called before the settings are restored; an error of it ends the release
+ * @returns true if the settings were restored
  */
 export async function releaseLease(
   resource: string,
@@ -158,7 +158,7 @@ export async function releaseLease(
     }
     const before = await beforeRestore?.(lease.saved);
     if (before?.isErr()) return err(before.error);
-    // The other way round than they were set: one may lock another (KSM's advisor its pages_to_scan).
+    // In reverse order: one setting may lock another (KSM's advisor its pages_to_scan).
     for (const [path, value] of Object.entries(lease.saved).reverse()) {
       const done = await writeSetting(path, value);
       if (done.isErr()) return err(done.error);
@@ -167,7 +167,7 @@ export async function releaseLease(
     return ok(true);
   } finally {
     unlock.value();
-    // The directory goes with the last lease; another one's files keep it, but for locks of the dead.
+    // Remove the directory with the last lease. Locks of dead holders do not keep it.
     try {
       if (!readdirSync(leaseDir()).some((f) => f.endsWith(".json")))
         for (const file of readdirSync(leaseDir()))
@@ -178,9 +178,9 @@ export async function releaseLease(
   }
 }
 
-/** Gives back every share of these holders, whatever the resource: a host that is switched off. */
+/** Releases all shares of these holders, of every resource: for a host that is taken down. */
 export async function releaseAllLeases(goes: (holder: string) => boolean): Promise<Result<void, MtError>> {
-  // In order of name, so that one laid over another ("ksm-scan" over "ksm") goes before it.
+  // By file name, so that a lease laid over another (ksm-scan.json over ksm.json) goes first.
   const resources = existsSync(leaseDir()) ? readdirSync(leaseDir()).filter((f) => f.endsWith(".json")) : [];
   for (const file of resources.sort()) {
     const released = await releaseLease(file.slice(0, -".json".length), goes);
@@ -189,11 +189,12 @@ export async function releaseAllLeases(goes: (holder: string) => boolean): Promi
   return ok(undefined);
 }
 
+/** The holders of a resource. */
 export function leaseHolders(resource: string): string[] {
   return Object.keys(read(resource).holders);
 }
 
-/** What is held now: who shares a resource, and which settings they rely on. */
+/** All leases that are held: the file, the holders, and the settings that they rely on. */
 export function heldLeases(): { file: string; holders: string[]; paths: string[] }[] {
   const files = existsSync(leaseDir()) ? readdirSync(leaseDir()).filter((f) => f.endsWith(".json")) : [];
   return files.map((file) => {

@@ -1,6 +1,6 @@
 /**
- * Locks that die with their holder: a directory entry that names a living process, made in one step.
- * (flock needs FFI here; a name that is linked into place needs none.)
+ * Locks that end with their holder: a file that names a living process, put into place by link(2) in one step.
+ * (flock would need FFI.)
  */
 import { linkSync, readFileSync, rmSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
@@ -9,7 +9,7 @@ import { checkOwn, writeNewOwn } from "../own-place.ts";
 import { waitFor } from "./process.ts";
 import { statOf } from "./processes.ts";
 
-/** Who holds a lock: its process, told from a later one with the same pid by its start time. */
+/** Who holds a lock: a process, told from a later one with its pid by its start time. */
 export interface Holder {
   pid: number;
   started: string;
@@ -23,7 +23,7 @@ export function startTime(pid: number): string | undefined {
   return stat === undefined || stat.state === "Z" ? undefined : stat.started;
 }
 
-/** Who holds the lock now, as far as it can be seen. */
+/** Who holds the lock now; undefined if it is free, its holder is dead, or it cannot be read. */
 export function readHolder(path: string): Holder | undefined {
   try {
     const state = look(path);
@@ -34,8 +34,8 @@ export function readHolder(path: string): Holder | undefined {
 }
 
 /**
- * Who holds the lock, told apart by one look at it: nobody, or one that is dead. (One that has just been let
- * go is not dead: by the time that it would be taken away, another's may stand there.)
+ * Who holds the lock, from a single read: `free` and `dead` must not be confused, as a lock that was just released may
+ * be another's by the time a dead one would be removed.
  */
 function look(path: string): Holder | "free" | "dead" {
   let text: string;
@@ -53,13 +53,13 @@ function look(path: string): Holder | "free" | "dead" {
   }
 }
 
-/** Whether this process holds the lock still: its directory may have been taken away, and another's stand in its place. */
+/** Whether this process still holds the lock: its directory may have been removed, and the lock taken by another. */
 export function holdsStill(path: string): boolean {
   try {
     const state = look(path);
     return typeof state === "object" && state.pid === process.pid;
   } catch {
-    // It cannot be read now, which does not mean that it is gone.
+    // It cannot be read now; that does not mean it is gone.
     return true;
   }
 }
@@ -67,10 +67,11 @@ export function holdsStill(path: string): boolean {
 let calls = 0;
 
 /**
- * Takes the lock, waiting up to `timeout_s`; gives the function that lets it go.
- * @param what what the holder is doing, for whoever has to wait
- * @param without_room for taking down, which must work on a full disk: where the lock cannot be written, goes on
- * without it once nobody holds it
+ * Takes the lock, waiting up to `timeout_s`; then `busy`, with the holder. Throws if the lock cannot be written.
+ * @param what what the holder does, for the message to whoever has to wait
+ * @param without_room for `down`, which must work on a full disk: if the lock cannot be written, wait until nobody
+ * holds it and go on without
+ * @returns the function that releases it
  */
 export async function lock(
   path: string,
@@ -78,7 +79,7 @@ export async function lock(
   timeout_s = 30,
   without_room = false,
 ): Promise<Result<() => void, MtError>> {
-  // A file of its own a call: two calls of one process must not share, and take away, each other's.
+  // One file per call: two calls of one process must not remove each other's.
   const mine = `${path}.${process.pid}.${calls++}`;
   checkOwn(path);
   const holder: Holder = {
@@ -100,7 +101,7 @@ export async function lock(
     try {
       rmSync(mine, { force: true });
     } catch {
-      // Where it could not be made, its error is the one to tell.
+      // The error of making it is the one to report.
     }
   }
 }
@@ -114,7 +115,7 @@ function held(path: string): Result<never, MtError> {
   );
 }
 
-/** Writes the file that is linked into place. Its directory may go (with the last lease) just before. */
+/** Writes the file that is linked into place. Its directory may be removed (with the last lease) meanwhile: then again. */
 function noteHolder(mine: string, holder: Holder): void {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -122,7 +123,7 @@ function noteHolder(mine: string, holder: Holder): void {
     } catch (thrown) {
       const { code } = thrown as NodeJS.ErrnoException;
       if ((code !== "ENOENT" && code !== "EEXIST") || attempt === 20) throw thrown;
-      // Of an earlier process with our pid, or a link that was to be followed.
+      // Left by an earlier process with our pid, or a link planted there.
       if (code === "EEXIST") rmSync(mine, { force: true });
     }
   }
@@ -139,7 +140,7 @@ function tryLock(path: string, mine: string): boolean {
   return false;
 }
 
-/** Takes away the lock of one that is dead, where it is of one; whoever comes then finds it free. */
+/** Removes the lock if its holder is dead. */
 export function clearDead(path: string): void {
   if (look(path) !== "dead") return;
   const mine = `${path}.${process.pid}.${calls++}`;
@@ -152,7 +153,7 @@ export function clearDead(path: string): void {
     });
     breakDead(path, mine);
   } catch (thrown) {
-    // Without room nobody else can take it either, so that it is still the dead one's.
+    // On a full disk nobody else can have taken it: it is still the dead holder's.
     if (!hasNoRoom(thrown)) throw thrown;
     if (look(path) === "dead") rmSync(path, { force: true });
   } finally {
@@ -161,8 +162,8 @@ export function clearDead(path: string): void {
 }
 
 /**
- * Only who holds the breaker may take a dead one's lock away, and looks again first: else one that saw the
- * dead holder could take away the lock of the one that came after it.
+ * Removes a dead holder's lock. Only the holder of `.break` may, after reading the lock again: otherwise two processes
+ * that both saw the dead holder could remove the lock of the next one.
  */
 function breakDead(path: string, mine: string): void {
   const breaker = `${path}.break`;

@@ -1,8 +1,8 @@
 /**
- * Every name that this project gives to something in the kernel or in the file system, as a function of
- * (host, experiment, id). The plan alone finds what it made: nothing has to be remembered.
- * Links: 15 characters at most, so a letter and 60 bits of a digest; their alias says the whole name.
- * Sockets: 107 bytes at most, so long ids are shortened in directories.
+ * Every name that MegaTux gives to something in the kernel or the file system, as a function of (host, experiment, id):
+ * with the plan alone, whatever was made can be found again.
+ * Links have 15 characters at most: a letter and 60 bits of a digest; the link's alias has the whole name.
+ * Paths of sockets have 107 bytes at most, so directories shorten long ids.
  */
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
@@ -13,7 +13,7 @@ import { fail, type MtError, MtFailure, mtError } from "../errors.ts";
 
 const isRoot = () => process.getuid?.() === 0;
 
-/** What dies with the machine: sockets, pids, leases. */
+/** The directory of what need not survive a reboot (sockets, pids): MT_RUN. */
 export function runDir(): string {
   if (process.env.MT_RUN) return resolve(process.env.MT_RUN);
   if (isRoot()) return "/run/megatux";
@@ -22,9 +22,9 @@ export function runDir(): string {
 }
 
 /**
- * Of a user whose login has set none: what logind makes, else below the user's own home, by the machine's name for
- * homes that several share: nothing that another could have made before. Who has no home has a name in /tmp, and is
- * told where another has it already.
+ * For a user without XDG_RUNTIME_DIR: logind's directory, else one below the home, with the machine's name in it as
+ * several may share the home. Nobody else can have made either. Without a home it is a name in /tmp; own-place.ts
+ * refuses it if it is another user's.
  */
 function userRunDir(): string {
   const uid = process.getuid?.();
@@ -36,7 +36,7 @@ function userRunDir(): string {
   return `/tmp/run-${uid}/megatux`;
 }
 
-/** What stays: images and history. */
+/** The directory of what stays (images, history): MT_STATE. */
 export function stateDir(): string {
   if (process.env.MT_STATE) return resolve(process.env.MT_STATE);
   if (isRoot()) return "/var/lib/megatux";
@@ -45,7 +45,7 @@ export function stateDir(): string {
 
 const stateHome = () => process.env.XDG_STATE_HOME || join(homeFor("MT_STATE"), ".local/state");
 
-/** HOME, else what the system's list of users says; undefined for who is not on it. */
+/** HOME, else the home of the user database; undefined for a user who is not in it. */
 export function homeDir(): string | undefined {
   try {
     return homedir() || undefined;
@@ -63,23 +63,23 @@ function homeFor(variable: string): string {
   );
 }
 
-/** Where the machine-wide leases are kept: one place for all hosts of this machine, whatever their MT_RUN. */
+/** The directory of the machine-wide leases (MT_LEASES): the same for all hosts of this machine, whatever their MT_RUN. */
 export const leaseDir = () => resolve(process.env.MT_LEASES ?? "/run/megatux-leases");
 
-/** Who holds a share of what the kernel has once: an experiment on a host, known by the host's own MT_RUN. */
+/** The holder of a lease: an experiment on a host, told apart by the host's MT_RUN. */
 export const leaseHolder = (host: string, experiment: string) =>
   `${leaseHoldersOf(runDir())}${host}:${experiment}`;
-/** What all shares of the host with this MT_RUN begin with. */
+/** How all holders of the host with this MT_RUN begin. */
 export const leaseHoldersOf = (hostRunDir: string) => `${hostRunDir}:`;
 
-/** What the machine is found to be, for all its hosts; it may go at any time and is then found again. */
+/** The directory of what was measured of this machine, for all its hosts (MT_CACHE); it may be deleted at any time. */
 export function cacheDir(): string {
   if (process.env.MT_CACHE) return resolve(process.env.MT_CACHE);
   if (isRoot()) return "/var/cache/megatux";
   return join(process.env.XDG_CACHE_HOME || join(homeFor("MT_CACHE"), ".cache"), "megatux");
 }
 
-/** The base-32 digest of the parts, which cannot run into each other. */
+/** A base-32 digest of the parts, of `characters` × 5 bits. */
 function digest(parts: readonly (string | number)[], characters: number): string {
   const bytes = createHash("sha256").update(parts.join("\0")).digest();
   const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
@@ -107,41 +107,41 @@ export const tapName = (experiment: string, guest: string, nic: number) =>
 /** The end of a router's port that stands on the segment's bridge; inside the router it is `eth<nic>`. */
 export const routerPortName = (experiment: string, router: string, nic: number) =>
   link("v", experiment, "router", router, nic);
-/** What `ip link` shows as the alias of a link, for people. */
+/** The alias of a link, which `ip link` shows. */
 export const linkAlias = (experiment: string, kind: string, id: string, nic?: number) =>
   nic === undefined ? `mt:${experiment}:${kind}:${id}` : `mt:${experiment}:${kind}:${id}:${nic}`;
 
-/** The UDP ports of tunnels, an experiment one: below those that kernels give out themselves. */
+/** UDP ports of tunnels, one per experiment: below the kernel's ephemeral ports. */
 export const TUNNEL_PORTS = { first: 20_000, count: 10_000 };
 export const tunnelPort = (experiment: string) =>
   TUNNEL_PORTS.first +
   (createHash("sha256").update(experiment).digest().readUInt32BE(0) % TUNNEL_PORTS.count);
 
-/** A host's name as a part of a file's name, which 255 bytes have to hold; `~` stands in no name. */
+/** A host's name as part of a file name, which has 255 bytes at most. `~` occurs in no host's name. */
 export const hostPart = (host: string) =>
   host.length <= 100 ? host : `${host.slice(0, 90)}~${digest([host], 9)}`;
 
 /** The namespace of a host of `--via local`. */
 export const hostNamespace = (host: string) => `mt-${hostPart(host)}`;
-/** The namespace of a router. `:` stands in no id, so two names never meet. */
+/** The network namespace of a router. `:` occurs in no id, so names are distinct. */
 export const routerNamespace = (host: string, experiment: string, router: string) =>
   `mt:${hostPart(host)}:${experiment}:${router}`;
-/** What the namespaces of all routers of an experiment on this host begin with. */
+/** How the namespaces of all routers on this host begin (of one experiment, if given). */
 export const routerNamespacePrefix = (host: string, experiment?: string) =>
   experiment === undefined ? `mt:${hostPart(host)}:` : `mt:${hostPart(host)}:${experiment}:`;
 
-/** All that an experiment has on this host under MT_RUN. */
+/** The experiment's directory on this host, under MT_RUN. */
 export const experimentDir = (experiment: string) => join(runDir(), "experiments", shortName(experiment));
 export const guestDir = (experiment: string, guest: string) =>
   join(experimentDir(experiment), "g", shortName(guest));
 export const routerDir = (experiment: string, router: string) =>
   join(experimentDir(experiment), "r", shortName(router));
-/** What guests with disks have written: it can be large, and stays over a reboot of the host. */
+/** Disk overlays of an experiment's guests: they can be large, and survive a reboot of the host. */
 export const disksDir = (experiment: string) => join(stateDir(), "disks", shortName(experiment));
 export const supervisorSocket = (experiment: string) => join(experimentDir(experiment), "boot.sock");
-/** The tree as this host knows it: on the head its hosts and keys, on a node its agent. */
+/** The tree's directory: hosts and keys on the head, the agent's files on a node. */
 export const treeDir = () => join(runDir(), "tree");
-/** Its hosts and authority: there as long as a tree is to be there, whatever became of its head. */
+/** The tree's hosts and authority, from `mt-tree up` to `down`, even if the head died. */
 export const treeFile = () => join(treeDir(), "tree.json");
 export const treeSocket = () => join(treeDir(), "head.sock");
 
@@ -150,7 +150,7 @@ export const guestCgroup = (experiment: string) => `mt-${digest([runDir(), exper
 
 /** The store of files by digest on this host. */
 export const storeDir = () => join(stateDir(), "store");
-/** Where a file of the store is: `sha256:9c…` → …/store/sha256/9c…. */
+/** The path of a file in the store: `sha256:9c…` → …/store/sha256/9c…; `data` if it is no digest. */
 export function storePath(fileDigest: string): Result<string, MtError> {
   const m = /^sha256:([0-9a-f]{64})$/.exec(fileDigest);
   if (!m)
@@ -160,10 +160,10 @@ export function storePath(fileDigest: string): Result<string, MtError> {
     );
   return ok(join(storeDir(), "sha256", m[1]!));
 }
-/** What `mt-image build` says of an image: one `image` record. */
+/** The `image` record that `mt-image build` wrote. */
 export const imagePath = (image: string) => join(stateDir(), "images", `${image}.json`);
 
-/** The namespace with the bridge that stands for the network of the cluster of `--via local` kept in this MT_RUN. */
+/** The namespace with the bridge that is the network of this MT_RUN's `--via local` cluster. */
 export const clusterNamespace = () => `mt-net-${digest([runDir()], 6)}`;
 /** MT_RUN and MT_STATE of a host of `--via local`. */
 export const localRunDir = (host: string) => join(runDir(), "hosts", shortName(host));

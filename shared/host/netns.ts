@@ -1,10 +1,10 @@
-/** Named network namespaces: whether one is really there, or only the file that a crash left of it. */
+/** Named network namespaces: whether one exists, or only the file that a crash left. */
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import { netnsPath } from "./process.ts";
 import { netnsOf } from "./processes.ts";
 
-/** The inode of a namespace; undefined where nothing is mounted there (a crash between file and mount). */
+/** The inode of a namespace; undefined if nothing is mounted on its file (a crash between file and mount). */
 export function namespaceInode(name: string): number | undefined {
   try {
     const path = netnsPath(name);
@@ -15,7 +15,7 @@ export function namespaceInode(name: string): number | undefined {
   }
 }
 
-/** Whether a process is in the namespace that has this name now: one that was made anew is another. */
+/** Whether a process is in the namespace that has this name now: one that was remade is a different one. */
 export function isInNamespace(pid: number, name: string): boolean {
   const inode = namespaceInode(name);
   return inode !== undefined && netnsOf(pid) === inode;

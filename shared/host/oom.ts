@@ -1,6 +1,6 @@
 /**
- * Who dies first when memory runs out: guests, never what looks after them. mt-ksm protect decides the order
- * among an experiment's guests and keeps it in one file; mt-boot gives each QEMU that it starts its place.
+ * Who dies first when memory runs out: guests, before agents and supervisors. mt-ksm protect decides the order of an
+ * experiment's guests and keeps it in one file; mt-boot gives each QEMU that it starts its score.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,14 +9,14 @@ import type { Guest } from "../records/index.ts";
 import { experimentDir } from "./names.ts";
 
 /**
- * The kernel's oom_score_adj of guests, from the last to die to the first; agents and supervisors have 0 or less.
- * A thousandth is worth a thousandth of the limit (a memory cgroup's, else all memory), and what a process holds is
- * added to it, pages that it shares counted whole. So the order of two neighbours holds as long as the older is
- * not larger than the newer by a step, 900 / (guests - 1) thousandths: steps are as long as the range allows.
+ * Range of the kernel's oom_score_adj for guests, from the last to die to the first; agents and supervisors have 0 or
+ * less. One point is a thousandth of the limit (of a memory cgroup, else of all memory), and the kernel adds what the
+ * process holds, counting shared pages in full. So two neighbours keep their order unless the older one is larger by a
+ * step, 900 / (guests - 1) points: the steps are as large as the range allows.
  */
 export const GUEST_SCORE_LEAST = 100;
 export const GUEST_SCORE_MOST = 1000;
-/** Of a guest whose order nobody has decided. */
+/** Without a plan. */
 const GUEST_SCORE = 500;
 
 export const OOM_ORDERS = ["newest", "priority"] as const;
@@ -42,7 +42,7 @@ export interface OomPlan {
 
 export type Ranked = Pick<Guest, "index" | "priority">;
 
-/** Newest first, or those of lowest priority first and the newest among them. Scores are spread over all there are. */
+/** Newest first, or lowest priority first and the newest among those. Scores are spread over the whole range. */
 export function oomPlan(order: OomOrder, guests: readonly Ranked[], cgroup?: string): OomPlan {
   const level = (g: Ranked) => (order === "priority" ? (g.priority ?? 0) : 0);
   const levels: Level[] = [];
@@ -65,11 +65,11 @@ export function oomPlan(order: OomOrder, guests: readonly Ranked[], cgroup?: str
   return { order, levels, ...(cgroup === undefined ? {} : { cgroup }) };
 }
 
-/** A guest's oom_score_adj. */
+/** A guest's oom_score_adj, between the two constants above. */
 export function oomScore(plan: OomPlan | undefined, guest: Ranked): number {
   if (!plan || plan.levels.length === 0) return GUEST_SCORE;
   const priority = plan.order === "priority" ? (guest.priority ?? 0) : 0;
-  // One that came later than the plan stands with those next above it, else with the highest.
+  // A priority that the plan does not have counts as the next higher one, or as the highest.
   const level = plan.levels.findLast((l) => l.priority >= priority) ?? plan.levels[0]!;
   const { first, last, least, most } = level;
   const share = last === first ? 1 : (guest.index - first) / (last - first);
@@ -78,14 +78,14 @@ export function oomScore(plan: OomPlan | undefined, guest: Ranked): number {
 
 export const oomFile = (experiment: string) => join(experimentDir(experiment), "oom.json");
 
-/** What was decided for an experiment's guests here; undefined where nobody has. */
+/** The plan for an experiment's guests on this host; undefined if there is none. */
 export function readOomPlan(experiment: string): OomPlan | undefined {
   return readOwnJson(oomFile(experiment)) as OomPlan | undefined;
 }
 
 /**
- * Gives a guest's QEMU its place: its score, and the memory cgroup where there is one.
- * @returns why not, where the kernel does not allow it: the guest is none the worse
+ * Gives a guest's QEMU its score, and puts it into the memory cgroup if there is one.
+ * @returns the errno if the kernel refuses (the guest runs on as before); undefined if it worked or the process has ended
  */
 export function placeGuest(pid: number, plan: OomPlan | undefined, guest: Ranked): string | undefined {
   try {
@@ -94,7 +94,7 @@ export function placeGuest(pid: number, plan: OomPlan | undefined, guest: Ranked
     return undefined;
   } catch (thrown) {
     const { code } = thrown as NodeJS.ErrnoException;
-    // It has ended meanwhile.
+    // The process has ended.
     return code === "ENOENT" || code === "ESRCH" ? undefined : String(code ?? thrown);
   }
 }

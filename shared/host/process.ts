@@ -1,6 +1,6 @@
 /**
- * Other programs: run to their end with a time limit, or started as daemons; always from an argument
- * vector, never through a shell. Also: which of our own tools is where, and what is missing on this host.
+ * Runs other programs: to their end with a time limit, or as daemons; always from an argument vector, never through a
+ * shell. Also finds programs and our own tools.
  */
 import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, existsSync, readFileSync, statSync } from "node:fs";
@@ -9,14 +9,14 @@ import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, stateOf } from "../errors.ts";
 import { openOwn } from "../own-place.ts";
 
-/** After SIGTERM; then SIGKILL. */
+/** From SIGTERM to SIGKILL. */
 const KILL_AFTER_MS = 5_000;
-/** By the second letter. */
+/** First letters of the variables that build/entry.ts hides from Bun, by their second letter. */
 const HIDDEN_LETTER: Readonly<Record<string, string>> = { O: "N", I: "M", S: "J", U: "B" };
-/** What a program may print, both streams together: it is kept in memory. */
+/** The most that a program may print on stdout and stderr together; it is kept in memory. */
 const OUTPUT_BYTES_MAX = 256 * 1024 * 1024;
 
-/** Which Debian package brings a program. */
+/** The Debian package of a program. */
 const PACKAGE_OF: Readonly<Record<string, string>> = {
   "qemu-system-x86_64": "qemu-system-x86",
   bird: "bird2",
@@ -57,7 +57,10 @@ export interface Finished {
   stderr: string;
 }
 
-/** Runs a program to its end. An exit code other than 0 is a value; not to be there or too slow is an error. */
+/**
+ * Runs a program to its end. Any exit code is a value (128 if a signal ended it). Errors: `unavailable` if it is not
+ * installed, `timeout`, `failed` if it cannot be started, was interrupted or prints too much.
+ */
 export async function run(
   file: string,
   args: readonly string[],
@@ -66,7 +69,7 @@ export async function run(
   const { timeout_s = 60, netns } = options;
   const found = findProgram(file);
   if (found.isErr()) return err(found.error);
-  // By its whole path: it may stand in an sbin that PATH leaves out.
+  // By its full path: it may be in an sbin that is not on PATH.
   const words =
     netns === undefined
       ? [found.value, ...args]
@@ -76,7 +79,7 @@ export async function run(
   return fail(done.startsWith("no end") ? "timeout" : "failed", `Cannot run ${file}: ${done}`);
 }
 
-/** How it ended, or why there is no end of its own. Its descriptors are pipes of its own, and never ours. */
+/** How the program ended, or a text saying why it did not end by itself. It gets pipes of its own, not our descriptors. */
 function finish(
   words: readonly string[],
   options: RunOptions,
@@ -99,7 +102,7 @@ function finish(
       over = true;
       clearTimeout(late);
       signal?.removeEventListener("abort", interrupted);
-      // What it left running may hold them open.
+      // Processes that it left running may hold these open.
       child.stdout?.destroy();
       child.stderr?.destroy();
       resolve(how);
@@ -112,9 +115,9 @@ function finish(
         stderr: stderr || (child.signalCode ? `ended by ${child.signalCode}` : ""),
       };
     };
-    /** Told once it has gone: nobody starts it again beside itself. */
+    /** Ends only when the process has: the caller may start it again at once. */
     const kill = (why: string) => {
-      // It has ended; what it left running holds its output open.
+      // It has ended already; a process that it left running holds its output open.
       if (child.exitCode !== null || child.signalCode !== null) return end(finished());
       child.kill("SIGTERM");
       killer ??= setTimeout(() => child.kill("SIGKILL"), KILL_AFTER_MS);
@@ -129,7 +132,7 @@ function finish(
         if (bytes > OUTPUT_BYTES_MAX) kill(`it prints more than ${OUTPUT_BYTES_MAX} bytes`);
         else printed[stream].push(chunk);
       });
-    // One that reads no input has closed it.
+    // It may close stdin without reading it.
     child.stdin?.on("error", () => {});
     if (input !== undefined) child.stdin?.end(input);
     child.on("error", (thrown: NodeJS.ErrnoException) => {
@@ -140,7 +143,7 @@ function finish(
   });
 }
 
-/** As `run`, but an exit code other than 0 is an error with the last line of its stderr. */
+/** As `run`, but an exit code other than 0 is an error (`failed`) with the last line of its stderr. */
 export async function runOk(
   file: string,
   args: readonly string[],
@@ -160,7 +163,7 @@ export interface DaemonOptions {
   cwd?: string;
 }
 
-/** Starts a program that outlives us, in a session of its own; gives its pid (nsenter replaces itself). */
+/** Starts a program that outlives us, in its own session. Returns its pid (nsenter execs the program, so it is that). */
 export function startDaemon(
   file: string,
   args: readonly string[],
@@ -190,8 +193,8 @@ export function startDaemon(
 }
 
 /**
- * The environment for what we start: ours, without what would turn a compiled Bun binary into something else. What
- * our own start has hidden from Bun (build/entry.ts) has its name again, for programs of others.
+ * The environment for programs that we start: ours, without the variables that make a compiled Bun binary do something
+ * else. Variables that build/entry.ts renamed to hide them from Bun get their names back, for other programs.
  */
 export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { ...process.env, ...extra };
@@ -204,12 +207,12 @@ export function cleanEnv(extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
   }
   for (const name of Object.keys(env))
     if (name.startsWith("BUN_") || name === "NODE_OPTIONS") delete env[name];
-  // An idle Bun wakes for its collector ten times a second; daemons and helpers do without.
+  // Otherwise an idle Bun wakes ten times a second for its garbage collector.
   env.BUN_GC_TIMER_DISABLE = "1";
   return env;
 }
 
-/** Where a program is on PATH (sbin included: cron leaves it out), or which package brings it. */
+/** The path of a program, from PATH and the sbin directories (which cron leaves out). `unavailable`, with the package, if it is not there. */
 export function findProgram(file: string): Result<string, MtError> {
   if (file.includes("/"))
     return existsSync(file) ? ok(file) : fail("unavailable", `Cannot run ${file}: no such file`);
@@ -231,8 +234,8 @@ export function findProgram(file: string): Result<string, MtError> {
 }
 
 /**
- * How to call one of our tools: the compiled binary beside this one, `mt` by another name, or the source
- * under the runtime that runs us. The words go in front of the tool's own arguments.
+ * The words that call one of our tools, to which its arguments are added: the compiled binary beside this one, `mt`
+ * with the tool's name, or the source under the runtime that runs us.
  */
 export function toolCommand(tool: string): string[] {
   const self = process.execPath;
@@ -245,11 +248,11 @@ export function toolCommand(tool: string): string[] {
   return [self, ...runtimeFlags(), join(dirname(entry), "..", tool, "main.ts")];
 }
 
-/** What the runtime that runs us from source must be told, to run another source file alike, from any directory. */
+/** The flags that the runtime needs to run another source file as it runs us, from any directory. */
 function runtimeFlags(): string[] {
-  // Deno does not tell its own flags.
+  // Deno does not reveal its flags.
   if (process.versions.deno) return ["run", "-A"];
-  // Node looks for a loader's bare name from the working directory, which may be another one then.
+  // Node resolves a loader's bare name from the working directory, which may differ.
   return process.execArgv.map((word, i, words) => {
     const [, flag = "", name] = /^(?:(--import=|--loader=)|(?!-))(.+)$/.exec(word) ?? [];
     if (name === undefined || (flag === "" && !/^--(import|loader)$/.test(words[i - 1] ?? ""))) return word;
@@ -263,7 +266,7 @@ function runtimeFlags(): string[] {
 
 export const netnsPath = (name: string) => (name.includes("/") ? name : `/run/netns/${name}`);
 
-/** Whether this process lives and is the one that was started (pids come again): `mark` stands in its command line. */
+/** Whether the process is alive and is the one that was started, not a later one with its pid: `mark` occurs in its command line. */
 export function isAlive(pid: number, mark: string): boolean {
   try {
     if (/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return false;
@@ -304,7 +307,7 @@ export function variableOf(pid: number, name: string): string | undefined {
   }
 }
 
-/** Polls until `done` gives something other than undefined; undefined where the time ran out. */
+/** Polls until `done` returns something other than undefined; undefined if the time ran out or the signal came. */
 export async function waitFor<T>(
   done: () => T | undefined | Promise<T | undefined>,
   timeout_s: number,
@@ -320,7 +323,7 @@ export async function waitFor<T>(
   }
 }
 
-/** Ends a process: SIGTERM, then SIGKILL after `grace_s`. True once it is gone. */
+/** Ends a process (see isAlive for `mark`): SIGTERM, SIGKILL after `grace_s`. Whether it is gone, 10 s after that at most. */
 export async function endProcess(pid: number, mark: string, grace_s = 2): Promise<boolean> {
   const gone = () => (isAlive(pid, mark) ? undefined : true);
   if (gone()) return true;

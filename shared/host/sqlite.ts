@@ -1,6 +1,6 @@
 /**
- * SQLite, as bun:sqlite in Bun and in the binaries, better-sqlite3 in Node, node:sqlite in Deno. Chosen here,
- * once; what differs (a missing row is null or undefined, a blob Uint8Array or Buffer) ends here.
+ * SQLite: bun:sqlite in Bun and in the binaries, better-sqlite3 in Node, node:sqlite in Deno. What differs between them
+ * (a missing row is null or undefined) is hidden here; a blob is a Uint8Array (in Node a Buffer, which is one).
  */
 import { closeSync } from "node:fs";
 import { MtFailure, mtError, naming, onFile } from "../errors.ts";
@@ -33,9 +33,9 @@ interface Driver {
 
 const BUSY_MS = 5000;
 
-/** Opens (and makes) a database file of ours, 0600. Waits up to 5 s for another writer. */
+/** Opens a database file of ours, 0600, and makes it if it is missing. Every call waits up to 5 s for another writer, and throws SQLite's error with the file's path. */
 export async function openDatabase(path: string): Promise<Database> {
-  // SQLite would follow a link. What it keeps beside the file has the mode of the file.
+  // SQLite would follow a symbolic link. Its journal files get the mode of the database.
   closeSync(openOwn(path, "append"));
   for (const beside of ["-journal", "-wal", "-shm"]) checkOwn(path + beside);
   const driver = await open(path);
@@ -66,7 +66,7 @@ export async function openDatabase(path: string): Promise<Database> {
   };
 }
 
-/** Two that go over to WAL at one instant would wait for each other: SQLite tells one of them at once, time-out or not. */
+/** Two processes that switch to WAL at once would deadlock: SQLite fails one of them at once, whatever the busy timeout. So try again. */
 async function goOverToWal(driver: Driver): Promise<void> {
   const end = Date.now() + BUSY_MS;
   for (;;) {
@@ -91,7 +91,7 @@ async function open(path: string): Promise<Driver> {
     const { default: Better } = await import("better-sqlite3");
     return new Better(path) as unknown as Driver;
   } catch (thrown) {
-    // SQLite's own errors say so; all else is the module that does not load, in one of several ways.
+    // An error of SQLite has its code; any other means that the module did not load.
     if ((thrown as { code?: string }).code?.startsWith("SQLITE_")) throw thrown;
     throw new MtFailure(
       mtError(

@@ -1,6 +1,6 @@
 /**
- * The store of files by digest that every host has: mt-image fills it, mt-push spreads it, guests boot
- * from it. A file is there under its digest or not at all: it is written aside, checked, then renamed.
+ * Each host's store of files by digest: mt-image fills it, mt-push spreads it, guests boot from it. A file is there
+ * whole or not at all: it is written aside, checked, then renamed.
  */
 import { createHash } from "node:crypto";
 import { chmodSync, createReadStream, existsSync, renameSync, rmSync, statSync } from "node:fs";
@@ -10,7 +10,7 @@ import { fail, type MtError, onFileLater, toMtError } from "../errors.ts";
 import { checkOwn, newOwnFile, ownDir } from "../own-place.ts";
 import { storeDir, storePath } from "./names.ts";
 
-/** Whether the store has the file. Throws where it is not ours. */
+/** Whether the store has the file. Throws MtFailure (`permission`) if the file or a directory above it is not ours. */
 export function storeHas(digest: string): boolean {
   const path = storePath(digest);
   if (path.isErr()) return false;
@@ -18,7 +18,7 @@ export function storeHas(digest: string): boolean {
   return existsSync(path.value);
 }
 
-/** Whether the store has the file and its bytes are those that its name says. */
+/** Whether the store has the file and its bytes have that digest. */
 export async function storeVerify(digest: string): Promise<boolean> {
   if (!storeHas(digest)) return false;
   try {
@@ -28,7 +28,7 @@ export async function storeVerify(digest: string): Promise<boolean> {
   }
 }
 
-/** `sha256:…` of a file's bytes. */
+/** `sha256:…` of a file's bytes. Throws if it cannot be read. */
 export async function digestOf(path: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
@@ -36,8 +36,9 @@ export async function digestOf(path: string): Promise<string> {
 }
 
 /**
- * Takes bytes into the store. With `expected`, bytes of another digest are thrown away: `data`.
- * Gives the digest and how many bytes came.
+ * Puts bytes into the store. With `expected`, bytes of another digest are refused: `data`. Other errors: those of the
+ * file system and of `bytes`.
+ * @returns the digest, and how many bytes came
  */
 export async function storeTake(
   bytes: AsyncIterable<Buffer>,
@@ -47,7 +48,7 @@ export async function storeTake(
   const hash = createHash("sha256");
   let size = 0;
   try {
-    // Opened before the first byte is asked for: whatever breaks later finds the file to take away.
+    // Opened before the first byte is read, so that whatever fails later removes it.
     const file = await newOwnFile(part);
     try {
       for await (const chunk of bytes) {
@@ -55,7 +56,7 @@ export async function storeTake(
         size += chunk.length;
         await onFileLater(part, file.writeFile(chunk));
       }
-      // On disk before it gets its name: a power cut must not leave a file that is there and not whole.
+      // Synced before it is renamed: a power cut must not leave an incomplete file.
       await onFileLater(part, file.sync());
     } finally {
       await file.close();
@@ -80,11 +81,11 @@ export async function storeTake(
   }
 }
 
-/** Takes a file into the store, leaving it where it is. */
+/** Copies a file into the store. */
 export const storeTakeFile = (path: string) =>
   storeTake(createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>);
 
-/** Bytes of a file of the store, or 0. */
+/** Size of a file of the store in bytes; 0 if it is not there. */
 export function storeSize(digest: string): number {
   const path = storePath(digest);
   return path.isOk() && existsSync(path.value) ? statSync(path.value).size : 0;
