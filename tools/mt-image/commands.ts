@@ -88,7 +88,8 @@ export async function ls(): Promise<number> {
 
 /** The image record of this host; undefined where there is none, or it can't be read (then it is built anew). */
 function readImage(name: string): Image | undefined {
-  return validate("image", readOwnJson(imagePath(name))).unwrapOr(undefined as unknown as Image);
+  const image = validate("image", readOwnJson(imagePath(name)));
+  return image.isOk() ? image.value : undefined;
 }
 
 function writeImage(image: Image): void {

@@ -5,7 +5,7 @@ import type { Guest } from "../../../shared/records/index.ts";
 import { guestMembers, type Outcome } from "../../../shared/records/members.ts";
 import { foldGuests, foldNamed } from "../../../tools/mt-boot/client/fold.ts";
 import { type Call, decodeFrame, encodeFrame } from "../../../tools/mt-boot/guest/calls.ts";
-import { fillWords } from "../../../tools/mt-boot/guest/fields.ts";
+import { fillFields } from "../../../tools/mt-boot/guest/fields.ts";
 import { guestMark } from "../../../tools/mt-boot/machine/guest-files.ts";
 import { DEFAULT_CMDLINE, qemuArgv } from "../../../tools/mt-boot/platforms/linux-x86/argv.ts";
 import { checkFacts, linkCalls, selfCalls } from "../../../tools/mt-boot/platforms/linux-x86/identity.ts";
@@ -155,7 +155,7 @@ describe("folding", () => {
 
 test("{field} is a field of the record, an array several words, text one word whatever stands in it", () => {
   const guest = { ...g2, targets: ["10.1.0.1", "10.1.0.2"], note: "a b; rm {id}" } as Guest;
-  expect(fillWords(["ping", "{targets}", "{note}", "x{id}", "{id}"], guest)._unsafeUnwrap()).toEqual([
+  expect(fillFields(["ping", "{targets}", "{note}", "x{id}", "{id}"], guest)._unsafeUnwrap()).toEqual([
     "ping",
     "10.1.0.1",
     "10.1.0.2",
@@ -177,8 +177,8 @@ test("braces that name no field of the record stay: those of awk, shells, JSON, 
     "{toString}",
     "{__proto__}",
   ];
-  expect(fillWords(typed, g2)._unsafeUnwrap()).toEqual(typed);
-  const error = fillWords(["echo", "{note}"], { ...g2, note: null } as Guest)._unsafeUnwrapErr();
+  expect(fillFields(typed, g2)._unsafeUnwrap()).toEqual(typed);
+  const error = fillFields(["echo", "{note}"], { ...g2, note: null } as Guest)._unsafeUnwrapErr();
   expect(error).toMatchObject({ code: "data", hint: expect.stringContaining("--literal") });
 });
 

@@ -4,14 +4,14 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { lock, readHolder } from "../../../shared/host/lock.ts";
 import { experimentDir, runDir, shortName, supervisorSocket } from "../../../shared/host/names.ts";
 import { cleanEnv, startDaemon, toolCommand, waitFor } from "../../../shared/host/process.ts";
 import { ownDir } from "../../../shared/own-place.ts";
 import { askUnix } from "../http.ts";
-import { superviseWords } from "../machine/processes.ts";
+import { superviseArgv } from "../machine/processes.ts";
 import { supervisorLock, supervisorLog } from "../persist/files.ts";
 import { hasLedger, openLedger } from "../persist/ledger.ts";
 import { type DoneLine, type ReplyLine, SILENCE_S } from "../protocol.ts";
@@ -48,7 +48,7 @@ export async function ask(
     const { code } = last.error;
     if (code !== "unavailable" && !((code === "lost" || code === "timeout") && repeat)) break;
     const there = await startSupervisor(experiment, host);
-    if (there.isErr()) return there.map(() => undefined as never);
+    if (there.isErr()) return err(there.error);
   }
   return last;
 }
@@ -70,7 +70,7 @@ export async function askOnce(
     timeout_s: silence_s,
     signal,
   });
-  if (heard.isErr()) return heard.map(() => undefined as never);
+  if (heard.isErr()) return err(heard.error);
   if (done) return ok(done);
   return fail(
     "lost",
@@ -93,15 +93,15 @@ async function startSupervisor(experiment: string, host: string): Promise<Result
     `starting the supervisor of ${experiment}`,
     START_S + 10,
   );
-  if (unlock.isErr()) return unlock.map(() => undefined);
+  if (unlock.isErr()) return err(unlock.error);
   try {
     if (await answers(experiment)) return ok(undefined);
     const [file, ...words] = toolCommand("mt-boot");
     const log = supervisorLog(experiment);
     // Its MT_RUN is told in any case: it is found by it.
     const env = cleanEnv({ MT_RUN: runDir() });
-    const started = startDaemon(file!, [...words, ...superviseWords(host, experiment)], { log, env });
-    if (started.isErr()) return started.map(() => undefined);
+    const started = startDaemon(file!, [...words, ...superviseArgv(host, experiment)], { log, env });
+    if (started.isErr()) return err(started.error);
     if (await waitFor(async () => ((await answers(experiment)) ? true : undefined), START_S, 20))
       return ok(undefined);
     return fail(

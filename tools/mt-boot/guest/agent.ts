@@ -1,31 +1,31 @@
 /**
- * The guest agent's protocol (qemu-ga) over its virtio-serial port's host side: one request at a time, its
- * answer in one line. `guest-sync-delimited` finds the way back after a timeout: its answer begins with 0xFF
- * and carries our number, whatever stood in the line before it.
+ * The guest agent's protocol (qemu-ga) over the host side of its virtio-serial port: one request at a time, its
+ * answer in one line. After a timeout `guest-sync-delimited` brings us into step again: its answer begins with 0xFF
+ * and carries our number, whatever stands in the line before it.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { printed } from "../../../shared/records/output.ts";
 import { openLines } from "../machine/lines.ts";
 
-/** Bytes wait in the socket until the guest opens its port, so one request is enough; a reset agent loses it. */
+/** Bytes wait in the socket until the guest opens its port; an agent that was started anew has lost the request. */
 const SYNC_AGAIN_MS = 15_000;
-/** While an answer is awaited, a sync behind the request shows that the agent that had the request is gone. */
+/** While an answer is awaited, a sync is sent after the request: an answer to that alone shows that the request was lost. */
 const PROBE_MS = 3_000;
 /** Each question costs a guest under translation some milliseconds of processor time. */
 const POLL_MS_MIN = 20;
 const POLL_MS_MAX = 500;
 
-/** The message of the error where the agent that had a request is gone, and another one answers. */
+/** The error's message where a request was lost because the agent was started anew. */
 export const STARTED_ANEW = "its agent was started anew";
 
-/** What the agent shows of itself, for whoever watches it. */
+/** Whether the agent answers, for whoever watches it. */
 export interface Pulse {
-  /** Nothing is asked, and nothing waits to be. */
+  /** No request is under way or queued. */
   idle: boolean;
   /** When it last answered; at first, when we connected. */
   heard_at: number;
-  /** When the first request was sent that nothing came after; absent: it owes us nothing. */
+  /** When the oldest request without an answer was sent; absent: none waits for an answer. */
   unanswered_since?: number;
 }
 
@@ -38,13 +38,13 @@ export interface Agent {
 }
 
 interface AgentLine {
-  /** Of the request. A line that could not be understood is answered by an error that has none. */
+  /** The request's. The answer to a line that the agent could not parse has none. */
   id?: number;
   return?: unknown;
   error?: { class?: string; desc?: string };
 }
 
-/** Connects to the host side of the port; whether the guest is there is another question: `sync`. */
+/** Connects to the host side of the port; `sync` tells whether the guest's agent answers. */
 export async function openAgent(
   path: string,
   options: { timeout_s: number; onClose?: () => void; given_up?: () => boolean },
@@ -82,7 +82,7 @@ export async function openAgent(
     options.timeout_s,
     options.given_up,
   );
-  if (opened.isErr()) return opened.map(() => undefined as never);
+  if (opened.isErr()) return err(opened.error);
   const socket = opened.value;
   socket.read(false);
   const send = (request: object) => {
@@ -99,7 +99,7 @@ export async function openAgent(
       const ask = () => {
         const id = 1 + Math.floor(Math.random() * 2 ** 30);
         sync_ids.add(id);
-        // 0xFF first: the agent drops a half-read request.
+        // 0xFF first: it makes the agent drop a request that it has read half of.
         socket.send(Buffer.from([0xff]));
         send({ execute: "guest-sync-delimited", arguments: { id } });
       };
@@ -139,7 +139,7 @@ export async function openAgent(
         resolve(result);
       };
       const probes = new Set<number>();
-      // Answers come in the order of requests: one to this and none to ours means that ours was lost.
+      // Answers come in the order of requests: an answer to this one, and none to ours, means that ours was lost.
       const probing = setInterval(() => {
         const id = 1 + Math.floor(Math.random() * 2 ** 30);
         probes.add(id);
@@ -152,10 +152,10 @@ export async function openAgent(
       }, timeout_s * 1000);
       take = (line, delimited) => {
         if (line === undefined) return finish(gone(command));
-        // Of a request that was given up; or the agent's word on the 0xFF of a sync.
+        // An answer to a request that we gave up, or the agent's error about the 0xFF of a sync.
         if (line.id === undefined ? line.error !== undefined : line.id !== request_id) return;
         heard();
-        // Delimited is the answer to a sync: of one that was sent twice, or given up, it comes late.
+        // A delimited line answers a sync; it may be a late answer to one that was sent twice or given up.
         if (delimited) {
           if (probes.has(line.return as number)) finish(fail("lost", STARTED_ANEW));
         } else if (line.error) finish(fail("failed", line.error.desc ?? JSON.stringify(line.error)));
@@ -166,7 +166,7 @@ export async function openAgent(
 
   let next_id = 1;
   let last: Promise<unknown> = Promise.resolve();
-  /** One request at a time; what comes while nothing is asked is not read. */
+  /** One request at a time; nothing is read while no request is under way. */
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     queued++;
     const mine = last.then(async () => {
@@ -206,7 +206,7 @@ export interface GuestExit {
   signal?: string;
   stdout: string;
   stderr: string;
-  /** The bytes, where they are no valid UTF-8. */
+  /** The bytes, where they are not valid UTF-8. */
   stdout_base64?: string;
   stderr_base64?: string;
   truncated: boolean;
@@ -222,7 +222,7 @@ interface ExecStatus {
   "err-truncated"?: boolean;
 }
 
-/** The agent keeps up to 16 MiB of each stream in the guest's memory, and more than that again to send it. */
+/** The agent keeps up to 16 MiB of each stream in the guest's memory, and needs more than that again to send it. */
 const TOO_MUCH =
   "where the command prints very much: redirect it into a file in the guest, and read that in parts";
 
@@ -231,13 +231,13 @@ export interface RunOptions {
   /** Of each of stdout and stderr; the rest is cut. */
   output_bytes_max: number;
   signal?: AbortSignal;
-  /** Runs it in a session of its own, so that what it started ends with it where time runs out. */
+  /** Runs it in a session of its own, so that what it started is killed with it when time runs out. */
   session?: boolean;
   /** What it gets on its stdin. */
   stdin_base64?: string;
 }
 
-/** Runs a program in the guest to its end; the agent looks it up on its PATH. Ended there where time runs out. */
+/** Runs a program, found by the agent on its PATH, in the guest to its end; kills it there when time runs out. */
 export async function runInGuest(
   agent: Agent,
   argv: readonly string[],
@@ -263,15 +263,17 @@ export async function runInGuest(
     in_session = false;
     started = await start(argv);
   }
-  if (started.isErr())
-    return started
-      .map(() => undefined as never)
-      .mapErr((e) => (e.code === "failed" ? { ...e, message: `Cannot run ${argv[0]}: ${e.message}` } : e));
+  if (started.isErr()) {
+    const { error } = started;
+    return err(
+      error.code === "failed" ? { ...error, message: `Cannot run ${argv[0]}: ${error.message}` } : error,
+    );
+  }
   const { pid } = started.value as { pid: number };
   for (let pause_ms = POLL_MS_MIN; ; pause_ms = Math.min(pause_ms * 2.5, POLL_MS_MAX)) {
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause_ms, left_s() * 1000)));
     const asked = await agent.call("guest-exec-status", { pid }, Math.max(left_s(), 5));
-    if (asked.isErr()) return asked.map(() => undefined as never).mapErr((e) => unheard(argv[0]!, e));
+    if (asked.isErr()) return err(unheard(argv[0]!, asked.error));
     const status = asked.value as ExecStatus;
     if (status.exited) {
       const done = exitOf(status, options.output_bytes_max);
@@ -284,7 +286,7 @@ export async function runInGuest(
           );
     }
     if (Date.now() < end && !options.signal?.aborted) continue;
-    // The guest may be deaf: we have asked it to end the program, more is not in our hands.
+    // Best effort: a guest that does not answer cannot be made to end the program.
     const whom = in_session ? ["--", `-${pid}`] : [String(pid)];
     await agent.call("guest-exec", { path: "kill", arg: ["-KILL", ...whom] }, 5);
     return options.signal?.aborted
@@ -293,7 +295,7 @@ export async function runInGuest(
   }
 }
 
-/** Why setsid could not start the program, where it was that; busybox's words, or util-linux's. */
+/** Why setsid could not start the program, as busybox or util-linux says it; undefined where it could. */
 function notStarted(program: string, { code, stdout, stderr }: GuestExit): string | undefined {
   if ((code !== 126 && code !== 127) || stdout !== "") return undefined;
   for (const begin of [`setsid: can't execute '${program}': `, `setsid: failed to execute ${program}: `])
@@ -301,7 +303,7 @@ function notStarted(program: string, { code, stdout, stderr }: GuestExit): strin
   return undefined;
 }
 
-/** The program was started, and nobody says what became of it. */
+/** The error where a program was started, and its result cannot be had. */
 function unheard(program: string, error: MtError): MtError {
   if (error.code === "lost" && error.message === STARTED_ANEW)
     return {

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { FRAME } from "../../../shared/guest-protocol.ts";
 import { openSocket } from "../machine/lines.ts";
@@ -20,18 +20,18 @@ export interface Call {
   /** For an error: "set the hostname". */
   what: string;
   number: number;
-  /** At most three. Bytes are passed by their address, and hold afterwards what the guest made of them. */
+  /** At most three. Bytes are passed by address; afterwards they hold what the guest's kernel wrote into them. */
   args: readonly (number | Buffer)[];
-  /** An answer that is no failure either, as "EEXIST". */
+  /** An error that counts as success, as "EEXIST". */
   or?: keyof typeof constants.errno;
-  /** In the bytes, at `at`, the address of the byte `to` of the same bytes is put. */
+  /** Writes at offset `at` of the bytes the address of their own byte `to`: a pointer inside a structure. */
   points?: { at: number; to: number };
 }
 
 export interface Calls {
   /**
-   * Makes the calls in the guest, all of them, in order, whatever each returns. They may be made twice where
-   * an answer was lost.
+   * Makes all of the calls in the guest, in order, whatever each returns. They are made twice where the first
+   * answer was lost.
    * @returns their results; the first that failed is an error "Cannot <what>: ERRNO"
    */
   make(calls: readonly Call[], timeout_s: number): Promise<Result<number[], MtError>>;
@@ -61,13 +61,13 @@ export function encodeFrame(calls: readonly Call[], mark: Buffer): Buffer {
   return frame;
 }
 
-/** The results in a frame that came back; what the calls' bytes have become is put into them. */
+/** The results in a frame that came back; copies what the guest wrote back into the calls' bytes. */
 export function decodeFrame(frame: Buffer, calls: readonly Call[]): number[] {
   for (const { bytes, at } of placements(calls)) frame.copy(bytes, 0, at, at + bytes.length);
   return calls.map((_, i) => Number(frame.readBigInt64LE(HEADER_BYTES + i * CALL_BYTES)));
 }
 
-/** Where each argument that is bytes stands in the frame: behind the calls, on eight bytes. */
+/** Where the bytes of each argument stand in the frame: after the calls, aligned to eight bytes. */
 function placements(calls: readonly Call[]) {
   let next = HEADER_BYTES + calls.length * CALL_BYTES + 8;
   return calls.flatMap((call, i) =>
@@ -89,13 +89,13 @@ function firstFailure(calls: readonly Call[], results: readonly number[]): strin
   return undefined;
 }
 
-/** Connects to the host side of the port; whether the guest is there is seen by `make`. */
+/** Connects to the host side of the port; `make` tells whether the guest answers. */
 export async function openCalls(
   path: string,
   options: { timeout_s: number; given_up?: () => boolean },
 ): Promise<Result<Calls, MtError>> {
   const opened = await openSocket(path, options.timeout_s, options.given_up ?? (() => false));
-  if (opened.isErr()) return opened.map(() => undefined as never);
+  if (opened.isErr()) return err(opened.error);
   const socket = opened.value;
   let open = true;
   let received = Buffer.alloc(0);

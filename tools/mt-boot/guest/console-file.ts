@@ -1,14 +1,14 @@
 /**
- * The file that a guest's console is kept in: its last lines, and what comes after them. QEMU appends to it; the
- * supervisor cuts all but its end when it is large; a guest that is started anew gets a new one.
+ * The file that a guest's console is logged to: its last lines, and following it. QEMU appends to it; the
+ * supervisor cuts a large one down to its end; a guest that is started anew gets a new file.
  */
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 
 const READ_BYTES = 256 * 1024;
-/** By so much of what was read last the place is found again in a file that was cut. */
+/** How much of what was read last is remembered, to find the place again in a file that was cut. */
 const LAST_BYTES = 4096;
 
-/** Its end: whole lines, the last one as far as it is there. @param lines absent: all of it */
+/** The last lines; the very last may be incomplete. @param lines absent: the whole file */
 export function lastLines(file: string, lines?: number): Buffer {
   const reader = new ConsoleFile(file);
   const parts: Buffer[] = [];
@@ -19,7 +19,7 @@ export function lastLines(file: string, lines?: number): Buffer {
   return lines === undefined ? all : all.subarray(startOfLast(all, lines));
 }
 
-/** Where the last so many lines begin; a newline at the very end ends the last of them. */
+/** Offset of the last `lines` lines; a newline at the very end does not begin another. */
 function startOfLast(bytes: Buffer, lines: number): number {
   if (lines === 0) return bytes.length;
   let at = bytes.length - 1;
@@ -27,7 +27,7 @@ function startOfLast(bytes: Buffer, lines: number): number {
   return at + 1;
 }
 
-/** Reads on from where it stopped, whatever became of the file meanwhile. */
+/** Reads on from where it stopped, also where the file was cut or replaced meanwhile. */
 export class ConsoleFile {
   readonly #path: string;
   #fd: number | undefined;
@@ -44,7 +44,7 @@ export class ConsoleFile {
     }
   }
 
-  /** What has come since, a piece of it where it is much; empty: nothing. Undefined where there is no such file. */
+  /** The next bytes, READ_BYTES at most; empty: nothing new. Undefined where there is no such file. */
   read(): Buffer | undefined {
     if (this.#replaced()) this.close();
     if (this.#fd === undefined) this.#open();
@@ -58,7 +58,7 @@ export class ConsoleFile {
     return bytes.subarray(0, n);
   }
 
-  /** It was cut: where what was read last ends in it. Where that is not there, all that it holds is new. */
+  /** The file was cut: where in it what we read last ends. Where that is not in it, all of it is new. */
   #afterLast(size: number): number {
     const all = Buffer.alloc(size);
     const there = all.subarray(0, readSync(this.#fd!, all, 0, size, 0));

@@ -1,7 +1,6 @@
 /**
- * A file into a guest or out of it, over its agent, as the supervisor does it: under a temporary name, checked
- * by length and SHA-256, then renamed, so that it is there whole or not at all. Paths are arguments of the
- * scripts below, never part of them.
+ * Copies a file into a guest or out of it, over its agent: under a temporary name, checked by length and SHA-256,
+ * then renamed, so that it is there whole or not at all. Paths are arguments of the scripts below, never part of them.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, rename, rm, rmdir } from "node:fs/promises";
@@ -20,15 +19,15 @@ import {
   script,
 } from "./file.ts";
 
-/** A file that others write to may be read once more. */
+/** A file that changed while it was read is read once more. */
 const READS_MAX = 2;
 
 const DIRECTORY = `[ ! -d "$2" ] || { echo "it is a directory (end it with / to copy into it)" >&2; exit 1; }`;
-/** An empty file that only its owner can read, before the first byte comes. */
+/** Makes an empty file that only its owner can read, before the first byte is written. */
 const MAKE_PRIVATE = `${DIRECTORY}
 umask 077
 : >"$1"`;
-/** Checked by its length where there is no sha256sum. */
+/** Checks the digest, or the length where the guest has no sha256sum, and renames. */
 const FINISH = `chmod "$3" "$1" || exit 1
 if command -v sha256sum >/dev/null; then
   sum=$(sha256sum <"$1") || exit 1
@@ -38,12 +37,12 @@ else
 fi
 ${DIRECTORY}
 exec mv -f "$1" "$2"`;
-/** The mode in octal; a pipe or a device would block the agent. */
+/** Prints the mode in octal; refuses a pipe or a device, which would block the agent. */
 const LOOK = `[ -e "$1" ] || { echo "no such file" >&2; exit 1; }
 [ -f "$1" ] || { echo "it is no regular file" >&2; exit 1; }
 [ -r "$1" ] || { echo "permission denied" >&2; exit 1; }
 stat -L -c %a "$1" 2>/dev/null || echo 644`;
-/** Of as many bytes as were read: a log may have grown since. */
+/** The digest of as many bytes as were read: a log may have grown since. */
 const DIGEST = `command -v sha256sum >/dev/null || exit 0
 head -c "$2" <"$1" | sha256sum`;
 
@@ -161,7 +160,7 @@ export async function copyOut(
   } finally {
     await file?.close().catch(() => {});
     await rm(temporary, { force: true }).catch(() => {});
-    // A directory that was made for nothing goes; one with another file in it stays.
+    // A directory that was made for this file is removed, unless another file is in it.
     if (new_dir !== undefined) await rmdir(dir).catch(() => {});
   }
 }
@@ -194,7 +193,7 @@ async function receive(
   return ok({ bytes, digest: hash.digest("hex") });
 }
 
-/** The agent's words, and the shell's, end with the reason: "sh: can't create /x/y: nonexistent directory". */
+/** Messages of the agent and the shell end with the reason: "sh: can't create /x/y: nonexistent directory". */
 function named(what: string, error: MtError): Result<never, MtError> {
   const why = error.message
     .replace(/^Cannot (?:run sh|ask the guest agent to \S+): /, "")
@@ -205,7 +204,7 @@ function named(what: string, error: MtError): Result<never, MtError> {
   return err(mtError(error.code, `Cannot ${what}: ${why}`, hint));
 }
 
-/** What this host's files did. */
+/** An error of this host's file system. */
 function hostError(what: string, path: string, thrown: unknown): Result<never, MtError> {
   const { code, message } = thrown as NodeJS.ErrnoException;
   if (code === "ENOSPC" || code === "EDQUOT")

@@ -1,6 +1,5 @@
 /**
- * What `exec` and `copy` do in one guest, as the supervisor does it: an `exit` record comes of it whatever
- * happens.
+ * What `exec` and `copy` do in one guest, in the supervisor. Each gives an `exit` record, whatever happens.
  */
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
@@ -11,13 +10,13 @@ import { type CopyRequest, type ExecRequest, nameGuest, type Target } from "../p
 import type { Entry } from "../supervisor/entry.ts";
 import { runInGuest } from "./agent.ts";
 import { copyIn, copyOut } from "./copy.ts";
-import { fillWords } from "./fields.ts";
+import { fillFields } from "./fields.ts";
 import type { CopyLimits } from "./file.ts";
 
-/** Of each of stdout and stderr of a command in a guest. */
+/** How much is kept of a command's stdout, and of its stderr. */
 const OUTPUT_BYTES_MAX = 256 * 1024;
 
-/** Who asks: the guests that are here, the host's name, and a signal for when whoever asked has gone. */
+/** The guests of this host, its name, and a signal that is aborted when the client has gone. */
 export interface Asked {
   entries: ReadonlyMap<string, Entry>;
   host: string;
@@ -26,7 +25,9 @@ export interface Asked {
 
 export const execIn = (asked: Asked, target: Target, request: ExecRequest): Promise<Exit> =>
   inGuest(asked, target, `run ${request.argv[0]} in`, async ({ machine, entry }) => {
-    const words = request.literal ? ok(request.argv) : fillWords(request.argv, target.record ?? entry.record);
+    const words = request.literal
+      ? ok(request.argv)
+      : fillFields(request.argv, target.record ?? entry.record);
     if (words.isErr()) return err(words.error);
     const { timeout_s, stdin_base64 } = request;
     const done = await runInGuest(machine.agent, words.value, {
@@ -44,7 +45,7 @@ export const execIn = (asked: Asked, target: Target, request: ExecRequest): Prom
     }));
   });
 
-/** All files are tried; the first that fails says why. */
+/** All files are tried; the first error is the result's. */
 export const copyWith = (asked: Asked, target: Target, request: CopyRequest): Promise<Exit> =>
   inGuest(asked, target, request.dir === undefined ? "copy into" : "copy out of", async ({ machine }) => {
     const limits: CopyLimits = { end: Date.now() + request.timeout_s * 1000, signal: asked.gone };
@@ -71,7 +72,7 @@ async function inGuest(
   const entry = entries.get(id);
   const machine = entry?.machine;
   const cannot = (why: string, hint?: string) => fail("failed", `Cannot ${verb} ${id}: ${why}`, hint);
-  // Who asked may have gone while this one waited for its turn: then nothing is begun.
+  // The client may have gone while this guest waited for its turn: then nothing is begun.
   const done = gone.aborted
     ? cannot("interrupted")
     : !entry

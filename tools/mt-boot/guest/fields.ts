@@ -1,18 +1,18 @@
-/** The words of a command for one guest: `{field}` is replaced by that field of its record. */
+/** A command line for one guest: `{field}` is replaced by that field of its record. */
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 
 /**
- * Only a word that is exactly `{field}`, with a field that this guest's record has, is replaced: braces of awk, shells
- * and JSON stay. An array becomes several words, text stays one.
+ * Replaces only arguments that are exactly `{field}`, with a field that the guest's record has: braces of awk, shells
+ * and JSON stay. An array becomes several arguments, text stays one.
  */
-export function fillWords(argv: readonly string[], guest: Guest): Result<string[], MtError> {
-  const words: string[] = [];
+export function fillFields(argv: readonly string[], guest: Guest): Result<string[], MtError> {
+  const filled: string[] = [];
   for (const word of argv) {
     const field = /^\{([A-Za-z_][A-Za-z0-9_]*)\}$/.exec(word)?.[1];
     if (field === undefined || !Object.hasOwn(guest, field)) {
-      words.push(word);
+      filled.push(word);
       continue;
     }
     const value = (guest as Record<string, unknown>)[field];
@@ -23,7 +23,7 @@ export function fillWords(argv: readonly string[], guest: Guest): Result<string[
         `--literal leaves ${word} as it is`,
       );
     for (const item of Array.isArray(value) ? value : [value])
-      words.push(typeof item === "object" ? JSON.stringify(item) : String(item));
+      filled.push(typeof item === "object" ? JSON.stringify(item) : String(item));
   }
-  return ok(words);
+  return ok(filled);
 }

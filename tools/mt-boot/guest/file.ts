@@ -1,13 +1,13 @@
 /**
  * A file of a guest, read or written in chunks: by the agent's own file commands, or by programs of the guest where
- * the agent opens nothing. It writes each handle that it gives to a state file first, so it refuses on a full file
- * system, also to read; a program needs no room for that.
+ * the agent cannot open it. The agent first writes each handle that it gives to a state file, so on a full file
+ * system it opens nothing, not even to read; a program needs no room for that.
  */
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { type Agent, type GuestExit, type RunOptions, runInGuest } from "./agent.ts";
 
-/** Under TCG: 64 KiB to 256 KiB are as fast as it gets, and the agent holds a chunk several times. */
+/** Under TCG 64 KiB to 256 KiB are fastest; the agent has a chunk in memory several times. */
 export const CHUNK_BYTES = 128 * 1024;
 const CALL_S = 60;
 export const CLEAN_UP_S = 10;
@@ -27,7 +27,7 @@ export interface GuestReader {
 
 export interface GuestWriter {
   write(bytes: Buffer): Promise<Result<void, MtError>>;
-  /** What is held back is written now: a full disk shows here. */
+  /** Writes what is buffered: a full disk shows here. */
   flush(): Promise<Result<void, MtError>>;
   close(): Promise<void>;
 }
@@ -52,7 +52,7 @@ export async function openForReading(
   });
 }
 
-/** Opens an empty file that is there already, to be written from its beginning. */
+/** Opens an existing, empty file for writing. */
 export async function openForWriting(
   agent: Agent,
   path: string,
@@ -77,7 +77,7 @@ export async function openForWriting(
   });
 }
 
-/** The agent answers, and refused. */
+/** Whether the agent answered, with an error. */
 const isRefused = (error: MtError) => error.code === "failed";
 
 async function closeHandle(agent: Agent, handle: number): Promise<void> {
@@ -112,7 +112,7 @@ function writeByProgram(agent: Agent, path: string, limits: CopyLimits): GuestWr
   };
 }
 
-/** A fixed script in the guest, with words for it; an exit code other than 0 is an error in its own words. */
+/** Runs a fixed script in the guest with arguments; an exit code other than 0 is an error with its last line of stderr. */
 export const script = (
   agent: Agent,
   text: string,

@@ -1,12 +1,12 @@
 /**
- * KVM or translation: KVM only where a guest of the image has really booted on it. /dev/kvm may open, and a
- * kernel still not start on it. Asked once a machine: the answer is kept in the machine's cache, with
- * the kernel and the QEMU that it holds for.
+ * KVM or translation: KVM only where a guest of the image has really booted on it, because /dev/kvm may open and a
+ * kernel still not start. Probed once a machine: the answer is kept in the machine's cache, with the kernel and the
+ * QEMU that it holds for.
  */
 import { accessSync, constants, readFileSync, rmSync, statSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { lock } from "../../../shared/host/lock.ts";
 import { cacheDir } from "../../../shared/host/names.ts";
@@ -18,7 +18,7 @@ import { guestFiles } from "./guest-files.ts";
 import { connectMachine, spawnQemu } from "./machine.ts";
 import { endGuests } from "./processes.ts";
 
-/** On KVM a kernel writes its first line within a tenth of a second; nothing at all means that it does not run. */
+/** On KVM a kernel prints its first line within 0.1 s; one that prints nothing in this time does not run. */
 const FIRST_BYTE_S = 4;
 const PROBE_S = 10;
 const PROBE_LOCK_S = 30;
@@ -45,12 +45,12 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
     return ok("tcg");
   }
   const version = await runOk(probe.platform.qemu, ["--version"], { timeout_s: 10 });
-  if (version.isErr()) return version.map(() => "tcg" as const);
+  if (version.isErr()) return err(version.error);
   const here = { kernel: release(), qemu: version.value.stdout.split("\n")[0]! };
   const known = readAnswer(here);
   if (known !== undefined) return ok(known ? "kvm" : "tcg");
   const unlock = await lock(`${answerFile()}.lock`, "probing KVM", PROBE_LOCK_S);
-  if (unlock.isErr()) return unlock.map(() => "tcg" as const);
+  if (unlock.isErr()) return err(unlock.error);
   try {
     const meanwhile = readAnswer(here);
     if (meanwhile !== undefined) return ok(meanwhile ? "kvm" : "tcg");
@@ -64,7 +64,7 @@ export async function chooseAccelerator(probe: Boot, dir: string): Promise<Resul
       cmdline: probe.platform.probe_cmdline,
     };
     const disk = await prepareDisk(onKvm);
-    if (disk.isErr()) return disk.map(() => "tcg" as const);
+    if (disk.isErr()) return err(disk.error);
     const booted = await probeBoot(onKvm, { first_byte_s: FIRST_BYTE_S, whole_s: PROBE_S });
     const answer: Answer = {
       ...here,
@@ -90,7 +90,7 @@ function readAnswer(here: { kernel: string; qemu: string }): boolean | undefined
   }
 }
 
-/** Boots a guest until its agent answers, and ends it; a kernel that prints nothing does not run. */
+/** Boots a guest until its agent answers, then ends it. A kernel that prints nothing in `first_byte_s` has failed. */
 export async function probeBoot(
   boot: Boot,
   { first_byte_s, whole_s }: { first_byte_s: number; whole_s: number },
@@ -99,7 +99,7 @@ export async function probeBoot(
   const left_s = () => Math.max(0, (end - Date.now()) / 1000);
   const on = boot.accelerator.toUpperCase();
   const spawned = spawnQemu(boot);
-  if (spawned.isErr()) return spawned.map(() => undefined);
+  if (spawned.isErr()) return err(spawned.error);
   try {
     const said = () => {
       try {
@@ -114,7 +114,7 @@ export async function probeBoot(
     if (!first)
       return fail("unavailable", `Cannot boot on ${on}: the kernel printed nothing in ${first_byte_s} s`);
     const machine = await connectMachine(spawned.value.pid, boot.dir, { timeout_s: left_s() });
-    if (machine.isErr()) return machine.map(() => undefined);
+    if (machine.isErr()) return err(machine.error);
     const answered = await machine.value.agent.sync(left_s());
     machine.value.close();
     return answered;

@@ -1,16 +1,16 @@
-/** What one guest has cost so far, as the kernel counts it for its QEMU process and its taps. */
+/** What one guest has used so far, as the host's kernel counts it for its QEMU process and its taps. */
 import { readFileSync } from "node:fs";
 import { tapName } from "../../../shared/host/names.ts";
 import { ageOf, readProc, statOf } from "../../../shared/host/processes.ts";
 import type { Guest } from "../../../shared/records/index.ts";
 
-/** Units stand in the names. What the guest sent is what its host received from it. */
+/** rx and tx as the guest sees them: what it sent is what the host received from its taps. */
 export interface Cost {
   uptime_s: number;
   cpu_s: number;
   rss_mib: number;
   pss_mib: number;
-  /** Of its resident memory, what other processes have too. */
+  /** Resident memory that other processes have mapped too. */
   shared_mib: number;
   rx_bytes: number;
   tx_bytes: number;
@@ -30,7 +30,7 @@ export function readLinks(): Links {
   return links;
 }
 
-/** Undefined where the process has just ended. The kernel walks all its pages for this: some milliseconds. */
+/** Undefined where the process has ended. The kernel walks all of its pages for this: some milliseconds. */
 export function costOf(experiment: string, guest: Guest, pid: number, links: Links): Cost | undefined {
   const cpu_s = statOf(pid)?.cpu_s;
   const uptime_s = ageOf(pid);

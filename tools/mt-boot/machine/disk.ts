@@ -1,7 +1,7 @@
 /**
- * A guest's disk: the image's file of the store, read-only and shared by all its guests, and an overlay of the
- * guest's own that takes what it writes. The overlay is made before QEMU starts, kept when the guest is started
- * again, and removed by `mt-boot down`. A guest whose disk fails is stopped, not told: it goes on where it was.
+ * A guest's disk: the image's file in the store, read-only and shared by all of its guests, and an overlay for each
+ * guest that takes what it writes. The overlay is made before QEMU starts, kept when the guest is started again, and
+ * removed by `mt-boot down`. A guest whose disk fails sees no error: it is stopped, and goes on when the disk works.
  */
 import {
   accessSync,
@@ -26,7 +26,7 @@ import type { QmpEvent } from "./qmp.ts";
 
 const QEMU_IMG = "qemu-img";
 const QCOW2_MAGIC = 0x514649fb;
-/** A file name in a qcow2 header is at most so long. */
+/** Longest name of a backing file in a qcow2 header. */
 const BACKING_BYTES_MAX = 1023;
 
 /** The overlay of the guest with this directory. */
@@ -34,8 +34,8 @@ export const overlayOf = (experiment: string, guestDir: string) =>
   join(disksDir(experiment), `${basename(guestDir)}.qcow2`);
 
 /**
- * QEMU's words for it. Nodes are named one by one, so that no name of a file in a header is ever opened; an
- * error stops the guest, which the supervisor sees, instead of being the guest's to live with.
+ * The arguments of QEMU for a disk. All nodes are given explicitly, so that no file name in a qcow2 header is ever
+ * opened. An error of the disk stops the guest, which the supervisor sees; the guest is not given the error.
  */
 export function diskArgv({ base, overlay }: Disk): string[] {
   const node = (name: string, options: object) => [
@@ -52,8 +52,8 @@ export function diskArgv({ base, overlay }: Disk): string[] {
 }
 
 /**
- * Makes the overlay of a guest that has a disk, and none yet on this image.
- * @param saved what it held when the guest was saved: put in the place of whatever is there
+ * Makes the overlay of a guest that has a disk, where it has none yet for this image.
+ * @param saved an overlay that was saved: replaces the one that is there
  */
 export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Result<void, MtError>> {
   if (!disk) return ok(undefined);
@@ -65,13 +65,13 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
       await copyDisk(saved, overlay);
       return ok(undefined);
     }
-    // By its digest: a store may have been moved.
+    // Compared by its name, a digest: the store may have been moved.
     if (basename(backingFile(overlay) ?? "") === basename(base)) {
       accessSync(overlay, constants.R_OK | constants.W_OK);
       return ok(undefined);
     }
     ownDir(dirname(overlay));
-    // One that an interrupted run left, or another image's: this guest cannot read it.
+    // Left by an interrupted run.
     rmSync(part, { force: true });
     const made = await run(QEMU_IMG, ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, part]);
     if (made.isErr()) return err({ ...made.error, message: `Cannot boot {id}: ${made.error.message}` });
@@ -87,10 +87,10 @@ export async function prepareDisk({ disk }: Boot, saved?: string): Promise<Resul
   }
 }
 
-/** Copies an overlay that no QEMU writes to; it is there whole or not at all. Gives its bytes. @throws */
+/** Copies an overlay that no QEMU is writing to; the copy is there whole or not at all. Gives its size in bytes. @throws */
 export async function copyDisk(from: string, to: string): Promise<number> {
   const part = `${to}.new`;
-  // Whatever a crash left there, or a link: taken away, never written through.
+  // Removed first, so that a link that somebody put there is not written through.
   rmSync(part, { force: true });
   try {
     await copyFile(from, part, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
@@ -111,7 +111,7 @@ function notMade(overlay: string, stderr: string): MtError {
   return mtError("io", `Cannot boot {id}: its disk cannot be made: ${why}`, `df ${dirname(overlay)}`);
 }
 
-/** What a qcow2 file says that it stands on; undefined where it is not there, or not whole. */
+/** The backing file that a qcow2 file names; undefined where the file is missing or damaged. */
 export function backingFile(path: string): string | undefined {
   let fd: number;
   try {
@@ -134,7 +134,7 @@ export function backingFile(path: string): string | undefined {
   }
 }
 
-/** Whether QEMU has stopped a guest because of its disk: what is asked of the guest then gets no answer. */
+/** Whether QEMU has stopped a guest because of an error of its disk: such a guest answers nothing. */
 export class Stall {
   error: MtError | undefined;
   readonly #waiting = new Set<(error: MtError) => void>();
@@ -144,12 +144,12 @@ export class Stall {
     for (const tell of this.#waiting) tell(error);
   }
 
-  /** It goes on, or is about to. */
+  /** The guest goes on, or is about to. */
   end(): void {
     this.error = undefined;
   }
 
-  /** What the work gives, or the error of the disk where that comes first. */
+  /** The result of the work, or the disk's error if that comes first. */
   async unlessStalled<T>(work: Promise<Result<T, MtError>>): Promise<Result<T, MtError>> {
     if (this.error) return err(this.error);
     let tell: (error: MtError) => void = () => {};
@@ -165,7 +165,7 @@ export class Stall {
   }
 }
 
-/** What is known of it where nobody listened when it happened. */
+/** The error where nobody was connected to QEMU when it happened. */
 export const STOPPED_BY_DISK = mtError("io", "Cannot keep {id} running: an error of its disk has stopped it");
 
 /** The error of a guest that QEMU has stopped because of its disk; undefined for every other event. */

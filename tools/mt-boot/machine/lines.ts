@@ -1,6 +1,6 @@
 /**
- * A Unix socket that somebody else serves, line by line: what QMP and the guest agent have in common.
- * Lines are bytes: an agent puts 0xFF, which is no UTF-8, in front of some.
+ * The client's side of a Unix socket that carries lines: what QMP and the guest agent have in common.
+ * Lines are bytes: an agent puts 0xFF, which is not UTF-8, before some.
  */
 import { existsSync } from "node:fs";
 import type { Socket } from "node:net";
@@ -11,19 +11,19 @@ import { connectOwn } from "../../../shared/own-place.ts";
 const NEWLINE = 10;
 const QUOTE = 34;
 const BACKSLASH = 92;
-/** A longer line is no answer that we asked for: it is dropped. */
+/** A longer line cannot be an answer to us: it is dropped. */
 export const LINE_BYTES_MAX = 4 * 1024 * 1024;
-/** Of output that an agent sends whole, 16 MiB of a stream, we pass on 256 KiB; they are 342 KiB of base64. */
+/** An agent sends up to 16 MiB of a stream; we pass on 256 KiB, which are 342 KiB of base64. The rest of a string is dropped. */
 export const STRING_BYTES_MAX = 512 * 1024;
-/** As much as the longest answer, twice 16 MiB in base64: who sends more has none. */
+/** The longest answer is twice 16 MiB in base64; a peer that sends more than this has not answered. */
 export const ASKED_BYTES_MAX = 48 * 1024 * 1024;
 const RETRY_MS_MAX = 100;
 
 export interface LineSocket {
   send(bytes: string | Uint8Array): void;
   /**
-   * Reads on, ASKED_BYTES_MAX at most until it is asked again; or not at all, so that what nobody asked for stays with
-   * who sends it. It begins by reading without a limit.
+   * Whether to read: ASKED_BYTES_MAX at most until called again; or nothing, so that unasked bytes stay in the peer's
+   * buffers. Until the first call it reads without a limit.
    */
   read(on: boolean): void;
   close(): void;
@@ -31,14 +31,14 @@ export interface LineSocket {
 
 export interface LineHandlers {
   onLine(line: Buffer): void;
-  /** The other side has gone, or we closed; called once. */
+  /** The peer has closed, or we have; called once. */
   onClose(): void;
 }
 
 /**
- * Connects, trying again until the other side listens.
+ * Connects, trying again until the peer listens.
  * @param timeout_s how long to try
- * @param given_up asked before each try: the other side will never come
+ * @param given_up asked before each try; true: the peer will never listen
  */
 export async function openLines(
   path: string,
@@ -46,10 +46,10 @@ export async function openLines(
   timeout_s: number,
   given_up: () => boolean = () => false,
 ): Promise<Result<LineSocket, MtError>> {
-  return (await openSocket(path, timeout_s, given_up)).map((socket) => holdSocket(socket, handlers));
+  return (await openSocket(path, timeout_s, given_up)).map((socket) => lineSocket(socket, handlers));
 }
 
-/** Connects to a Unix socket, trying again until the other side listens. */
+/** Connects to a Unix socket, trying again until the peer listens. */
 export async function openSocket(
   path: string,
   timeout_s: number,
@@ -63,9 +63,9 @@ export async function openSocket(
       if (typeof socket !== "string") return ok(socket);
       why = socket;
     }
-    // Soon after its start it is not asked for: looking into /proc costs more than another try.
+    // Not asked in the first tries: a look into /proc costs more than another try.
     if (pause_ms > 10 && given_up())
-      return fail("lost", `Cannot connect to ${path}: who served it has ended`);
+      return fail("lost", `Cannot connect to ${path}: the process that served it has ended`);
     if (Date.now() >= end) return fail("timeout", `Cannot connect to ${path}: ${why} after ${timeout_s} s`);
     await new Promise((resolve) => setTimeout(resolve, pause_ms));
   }
@@ -82,10 +82,10 @@ function tryConnect(path: string): Promise<Socket | string> {
   });
 }
 
-function holdSocket(socket: Socket, { onLine, onClose }: LineHandlers): LineSocket {
+function lineSocket(socket: Socket, { onLine, onClose }: LineHandlers): LineSocket {
   const lines = new LineCutter(onLine);
   let closed = false;
-  /** Bytes that may come until reading is asked for again. */
+  /** Bytes that may still come before reading stops. */
   let left = Number.POSITIVE_INFINITY;
   const closeOnce = () => {
     if (closed) return;
@@ -117,8 +117,8 @@ function holdSocket(socket: Socket, { onLine, onClose }: LineHandlers): LineSock
 }
 
 /**
- * Puts bytes together to lines. Who sends them may be hostile: of a JSON string it keeps STRING_BYTES_MAX, of a line
- * LINE_BYTES_MAX, so that what is too long costs no memory, and what comes after it is read as ever.
+ * Splits bytes into lines. The peer may be hostile: of a JSON string STRING_BYTES_MAX are kept, and lines beyond
+ * LINE_BYTES_MAX are dropped, so that they cost no memory; the lines after them are read as usual.
  */
 export class LineCutter {
   readonly #onLine: (line: Buffer) => void;

@@ -1,10 +1,10 @@
 /**
- * One running QEMU as the supervisor holds it: its process, its sockets of QMP, agent and system calls. Started by us or
- * found alive; it does not end with us.
+ * One running QEMU: its process, and our connections to its QMP, agent and system call sockets. Started by us or found
+ * alive; it does not end with us.
  */
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../shared/errors.ts";
 import { tapName } from "../../../shared/host/names.ts";
 import { placeGuest, readOomPlan } from "../../../shared/host/oom.ts";
@@ -18,11 +18,11 @@ import { diskError, Stall } from "./disk.ts";
 import { guestFiles, guestMark } from "./guest-files.ts";
 import { openQmp, type Qmp, type QmpEvent } from "./qmp.ts";
 
-/** What QEMU writes beyond it is lost, and QEMU goes on. In blocks of 512 bytes, as POSIX has it. */
+/** Writes beyond the limit fail, and QEMU goes on. In blocks of 512 bytes (POSIX). */
 const LIMITED = `ulimit -f ${LOG_BYTES_HARD / 512}; trap '' XFSZ; exec "$@"`;
 const TAIL_CHARACTERS_MAX = 400;
 const TAIL_LINES_MAX = 5;
-/** Of a console's end: a panic stands above some KiB of registers. */
+/** How much of a console's end is read: a panic's line stands above some KiB of registers. */
 const CONSOLE_BYTES_MAX = 32 * 1024;
 const PANIC = "Kernel panic - not syncing: ";
 
@@ -33,26 +33,26 @@ export interface Machine {
   agent: Agent;
   calls: Calls;
   stall: Stall;
-  /** Lets go of the sockets; QEMU goes on. */
+  /** Closes the connections; QEMU goes on. */
   close(): void;
 }
 
-/** A QEMU that has been spawned and not yet answered. */
+/** A QEMU that has just been started. */
 export interface Spawned {
   pid: number;
-  /** Kept when the process has ended; says how. */
+  /** Settles when the process has ended; says how. */
   ended: Promise<string>;
-  /** The first line that QEMU complained with, where it has ended with an error of its own. */
+  /** The first line of QEMU's own error, where it ended with one. */
   complaint(): string | undefined;
 }
 
-/** What must be there on this host before QEMU is started; none of it gets better by trying again. */
+/** Checks what must be on this host before QEMU is started; trying again does not help. */
 export function preflight({ experiment, guest, kernel, initrd, disk }: Boot): Result<void, MtError> {
   for (const file of [kernel, initrd, disk?.base])
     if (file !== undefined && !existsSync(file))
       return fail("unavailable", `Cannot boot {id}: image ${guest.image} is not on this host`, "mt-push");
   for (const nic of guest.interfaces.keys()) {
-    // Seen as in our own network namespace, which /sys/class/net is not. QEMU would make a missing tap, on no bridge.
+    // /proc shows our own network namespace, /sys/class/net may not. QEMU would make a missing tap, on no bridge.
     if (!existsSync(`/proc/sys/net/ipv4/conf/${tapName(experiment, guest.id, nic)}`))
       return fail("unavailable", `Cannot boot {id}: the tap of its eth${nic} is not there`, "mt-vnet up");
   }
@@ -61,8 +61,8 @@ export function preflight({ experiment, guest, kernel, initrd, disk }: Boot): Re
 
 /**
  * Starts QEMU in a session of its own, in a directory made anew; gives its pid at once.
- * @param prepare puts what it needs into the directory; may open the file that QEMU gets as STATE_FD, which is
- * the caller's to close; may throw
+ * @param prepare puts what QEMU needs into the directory; may give a descriptor that QEMU gets as STATE_FD, and that
+ * the caller closes; may throw
  */
 export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Result<Spawned, MtError> {
   const program = findProgram(boot.platform.qemu);
@@ -73,7 +73,7 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
   const state_fd = prepare?.();
   const log = openOwn(files.log, "append");
   try {
-    // A guest with a disk writes into a file that is as large as it likes: only the supervisor cuts its logs.
+    // No limit for a guest with a disk, whose overlay may grow: its logs are cut by the supervisor alone.
     const words = [program.value, ...boot.platform.argv(boot)];
     const limited = boot.disk ? words : ["/bin/sh", "-c", LIMITED, "sh", ...words];
     const child = spawn(limited[0]!, limited.slice(1), {
@@ -103,24 +103,24 @@ export function spawnQemu(boot: Boot, prepare?: () => number | undefined): Resul
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 /**
- * spawn comes back a moment before the kernel has set the new program's command line, by which everybody
- * else knows a guest: until then it would look dead. Microseconds, so it is waited for on the spot.
+ * spawn returns a moment before the kernel has set the new program's command line, by which guests are found in
+ * /proc: until then it would look dead. Microseconds, so this blocks.
  */
 function awaitCommandLine(pid: number, dir: string): void {
   for (let tries = 0; tries < 200 && existsSync(`/proc/${pid}/exe`) && !isAlive(pid, guestMark(dir)); tries++)
     Atomics.wait(pause, 0, 0, 1);
 }
 
-/** Waits until a process has ended whose socket closed; of one that is no child of ours nobody tells how. */
+/** Waits for the end of a process whose socket has closed. How it ended is known of our own children only. */
 export async function endOfProcess(pid: number, dir: string): Promise<string> {
   const gone = await waitFor(() => (isAlive(pid, guestMark(dir)) ? undefined : true), 5);
-  // A child's exit is told a moment after /proc shows it: whoever races us with it shall win.
+  // Node tells a child's exit a moment after /proc shows it; the caller races the two, and the child's word says more.
   if (gone) await new Promise((resolve) => setTimeout(resolve, 200));
   return gone ? "ended" : "closed its socket and does not end";
 }
 
 /**
- * Takes hold of a QEMU: connects to QMP and to the ports of the agent and of system calls.
+ * Connects to a QEMU's QMP, agent and system call sockets.
  * @param timeout_s how long QEMU may take to answer
  */
 export async function connectMachine(
@@ -146,17 +146,17 @@ export async function connectMachine(
   };
   const given_up = () => !isAlive(pid, guestMark(dir));
   const qmp = await openQmp(files.qmp, { ...options, onEvent, given_up });
-  if (qmp.isErr()) return qmp.map(() => undefined as never);
+  if (qmp.isErr()) return err(qmp.error);
   const agent = await openAgent(files.agent, { timeout_s: options.timeout_s, given_up });
   if (agent.isErr()) {
     qmp.value.close();
-    return agent.map(() => undefined as never);
+    return err(agent.error);
   }
   const calls = await openCalls(files.identity, { timeout_s: options.timeout_s, given_up });
   if (calls.isErr()) {
     agent.value.close();
     qmp.value.close();
-    return calls.map(() => undefined as never);
+    return err(calls.error);
   }
   const close = () => {
     calls.value.close();
@@ -166,7 +166,7 @@ export async function connectMachine(
   return ok({ pid, dir, qmp: qmp.value, agent: agent.value, calls: calls.value, stall, close });
 }
 
-/** The end of a guest's console, for an error's hint; without times, so that guests that end alike say the same. */
+/** The end of a guest's console, for an error's hint; without time stamps, so that equal errors fold. */
 export function consoleTail(dir: string): string | undefined {
   const said = consoleLines(dir);
   const at = said.findIndex((line) => line.includes(PANIC));
@@ -175,7 +175,7 @@ export function consoleTail(dir: string): string | undefined {
   return text === "" ? undefined : `its console ends: ${text}`;
 }
 
-/** Why a guest's kernel gave up, in its own words. */
+/** The message of a guest's kernel panic. */
 export function kernelPanic(dir: string): string | undefined {
   const line = consoleLines(dir).find((l) => l.includes(PANIC));
   return line?.slice(line.indexOf(PANIC) + PANIC.length).trim();
@@ -193,7 +193,7 @@ function lastLine(file: string): string {
   return line === "" ? "" : `: ${line}`;
 }
 
-/** QEMU's own name in front of it says nothing. */
+/** Without QEMU's name in front. */
 function firstLine(file: string): string {
   try {
     const fd = openSync(file, "r");

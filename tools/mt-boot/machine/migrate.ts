@@ -1,7 +1,7 @@
 /**
- * The state of a guest as a file: QEMU's migration, out of one process and into another. What it may leave out is
- * memory that is a shared file already. QEMU here may start no program and knows no files: out it goes over a
- * socket that we listen on, in it comes by a file that QEMU was started with.
+ * The state of a guest as a file, by QEMU's migration. Memory that is a shared file already may be left out. Our QEMU
+ * may start no program and migrate to no file: the state goes out over a socket that we listen on, and comes in by a
+ * descriptor that QEMU was started with.
  */
 import { createWriteStream, rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
@@ -25,7 +25,7 @@ const ignoreShared = (state: boolean) =>
 /**
  * Stops a guest and writes its state to `path`, 0600, made anew. The guest stays stopped.
  * @param but_memory leaves out memory that is a shared file
- * @param dir the guest's own directory, in which its QEMU runs: there the socket stands
+ * @param dir the guest's own directory, where its QEMU runs: the socket is made there
  */
 export async function saveState(
   qmp: Qmp,
@@ -50,7 +50,7 @@ export async function saveState(
       const now = asked.value as { status: string; "error-desc"?: string };
       return now.status === "completed" || now.status === "failed" ? now : undefined;
     }, SAVE_S);
-    // What could not be written says more than QEMU, whose other side had gone.
+    // Our own write error says more than QEMU's, which only saw the socket close.
     const late = end?.status === "completed" ? await within(receiver.received, SAVE_S) : undefined;
     const unwritten = receiver.error();
     if (unwritten) return err(unwritten);
@@ -87,8 +87,8 @@ async function receive(socket: string, path: string): Promise<Receiver> {
 }
 
 /**
- * Gives a QEMU that was started with `-incoming defer` the state in the file that it has as STATE_FD, and waits
- * until it has it: stopped, as the guest was.
+ * Makes a QEMU that was started with `-incoming defer` load the state from its STATE_FD, and waits until it has; the
+ * guest is stopped then, as it was when it was saved.
  */
 export async function restoreState(
   qmp: Qmp,

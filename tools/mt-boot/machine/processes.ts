@@ -1,6 +1,6 @@
 /**
- * The QEMU processes and supervisors of an experiment, as the kernel has them: found by their command line, never by a pid
- * that was noted alone, so that no stranger is ended and none is overlooked.
+ * The QEMU processes and supervisors of an experiment, found in /proc by their command lines, never by a noted pid
+ * alone: no other process is ended, and none of ours is overlooked.
  */
 import { join, resolve } from "node:path";
 import { experimentDir, runDir } from "../../../shared/host/names.ts";
@@ -22,7 +22,7 @@ export interface Living {
 export const livingGuests = (experiment: string): Living[] =>
   livingWhere(`\0-pidfile\0${join(experimentDir(experiment), "g")}/`);
 
-/** Every living QEMU that is a template in this directory, or has its memory from there. */
+/** Every living QEMU whose directory is this one (a template in the making), or whose memory is a file in it. */
 export const livingIn = (dir: string): Living[] => [
   ...livingWhere(`\0-pidfile\0${dir}/`),
   ...livingWhere(`,mem-path=${dir.replaceAll(",", ",,")}/`),
@@ -51,10 +51,10 @@ const commandLines = (): { pid: number; cmdline: string }[] =>
 
 const SUPERVISE = "\0supervise\0--host\0";
 
-/** The command line of a supervisor; `livingSupervisors` finds it by that and by its MT_RUN. */
-export const superviseWords = (host: string, experiment: string) => ["supervise", "--host", host, experiment];
+/** A supervisor's arguments; `livingSupervisors` finds it by them and by its MT_RUN. */
+export const superviseArgv = (host: string, experiment: string) => ["supervise", "--host", host, experiment];
 
-/** Pids of the experiment's supervisors under this MT_RUN, also of one whose lock and socket were taken away. */
+/** Pids of the experiment's supervisors under this MT_RUN, also where their lock and socket were removed. */
 export function livingSupervisors(experiment: string): number[] {
   const found: number[] = [];
   for (const { pid, cmdline } of commandLines()) {
@@ -71,7 +71,7 @@ export function livingSupervisors(experiment: string): number[] {
   return found;
 }
 
-/** Ends supervisors at once: what they noted is on disk, and their guests live on. Gives those that are still there. */
+/** Kills supervisors: their ledger is on disk, and their guests live on. Gives those that are still there. */
 export async function endSupervisors(pids: readonly number[]): Promise<number[]> {
   const ended = await Promise.all(pids.map((pid) => endProcess(pid, SUPERVISE, 0)));
   return pids.filter((_, i) => !ended[i]);
@@ -83,13 +83,13 @@ export function signalGuest({ pid, dir }: Living, signal: NodeJS.Signals): void 
   try {
     process.kill(pid, signal);
   } catch {
-    // It ended between the two lines.
+    // It has just ended.
   }
 }
 
 /**
- * Ends guests, all at once and by SIGKILL: what they have on disks is journaled, as for a power cut. Gives those that are
- * still there after `timeout_s`.
+ * Ends guests, all at once and by SIGKILL: for their disks it is a power cut. Gives those that are still there after
+ * `timeout_s`.
  */
 export async function endGuests(guests: readonly Living[], timeout_s = 10): Promise<Living[]> {
   for (const guest of guests) signalGuest(guest, "SIGKILL");

@@ -2,7 +2,7 @@
  * QMP, the control protocol of QEMU: JSON lines over a Unix socket. Greeting, `qmp_capabilities`, then
  * commands with ids, answers in any order, events in between. QEMU serves one client at a time.
  */
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../../../shared/errors.ts";
 import { openLines } from "./lines.ts";
 
@@ -24,7 +24,7 @@ interface QmpLine extends Partial<QmpEvent> {
   error?: { class: string; desc: string };
 }
 
-/** Connects and takes the capabilities: after that QEMU answers. */
+/** Connects and negotiates capabilities, after which QEMU takes commands. */
 export async function openQmp(
   path: string,
   options: {
@@ -65,7 +65,7 @@ export async function openQmp(
     options.timeout_s,
     options.given_up,
   );
-  if (opened.isErr()) return opened.map(() => undefined as never);
+  if (opened.isErr()) return err(opened.error);
   const socket = opened.value;
 
   const call: Qmp["call"] = (command, args, timeout_s = 20) =>
@@ -103,12 +103,12 @@ export async function openQmp(
   const capable = await call("qmp_capabilities", undefined, options.timeout_s);
   if (capable.isErr()) {
     socket.close();
-    return capable.map(() => undefined as never);
+    return err(capable.error);
   }
   return ok({ call, close: socket.close });
 }
 
-/** Waits for a promise with a limit; gives an error where it was not kept. */
+/** Waits for a promise; gives an error when it takes longer than `timeout_s`. */
 export async function within(promise: Promise<unknown>, timeout_s: number): Promise<MtError | undefined> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const limit = new Promise<MtError>((resolve) => {

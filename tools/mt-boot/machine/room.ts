@@ -1,6 +1,6 @@
 /**
- * How much more this host can hold, as the kernel tells it: memory that can be had without swapping, also under
- * the memory cgroups that we are in, the pressure on it (PSI), and the processor time that guests take.
+ * How much more this host can hold: memory available without swapping, also within our memory cgroups, memory pressure
+ * (PSI), and the processor time and memory that guests take.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ const read = (path: string): string => {
 const kibOf = (text: string, name: string) =>
   Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
 
-/** Many guests ask within the same moment: what the kernel said is good for some milliseconds. */
+/** Many guests ask at the same time, so an answer is kept for some milliseconds. */
 function briefly<T>(ask: () => T): () => T {
   let said: { value: T; at: number } | undefined;
   return () => {
@@ -33,7 +33,7 @@ export const availableMib = briefly(() =>
   Math.floor(Math.min(kibOf(read("/proc/meminfo"), "MemAvailable") / 1024, ...cgroupRoomMib())),
 );
 
-/** What each memory cgroup above us has left; file pages that it can drop count as left. */
+/** What each memory cgroup above us has left, counting file pages that it can drop. */
 function cgroupRoomMib(): number[] {
   const rooms: number[] = [];
   for (const line of read("/proc/self/cgroup").split("\n")) {
@@ -89,7 +89,7 @@ export function cpuSeconds(pid: number): number | undefined {
   }
 }
 
-/** Proportional set size: its own pages and its share of those that it has in common with others. */
+/** Proportional set size: private pages, and a share of each shared one. */
 export function proportionalMib(pid: number): number | undefined {
   const kib = kibOf(read(`/proc/${pid}/smaps_rollup`), "Pss");
   return Number.isNaN(kib) ? undefined : kib / 1024;

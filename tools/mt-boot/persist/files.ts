@@ -8,9 +8,9 @@ import { removeLedger } from "./ledger.ts";
 
 /** Held by the living supervisor: says its pid. */
 export const supervisorLock = (experiment: string) => join(experimentDir(experiment), "boot.lock");
-/** What it said on stderr. */
+/** The supervisor's stderr. */
 export const supervisorLog = (experiment: string) => join(experimentDir(experiment), "boot.log");
-/** Held by whoever starts it, or does its work for it. */
+/** Held while a command starts the supervisor, or does its work in its place. */
 export const startLock = (experiment: string) => join(experimentDir(experiment), "boot.start");
 
 /** All that mt-boot keeps of an experiment on this host. */
@@ -28,13 +28,13 @@ export function removeGuest(experiment: string, dir: string): void {
   rmSync(overlayOf(experiment, dir), { force: true });
 }
 
-/** The directory of the experiment goes with the last tool that has something in it. */
+/** Removes the experiment's directory once no tool has anything in it. */
 export const removeDirectory = (experiment: string) => removeEmpty(experimentDir(experiment));
 
 function removeEmpty(dir: string): void {
   try {
     rmdirSync(dir);
   } catch {
-    // It is not there, or not empty: another tool's files are in it, or disks of guests that nobody has taken down.
+    // Missing, or not empty: it holds files of another tool, or disks of guests that are not taken down.
   }
 }

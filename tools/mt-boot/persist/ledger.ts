@@ -1,6 +1,6 @@
 /**
- * What the supervisor must remember to be started again: each guest's record, the image that it boots from,
- * what it is wanted to be and what was last true. One SQLite file, beside the guests' sockets.
+ * What a supervisor that is started again must know: each guest's record, its image, what is wanted of it and its last
+ * state. One SQLite file, beside the guests' directories.
  */
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -15,14 +15,15 @@ import { fromKept, keptText } from "../client/came-as.ts";
 /** What a guest is wanted to be; undefined where it is given up until somebody asks again. */
 export type Wanted = "paused" | "ready" | undefined;
 export type AcceleratorWish = "auto" | "kvm" | "tcg";
-/** How a guest comes to be: auto forks it where its image allows that, and boots it cold where that fails. */
+/** How a guest is booted: `auto` forks it from a template where its image allows that, and boots it cold where that fails. */
 export type BootMode = "auto" | "fork" | "cold";
 
-/** Where a saved guest goes on from, and whether it had been told who it is. */
+/** What a saved guest goes on from. */
 export interface SavedState {
   file: string;
+  /** Whether it had its identity when it was saved. */
   known: boolean;
-  /** What its disk held then, where it has one. */
+  /** A copy of its disk's overlay, where it has one. */
   disk?: string;
 }
 
@@ -37,13 +38,13 @@ export interface LedgerRow {
   state: GuestState;
   error?: MtError;
   saved?: SavedState;
-  /** Whether its QEMU's guest was told who it is. */
+  /** Whether the guest in its QEMU has its identity. */
   known?: boolean;
-  /** Whether that QEMU went on from a file, and has not made fresh since what its copies may have too. */
+  /** Whether it went on from a file, and has not yet made anew what other copies of that file may have too. */
   restored?: boolean;
 }
 
-/** A row as JSON, with its record as a line where JSON would lose some of it. */
+/** A row as it is stored; `text` is the record's line, where JSON would lose some of it. */
 type Stored = LedgerRow & { text?: string };
 
 export interface Ledger {
@@ -99,8 +100,8 @@ export async function guestsKnown(experiment: string): Promise<Set<string>> {
 }
 
 /**
- * Takes guests out of the ledger, whatever has become of it; gives whether it has others. One that cannot be read
- * has none; only where it has others, and cannot be written, it is an error: they are not to be lost.
+ * Removes guests from the ledger, whatever state it is in; gives whether others remain. A ledger that cannot be read
+ * counts as empty. It is an error only where others remain and the ledger cannot be written.
  */
 export async function dropFromLedger(
   experiment: string,
@@ -113,7 +114,7 @@ export async function dropFromLedger(
     ledger = await openLedger(experiment);
     const going = new Set(ids);
     others = ledger.rows().some(({ record }) => !going.has(record.id));
-    // With the last one the whole file goes.
+    // Without others the caller removes the whole file.
     if (others) ledger.drop(ids);
     return ok(others);
   } catch (thrown) {

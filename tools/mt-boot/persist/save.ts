@@ -1,6 +1,6 @@
 /**
- * What `save` does, as the supervisor does it: all of its guests are stopped, then each is written, then they go
- * on, so that what is saved is the network at one moment. An `exit` record a guest.
+ * What `save` does in the supervisor: all of the guests are stopped, then each is written, then they go on, so that the
+ * network is saved as it was at one moment. An `exit` record a guest.
  */
 import { renameSync, rmSync, statSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
@@ -46,7 +46,7 @@ export async function saveGuests(
   }
   const versionOf = qemuVersions();
   const qemus = await Promise.all(here.map(({ image }) => versionOf(image)));
-  // At one moment: what one has sent, the other has not got yet.
+  // All are stopped before the first is written: none has received what another has not sent yet.
   for (const entry of here) entry.savingBegan();
   await Promise.all(here.map((entry) => entry.machine?.qmp.call("stop")));
   const slots = new Slots(jobs);
@@ -67,7 +67,7 @@ export async function saveGuests(
   );
 }
 
-/** One that was ready goes on, and draws no random bytes that one restored from its file could have drawn before. */
+/** Lets a guest that was ready go on, with new random state: a guest restored from its file begins with the old one. */
 async function goOn({ state, machine, image }: Entry): Promise<Result<unknown, MtError>> {
   if (state !== "ready" || !machine) return ok(undefined);
   const platform = platformOf(image);
@@ -98,7 +98,7 @@ async function saveOne(
       return err({ ...written.error, message: `Cannot save {id}: ${written.error.message}` });
     renameSync(part, path);
     const bytes = statSync(path).size;
-    // QEMU has written all that it held of the disk, and lets it be until the guest goes on.
+    // QEMU has flushed the disk, and does not write to it until the guest goes on.
     const disk_bytes =
       image.files?.disk === undefined
         ? undefined

@@ -1,6 +1,6 @@
 /**
- * Saved guests in a directory: of each a state file, memory and all, and a note of what it is. A note is written
- * last and in one step: what has none was not saved.
+ * Saved guests in a directory: for each a state file with its memory, and a note that describes it. The note is written
+ * last and atomically: a guest without one was not saved.
  */
 import { existsSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,10 +23,10 @@ export interface SavedGuest {
   accel: AcceleratorWish;
   boot_mode: BootMode;
   paused: boolean;
-  /** Whether it had been told who it is. */
+  /** Whether it had its identity. */
   known: boolean;
   bytes: number;
-  /** Of what its disk held, where it has one. */
+  /** Size of its disk's overlay, where it has one. */
   disk_bytes?: number;
   saved: string;
 }
@@ -87,7 +87,7 @@ function readNote(path: string): SavedGuest | undefined {
   }
 }
 
-/** Whether the state of a saved guest is whole, and of this QEMU. */
+/** Gives the state file of a saved guest, where it is whole and of this version of QEMU. */
 export function checkSaved(dir: string, note: SavedGuest, qemu: string): Result<string, MtError> {
   const { id } = note.record;
   for (const [path, saved] of [

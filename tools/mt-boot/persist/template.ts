@@ -1,7 +1,7 @@
 /**
- * A template: one guest of an image that has booted to the barrier and was stopped there, as two files. `ram` is
- * its memory, which clones map privately; `state` is that of its devices. Made once a machine for all that its
- * clones cannot change, kept for the next launch, and made anew where anything is not as it was noted.
+ * A template: one guest of an image that has booted to the barrier and was stopped there, as two files. `ram` is its
+ * memory, which clones map privately; `state` is that of its devices. Made once a machine for each set of what clones
+ * cannot change, kept for the next launch, and made anew where the files are not as they were noted.
  */
 import { createHash } from "node:crypto";
 import {
@@ -31,23 +31,23 @@ import { endGuests, livingIn } from "../machine/processes.ts";
 import type { Boot, Platform } from "../platforms/platform.ts";
 import { platformOf } from "../platforms/platforms.ts";
 
-/** Another number makes all templates anew: what a template is has changed. */
+/** A new number makes all templates anew: to be raised when what a template contains changes. */
 const FORMAT = 2;
 const MIB = 1024 * 1024;
-/** Two launches may want the same one: who comes second waits as long as the first may take. */
+/** Beyond the boot's own time: a second launch that wants the same template waits as long as the first may take. */
 const LOCK_EXTRA_S = SAVE_S + 30;
-/** What the file system must have beside the memory itself. */
+/** Free space needed besides the memory itself. */
 const SPARE_MIB = 64;
 
 export interface Template {
   key: string;
   ram: string;
   state: string;
-  /** What the kernel says of both files; as long as it is the same, so are they. */
+  /** Inode, size and time of change of both files; equal as long as the files are the same. */
   stamp: string;
 }
 
-/** What is noted beside the two files; whatever differs from it, the template is not used. */
+/** Stands beside the two files; a template that differs from its note is not used. */
 interface Note {
   format: number;
   qemu: string;
@@ -97,7 +97,7 @@ export function qemuVersions(): (image: Image) => Promise<Result<string, MtError
   };
 }
 
-/** The guest that becomes the template of `boot`: like it in all that a clone cannot change, and nobody. */
+/** The guest that becomes the template of `boot`: equal in all that a clone cannot change, without an identity. */
 function prototypeOf(boot: Boot, key: string, dir: string): Boot {
   const guest: Guest = {
     ...boot.guest,
@@ -105,12 +105,12 @@ function prototypeOf(boot: Boot, key: string, dir: string): Boot {
     index: 2 ** 32 - 1,
     interfaces: boot.guest.interfaces.map(() => ({ segment: "none" })),
   };
-  // No experiment has such a name: its taps are QEMU's own and go with it, on no bridge.
+  // No experiment can have this name, so its taps are made by QEMU, on no bridge, and go with it.
   const experiment = `template:${key}`;
   return { ...boot, experiment, guest, dir, memory: { path: join(dir, "ram"), role: "template" } };
 }
 
-/** All that makes two templates different: the whole command line of the guest, the files in it, and QEMU. */
+/** The key of a template: a hash of the guest's whole command line, which names its files by digest, and QEMU's version. */
 export function templateKey(boot: Boot, qemu: string): string {
   const argv = boot.platform.argv(prototypeOf(boot, "", ""));
   return createHash("sha256")
@@ -146,7 +146,7 @@ export async function templateFor(
   }
 }
 
-/** Whether its files are those that they were. */
+/** Whether its files are still the same. */
 export function unchanged(template: Template): boolean {
   try {
     return filesOf(template.key).stamp === template.stamp;
@@ -155,7 +155,7 @@ export function unchanged(template: Template): boolean {
   }
 }
 
-/** The template, where all of it is as it was noted; the memory is told by its size and time of change. */
+/** The template that is kept, where it agrees with its note. The memory is compared by size and time of change alone. */
 function kept(key: string): Template | undefined {
   try {
     const template = filesOf(key);
@@ -180,7 +180,7 @@ const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex
 async function make(boot: Boot, key: string, qemu: string, timeout_s: number): Promise<Template> {
   const dir = join(templatesDir(), `${key}.new`);
   const { mem_mib } = boot.guest;
-  // What a maker left that was killed.
+  // Left by a maker that was killed.
   await endGuests(livingIn(dir));
   removeOwn(dir);
   ownDir(dir);
@@ -197,7 +197,7 @@ async function make(boot: Boot, key: string, qemu: string, timeout_s: number): P
   const began = Date.now();
   let pid: number | undefined;
   let ram_fd: number | undefined;
-  // spawnQemu empties the directory: the memory is put there by its hand.
+  // spawnQemu empties the directory, so the memory's file is made by its `prepare`.
   const ram_path = join(dir, "ram");
   const state_path = join(dir, "state");
   try {

@@ -1,7 +1,7 @@
 /**
- * QEMU's command line for one guest, from its record and nothing else but names of this host: files stand
- * in the guest's directory, the kernel in the store, taps by name. The directory stands in the line, so that
- * the process can be found in /proc when everything else is lost.
+ * QEMU's command line for one guest, from its record and names of this host alone: files are in the guest's
+ * directory, the kernel is in the store, taps are found by name. The directory is in the command line, so that the
+ * process can be found in /proc when all else is lost.
  */
 import { guestMac } from "../../../../shared/addresses.ts";
 import { AGENT_PORT, CONSOLE, IDENTITY_PORT } from "../../../../shared/guest-protocol.ts";
@@ -15,9 +15,9 @@ import type { Boot, MemoryFile } from "../platform.ts";
 export const QEMU = "qemu-system-x86_64";
 
 /**
- * For an image that names no command line: a serial console, no clock watchdogs (an idle guest wakes a third
- * less), no self-tests, and a panic ends QEMU (`panic=-1` with `-no-reboot`), which the supervisor sees. Pressure
- * is not averaged every two seconds, and security modules without a policy are not asked at every file.
+ * The kernel's command line where the image names none: a serial console, no clock watchdogs (an idle guest wakes a
+ * third less), no self-tests; a panic ends QEMU (`panic=-1` with `-no-reboot`), which the supervisor sees. No pressure
+ * averages every two seconds, no calls to security modules that have no policy.
  */
 export const DEFAULT_CMDLINE =
   `console=${CONSOLE} quiet panic=-1 mitigations=off nowatchdog tsc=reliable clocksource=tsc cryptomgr.notests ` +
@@ -27,7 +27,7 @@ export const DEFAULT_CMDLINE =
 /** QEMU takes a comma inside a value when it is doubled. */
 const value = (text: string) => text.replaceAll(",", ",,");
 
-/** It runs in the guest's directory. */
+/** QEMU is to run in the guest's directory. */
 export function qemuArgv(boot: Boot): string[] {
   const { experiment, guest, dir, accelerator, memory } = boot;
   const files = guestFiles(dir);
@@ -36,13 +36,13 @@ export function qemuArgv(boot: Boot): string[] {
     ...["-name", `guest=${guest.id}`],
     ...["-machine", "pc,mem-merge=on,dump-guest-core=off,memory-backend=ram"],
     ...["-object", memoryObject(guest, memory)],
-    // Who goes on from another's state does not call that one's MAC out into its network.
+    // A clone must not announce its template's MAC to the network.
     ...["-global", "migration.announce-rounds=0"],
-    // The translation buffer is as large as the guest is allowed to make it: 32 MiB lose no speed here.
+    // A guest fills its translation buffer to this limit; 32 MiB cost no speed here.
     ...["-accel", accelerator === "kvm" ? "kvm" : "tcg,tb-size=32"],
     ...["-cpu", "max", "-smp", String(guest.cores), "-m", `${guest.mem_mib}M`],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    // A guest that breaks out of its QEMU starts no program.
+    // A guest that breaks out of its QEMU cannot start a program.
     ...["-sandbox", "on,spawn=deny"],
     ...[
       "-chardev",
@@ -58,7 +58,7 @@ export function qemuArgv(boot: Boot): string[] {
     ],
     ...["-chardev", `socket,id=agent,path=${value(socketName(files.agent))},server=on,wait=off`],
     ...["-chardev", `socket,id=identity,path=${value(socketName(files.identity))},server=on,wait=off`],
-    // Room for two ports, not for 31 with an event descriptor each that QEMU would poll.
+    // The default is 31 ports, each with an event descriptor that QEMU polls.
     ...["-device", "virtio-serial-pci,max_ports=4"],
     ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...["-device", `virtserialport,chardev=identity,name=${IDENTITY_PORT}`],
@@ -67,7 +67,7 @@ export function qemuArgv(boot: Boot): string[] {
       ...["-device", `virtio-net-pci,netdev=nic${nic},mac=${guestMac(guest.index, nic)},romfile=`],
     ]),
     ...(boot.disk === undefined ? [] : diskArgv(boot.disk)),
-    // Who goes on has its kernel in its memory: QEMU would keep both files on its heap.
+    // A guest that goes on from a state has its kernel in memory; QEMU would keep both files on its heap.
     ...(boot.state !== undefined
       ? ["-incoming", "defer"]
       : ["-kernel", boot.kernel, "-initrd", boot.initrd, "-append", boot.cmdline ?? DEFAULT_CMDLINE]),
@@ -75,9 +75,8 @@ export function qemuArgv(boot: Boot): string[] {
 }
 
 /**
- * The guest's memory. As a file it is shared for the template, whose memory it becomes, and private for a clone,
- * which sees the file and keeps each page that it changes. It has one name for all, so that each can go on from
- * the state of any other.
+ * The guest's memory. A template writes into its file (shared); a clone maps that file and keeps the pages that it
+ * changes to itself (private). The object has the same id in all, so that each can go on from the state of any other.
  */
 function memoryObject({ mem_mib }: Guest, file: MemoryFile | undefined): string {
   const size = `id=ram,size=${mem_mib}M`;

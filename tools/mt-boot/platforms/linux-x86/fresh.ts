@@ -1,11 +1,11 @@
 /**
- * What a guest may not share with what it was copied from. A template's clones, a restored guest and one that was
- * saved and goes on all begin with the same memory: FRESH is the one list of what is made anew in it, on which
- * occasion, and why. What a program in the guest has drawn and kept for itself stands in mt-boot(1), LIMITS.
- * Its name, MACs and addresses come from its record: identity.ts.
+ * What a guest must not share with copies of its memory. A template's clones, a restored guest and one that goes on
+ * after it was saved all begin with the same memory: FRESH is the one list of what is made anew in it, on which
+ * occasion, and why. Random values that a program in the guest already holds stay: mt-boot(1), LIMITS.
+ * The guest's name, MACs and addresses come from its record: identity.ts.
  */
 import { randomBytes, randomUUID } from "node:crypto";
-import { ok, type Result } from "neverthrow";
+import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../../../../shared/errors.ts";
 import { NEXT_FD } from "../../../../shared/guest-protocol.ts";
 import { runInGuest } from "../../guest/agent.ts";
@@ -32,12 +32,12 @@ const O = { wronly: 0o1, creat: 0o100, excl: 0o200, trunc: 0o1000 };
 
 interface Fresh {
   what: string;
-  /** What would be wrong where it stayed as it was; or why it stays on the other occasions. */
+  /** What would go wrong otherwise, or why it is kept on the other occasions. */
   why: string;
   on: readonly Occasion[];
   /** Made by /sbin/mt-syscalls, before any other program of the guest gets the processor. */
   calls?: () => Call[];
-  /** Run by the agent, where system calls of three arguments are not enough. */
+  /** Run by the agent, where system calls with three arguments are not enough. */
   command?: () => string[];
 }
 
@@ -45,8 +45,8 @@ const ALWAYS: readonly Occasion[] = ["told", "goes on", "restored"];
 
 export const FRESH: readonly Fresh[] = [
   {
-    what: "the turn of mt-syscalls",
-    why: "where it is the first that runs, nobody draws from the old random generator meanwhile",
+    what: "the priority of mt-syscalls",
+    why: "it must run before any program that could draw from the old random generator",
     on: ALWAYS,
     calls: () => {
       const priority = Buffer.alloc(4);
@@ -57,7 +57,7 @@ export const FRESH: readonly Fresh[] = [
   },
   {
     what: "the key of the random generator",
-    why: "keys, UUIDs, ports and sequence numbers that are drawn later would be those of every copy",
+    why: "keys, UUIDs, ports and sequence numbers drawn later would be the same in every copy",
     on: ALWAYS,
     calls: () => {
       const entropy = Buffer.alloc(8 + SEED_BYTES);
@@ -71,7 +71,7 @@ export const FRESH: readonly Fresh[] = [
       });
       return [
         { what: "open /dev/urandom", number: SYS.open, args: [text("/dev/urandom"), O.wronly, 0] },
-        // Counted as entropy, then taken at once: without the second the old key serves up to a minute longer.
+        // Added as entropy, then used at once: without the second call the old key serves for up to a minute more.
         seed(RNDADDENTROPY, entropy),
         seed(RNDRESEEDCRNG, 0),
         close(),
@@ -92,7 +92,7 @@ export const FRESH: readonly Fresh[] = [
   },
   {
     what: "the machine id, and with it the ssh host keys (mt-own, where there is a disk)",
-    why: "made once: who is told its name again, or goes on, stays the machine that it was",
+    why: "made once: a guest that is told its name again, or goes on, stays the same machine",
     on: ["told"],
     calls: () =>
       writeFile("/etc/machine-id", `${randomBytes(16).toString("hex")}\n`, O.creat | O.excl).map(
@@ -101,13 +101,13 @@ export const FRESH: readonly Fresh[] = [
   },
   {
     what: "the boot id",
-    why: "of a clone the kernel makes it when it is first read, after the seed; that of a restored one was made before",
+    why: "in a clone the kernel makes it at the first read, after the seed; in a restored guest it was made before",
     on: ["restored"],
     command: () => ["sh", "-c", NEW_BOOT_ID, "sh", randomUUID()],
   },
 ];
 
-/** The kernel never makes it again: the file is covered by another one. */
+/** The kernel never makes the boot id again, so another file is mounted over it. */
 const NEW_BOOT_ID = `id=/proc/sys/kernel/random/boot_id
 umount "$id" 2>/dev/null
 rm -f /run/mt-boot-id
@@ -131,8 +131,8 @@ export const freshCalls = (occasion: Occasion): Call[] =>
   FRESH.flatMap(({ on, calls }) => (on.includes(occasion) ? (calls?.() ?? []) : []));
 
 /**
- * Makes fresh what is to be so in a guest that knows who it is. Begin it before the guest goes on: what it is sent
- * waits for it, and is the first that it does.
+ * Makes anew what FRESH lists, in a guest that has its identity. Call it before the guest goes on: what is sent waits
+ * in the port, and is the first that the guest does.
  */
 export async function makeFresh(
   { agent, calls }: Ports,
@@ -141,12 +141,12 @@ export async function makeFresh(
 ): Promise<Result<void, MtError>> {
   const end = Date.now() + timeout_s * 1000;
   const made = await calls.make(freshCalls(occasion), timeout_s);
-  if (made.isErr()) return made.map(() => undefined);
+  if (made.isErr()) return err(made.error);
   for (const { on, what, command } of FRESH) {
     if (!command || !on.includes(occasion)) continue;
     const left_s = Math.max(0.1, (end - Date.now()) / 1000);
     const done = await runInGuest(agent, command(), { timeout_s: left_s, output_bytes_max: 1024 });
-    if (done.isErr()) return done.map(() => undefined);
+    if (done.isErr()) return err(done.error);
     if (done.value.code !== 0)
       return fail("failed", `Cannot renew ${what}: ${done.value.stderr.trim() || "no reason given"}`);
   }

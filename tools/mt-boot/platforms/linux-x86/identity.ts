@@ -1,7 +1,7 @@
 /**
- * Who a guest is: which system calls make it that, and whether the kernel there then says the same. A guest is
- * ready when it does. Clones of one memory image share everything until then: what must differ beside what its
- * record says is made fresh with it (fresh.ts).
+ * Gives a guest its identity: the system calls that set its name, MACs, addresses and routes, and then what its
+ * kernel says of them. A guest is ready when the two agree. Clones of one memory image share everything until then;
+ * what must differ besides is made anew in the same step (fresh.ts).
  */
 import { err, ok, type Result } from "neverthrow";
 import { formatIp, guestMac, parseCidr, parseIp } from "../../../../shared/addresses.ts";
@@ -33,15 +33,15 @@ const UP = 0x1043;
 /** RTF_UP | RTF_GATEWAY */
 const BY_GATEWAY = 3;
 
-/** The program answers as soon as the agent does: after so long, is it there at all? */
+/** mt-syscalls answers as soon as the agent does: after so long it is asked whether the program is there at all. */
 const EXPLAIN_AFTER_S = 10;
 
-/** The kernel says what it was told; filled when the calls were made. */
+/** What the guest's kernel says of itself; filled by the calls. */
 interface Said {
   uname: Buffer;
 }
 
-/** Everything but the links. */
+/** Calls for everything but the links. */
 export function selfCalls(guest: Guest, said: Said): Call[] {
   const name = Buffer.from(guest.id);
   const hosts = guest.interfaces.flatMap((nic) => (nic.ip ? [`${nic.ip.split("/")[0]} ${guest.id}\n`] : []));
@@ -69,9 +69,9 @@ const interfaceRequest = (device: string, value: Buffer = Buffer.alloc(16)) => {
   return bytes;
 };
 
-/** Where the name stands in it. */
+/** The pointer to the device's name in a struct rtentry, and where we put that name. */
 const NAME = { at: 88, to: 120 };
-/** struct rtentry, of a route to everywhere, and behind it the device's name that it points to. */
+/** struct rtentry of a default route, followed by the device's name that it points to. */
 const defaultRoute = (device: string, gateway: number, flags: number, metric: number) => {
   const bytes = Buffer.alloc(136);
   for (const [at, address] of [
@@ -88,7 +88,7 @@ const defaultRoute = (device: string, gateway: number, flags: number, metric: nu
 
 const deviceRequest = (nic: number) => interfaceRequest(`eth${nic}`);
 
-/** What the kernel says of a link afterwards: a struct ifreq each. */
+/** What the kernel says of a link afterwards; each is a struct ifreq. */
 interface LinkSaid {
   mac: Buffer;
   address: Buffer;
@@ -118,7 +118,7 @@ const openSocket = (device: string): Call => ({
   args: [AF_INET, 2, 0],
 });
 
-/** What its segment carries, where the plan says it: else the link keeps what it has. */
+/** Sets the segment's MTU where the plan names one; otherwise the link keeps its own. */
 function mtuCalls(guest: Guest, nic: number): Call[] {
   const { mtu } = guest.interfaces[nic]!;
   if (mtu === undefined) return [];
@@ -128,13 +128,13 @@ function mtuCalls(guest: Guest, nic: number): Call[] {
   return [ask("set the MTU of", device, SIOC.setmtu, interfaceRequest(device, value))];
 }
 
-/** One link: its MAC, its MTU, its address, its gateway. */
+/** Calls for one link: MAC, MTU, address, gateway; then what the kernel says of them. */
 export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Call[], MtError> {
   const { ip, gateway } = guest.interfaces[nic]!;
   const cidr = parseCidr(ip ?? "0.0.0.0/0");
   const hop = parseIp(gateway ?? "0.0.0.0");
-  if (cidr.isErr()) return cidr.map(() => []);
-  if (hop.isErr()) return hop.map(() => []);
+  if (cidr.isErr()) return err(cidr.error);
+  if (hop.isErr()) return err(hop.error);
   const device = `eth${nic}`;
   const mac = Buffer.alloc(16);
   mac.writeUInt16LE(ARPHRD_ETHER, 0);
@@ -157,7 +157,7 @@ export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Cal
     calls.push(ask("set the netmask of", device, SIOC.setmask, interfaceRequest(device, mask)));
   calls.push(ask("bring up", device, SIOC.setflags, interfaceRequest(device, up)));
   if (gateway !== undefined) {
-    // Several links may have a gateway: the first is used, the next ones stand by. 1 is metric 0 here.
+    // Where several links have a gateway the first is used; the metric field counts from 1 for metric 0.
     const metric = nic + 1;
     calls.push(
       ask(
@@ -190,7 +190,7 @@ export function linkCalls(guest: Guest, nic: number, said: LinkSaid): Result<Cal
 
 const maskOf = (length: number) => 2 ** 32 - 2 ** (32 - length);
 
-/** What a guest's kernel must say of itself: its name, and a line a link, with - for what is not set, and its MTU where the plan has one. */
+/** What the kernel must say: the name, and a line for each link: address or -, and the MTU where the plan has one. */
 export function identityFacts(guest: Guest): string[] {
   return [
     `hostname ${guest.id}`,
@@ -213,7 +213,7 @@ function linkFact(nic: number, { mac, address, mask, mtu }: LinkSaid, planned: n
   return `eth${nic} ${hex} ${ip === 0 ? "-" : `${formatIp(ip)}/${bits}`}${mtuFact(says)}`;
 }
 
-/** Tells a guest who it is, and reads back that it is. May be done again. */
+/** Gives a guest its identity and checks what its kernel says then. May be done again. */
 export async function giveIdentity(
   { agent, calls }: Ports,
   guest: Guest,
@@ -238,7 +238,7 @@ export async function giveIdentity(
   return checkFacts(guest, facts);
 }
 
-/** One that was somebody already: its segments may carry other MTUs now. */
+/** Sets the MTUs again in a guest that has its identity: its segments may have others now. */
 export async function tellMtus(
   calls: Calls,
   guest: Guest,
@@ -255,7 +255,7 @@ export async function tellMtus(
   return ok(undefined);
 }
 
-/** The barrier: the program has answered, and waits for the next frame. */
+/** Waits until mt-syscalls answers. */
 export async function awaitCalls({ agent, calls }: Ports, timeout_s: number): Promise<Result<void, MtError>> {
   const end = Date.now() + timeout_s * 1000;
   for (;;) {
@@ -287,7 +287,7 @@ const identityError = (error: MtError): Result<void, MtError> =>
     message: `Cannot give {id} its identity: ${error.message.replace(/^Cannot /, "cannot ")}`,
   });
 
-/** Where nothing answers: an image from before this program, or one of somebody's own? The agent can tell. */
+/** Why nothing answers: the agent tells whether the image has mt-syscalls at all. */
 async function whySilent(agent: Agent): Promise<MtError | undefined> {
   const asked = await runInGuest(agent, ["test", "-e", SYSCALLS_PROGRAM], {
     timeout_s: 10,
