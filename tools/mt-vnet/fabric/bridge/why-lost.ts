@@ -28,9 +28,12 @@ export async function whyLost(
     );
   const received = await packetsReceived(experiment, end);
   const answers = addr === undefined || (await ping(undefined, addr, UNDERLAY_PING_BYTES, signal));
-  let how = "none of our frames is answered";
+  let how = "no frame of ours is answered";
   if (received !== undefined && received_before !== undefined)
-    how = received > received_before ? `frames come from there, and ${how}` : "nothing comes from there";
+    how =
+      received > received_before
+        ? "frames come from there, and none of ours is answered"
+        : "nothing comes from there";
   const beside = answers ? "" : `; ${addr} does not answer a ping either`;
   const ports = `${TUNNEL_PORTS.first}:${LAST_PORT}`;
   return mtError(
