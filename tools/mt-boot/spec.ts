@@ -1,4 +1,4 @@
-/** What mt-boot is, as data: commands, flags, records, examples. */
+/** mt-boot: its commands, flags, kinds and examples. */
 import { type ArgDef, type ArgsDef, filterArgs, type ToolSpec } from "../../shared/cli/spec.ts";
 import { GUEST_STATES } from "../../shared/records/guest.ts";
 
@@ -8,7 +8,8 @@ const jobsArg = {
     min: 1,
     max: 4096,
     valueHint: "N",
-    description: "guests worked on at a time (default: 2 for each core of this host, 4 in exec)",
+    description:
+      "guests worked on at a time (default for each core of this host: 2; save 1; exec and copy 4)",
   },
 } as const satisfies ArgsDef;
 const readyArg = {
@@ -18,7 +19,7 @@ const readyArg = {
     max: 86_400,
     valueHint: "SECONDS",
     default: 180,
-    description: "how long one guest may take, counted from when it gets its turn",
+    description: "how long one guest may take, from when its turn comes",
   },
 } as const satisfies ArgsDef;
 const answerArg = {
@@ -28,7 +29,7 @@ const answerArg = {
     valueHint: "SECONDS",
     default: 60,
     description:
-      "how long a guest that is ready may leave its supervisor without an answer before it is started again; 0: for ever",
+      "how long a ready guest may leave its supervisor without an answer before it is restarted; 0: for ever",
   },
 } as const satisfies ArgsDef;
 const experimentArg = (description: string) =>
@@ -39,17 +40,17 @@ const reserveArg = {
   max: 2 ** 40,
   valueHint: "MIB",
   default: 512,
-  description: "memory of this host that is left free: a guest that would take of it is not started",
+  description: "memory of this host to leave free: a guest that would use some of it is not started",
 } as const satisfies ArgDef;
 
 const setArg = {
   set: {
     type: "positional",
     required: false,
-    description: "guests by name, as g[0-3],gw; without it: those of the records on stdin",
+    description: "guests by name, as g[0-3],gw (default: those of the records on stdin)",
   },
 } as const satisfies ArgsDef;
-const whichExperiment = experimentArg("which experiment the guests are of; needed where several run here");
+const whichExperiment = experimentArg("the experiment of the guests; needed where several run here");
 const humanArg = {
   human: { type: "boolean", description: "a table, also where stdout is no terminal" },
 } as const satisfies ArgsDef;
@@ -61,9 +62,9 @@ const timeoutArg = (seconds: number, description: string) =>
 export const spec = {
   name: "mt-boot",
   summary: "starts, resumes, watches and stops guests on this host",
-  description: `One supervisor a host and experiment owns the guests: it starts them under QEMU, tells each who it is
-through its guest agent, starts again what dies, and answers ls and exec. It is started by the first command that
-needs it and ends with the last guest. Where it dies, the guests live on, and the next command starts it again.`,
+  description: `On each host, one supervisor an experiment owns the guests: it starts them under QEMU, gives each its identity
+through its guest agent, restarts guests that die, and answers ls and exec. It is started by the first command that
+needs it and ends with the last guest. If it dies, the guests live on, and the next command starts it again.`,
   commands: {
     up: {
       summary: "starts the plan's guests that are missing, resumes those that are paused",
@@ -71,39 +72,40 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
         ...filterArgs,
         paused: {
           type: "boolean",
-          description: "boot to the barrier, where the agent answers, and stop there",
+          description: "boot to the barrier, where the agent answers, and pause there",
         },
         boot: {
           type: "enum",
           options: ["auto", "fork", "cold"],
           default: "auto",
           description:
-            "fork: as clones of a template of their image; cold: each from its kernel; auto: fork where the image allows it, cold where that fails",
+            "fork: clones of a template of their image; cold: each from its kernel; auto: fork where the image allows it, cold where that fails",
         },
         accel: {
           type: "enum",
           options: ["auto", "kvm", "tcg"],
           default: "auto",
-          description: "auto: KVM where a probe guest really boots, else TCG",
+          description: "auto: KVM where a probe guest boots under it, else TCG",
         },
         retries: {
           type: "number",
           max: 1000,
           valueHint: "N",
           default: 3,
-          description: "how often a guest that failed is tried again",
+          description: "how often a failed guest is tried again",
         },
         "reserve-mib": reserveArg,
         "until-full": {
           type: "boolean",
-          description: "guests that this host has no room for come out planned, with the reason, not failed",
+          description:
+            "guests that find no room on this host come out planned, with the reason, instead of failed",
         },
         batch: {
           type: "number",
           min: 1,
           max: 4096,
           valueHint: "N",
-          description: "start so many at a time, after the whole plan has come",
+          description: "start so many guests at a time, after the whole plan has come",
         },
         between: {
           type: "string",
@@ -113,7 +115,8 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
             because: "it runs after each batch",
             example: "mt-boot up --batch 32 --between …",
           },
-          description: "with --batch: run by sh after each batch, with the batch as a plan on its stdin",
+          description:
+            "shell command to run after each batch, with the batch as a plan on its stdin; with --batch",
         },
         ...jobsArg,
         ...readyArg,
@@ -125,30 +128,30 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     },
     resume: {
       summary:
-        "lets paused guests go on: those of SET, or at end the plan's; tells who they are to those at the barrier",
+        "resumes paused guests: those of SET, or at end the plan's; guests at the barrier get their identity first",
       args: { ...setArg, ...filterArgs, ...whichExperiment, ...jobsArg, ...readyArg },
       stdin: "optional",
       reads: ["experiment", "host"],
       writes: ["guest", "exit"],
     },
     pause: {
-      summary: "stops guests where they are: those of SET, or at end the plan's",
+      summary: "pauses guests where they are: those of SET, or at end the plan's",
       args: { ...setArg, ...filterArgs, ...whichExperiment, ...jobsArg, ...readyArg },
       stdin: "optional",
       reads: ["experiment", "host"],
       writes: ["guest", "exit"],
     },
     reset: {
-      summary: "ends guests and starts them anew: those of SET, or at end the plan's",
+      summary: "ends guests and starts them again: those of SET, or at end the plan's",
       args: { ...setArg, ...filterArgs, ...whichExperiment, ...jobsArg, ...readyArg },
       stdin: "optional",
       reads: ["experiment", "host"],
       writes: ["guest", "exit"],
     },
     save: {
-      summary: "writes guests as they run into a directory, memory and all; they go on",
+      summary: "saves running guests, with their memory, into a directory; they go on running",
       args: {
-        dir: { type: "positional", description: "a new directory, or one that is empty" },
+        dir: { type: "positional", description: "a new or empty directory" },
         ...setArg,
         ...filterArgs,
         ...whichExperiment,
@@ -159,7 +162,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       writes: ["exit"],
     },
     restore: {
-      summary: "guests that were saved go on where they were; their network must be there",
+      summary: "starts saved guests where they were saved; their network must be there",
       args: {
         dir: { type: "positional", description: "where they were saved" },
         set: { type: "positional", required: false, description: "only these, as g[0-3],gw" },
@@ -174,7 +177,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       writes: ["guest"],
     },
     check: {
-      summary: "says of every guest of the plan what it is now, and changes nothing",
+      summary: "writes the present state of every guest of the plan; changes nothing",
       args: { ...filterArgs },
       stdin: "records",
       reads: ["experiment"],
@@ -182,7 +185,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     },
     prove: {
       summary:
-        "before a launch: boots one guest of the stream's image here, and says on the host record under what",
+        "before a launch: boots one guest of the stream's image here, and writes KVM or TCG on the host record",
       args: { ...filterArgs },
       stdin: "records",
       reads: ["image"],
@@ -190,7 +193,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     },
     down: {
       summary: "at end: stops the plan's guests; with --experiment all of it, without a plan",
-      args: { ...filterArgs, ...experimentArg("stop all guests of this experiment here; no stdin is read") },
+      args: { ...filterArgs, ...experimentArg("stop all guests of this experiment here; reads no stdin") },
       stdin: "optional",
       reads: ["experiment"],
       writes: ["guest"],
@@ -209,7 +212,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       writes: ["guest"],
     },
     stats: {
-      summary: "what guests cost: processor, memory, network; least, median and most of them",
+      summary: "what guests use: processor, memory, network; the least, median and most of them",
       args: {
         ...setArg,
         ...filterArgs,
@@ -238,10 +241,10 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
             because: "the records are on stdin",
             example: "mt-boot exec --stdin 'g[0-3]' -- CMD <FILE",
           },
-          description: "each command gets what comes on stdin, 1 MiB at most; with SET",
+          description: "give stdin to each command, 1 MiB at most; with SET",
         },
-        literal: { type: "boolean", description: "CMD as it is typed: {field} is not replaced" },
-        fold: { type: "boolean", description: "one record for all guests that did the same, at the end" },
+        literal: { type: "boolean", description: "take CMD literally: {field} is not replaced" },
+        fold: { type: "boolean", description: "one record for all guests with equal output, at the end" },
         ...jobsArg,
       },
       rest: {
@@ -255,14 +258,14 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       writes: ["exit"],
     },
     watch: {
-      summary: "the guests of an experiment and then each change of their states, until the last is gone",
+      summary: "the guests of an experiment, then each change of their states, until the last is gone",
       args: { host: filterArgs.host, ...experimentArg("which experiment; needed where several run here") },
       stdin: "none",
       reads: [],
       writes: ["guest"],
     },
     gc: {
-      summary: "removes the templates that no guest of this machine is forked from",
+      summary: "removes templates that no guest of this machine is forked from",
       args: { host: filterArgs.host },
       stdin: "none",
       reads: [],
@@ -277,12 +280,12 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           type: "string",
           valueHint: "PATH",
           excludes: ["from"],
-          description: "into the guests of the records on stdin, to there",
+          description: "copy into the guests of the records on stdin, to this path",
         },
         from: {
           type: "string",
           valueHint: "PATH",
-          description: "this file out of the guests of the records on stdin",
+          description: "copy this file out of the guests of the records on stdin",
         },
         ...timeoutArg(600, "how long it may take in one guest"),
         ...jobsArg,
@@ -290,7 +293,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
       words: {
         name: "SRC... DEST",
         description:
-          "FILE... SET:PATH (PATH ends with / where it is a directory), or SET:PATH... DIR (it comes as DIR/GUEST/NAME); FILE... with --to, DIR with --from",
+          "FILE... SET:PATH (a PATH that is a directory ends with /), or SET:PATH... DIR (files become DIR/GUEST/NAME); FILE... with --to, DIR with --from",
       },
       stdin: "optional",
       reads: ["experiment", "host", "guest"],
@@ -306,7 +309,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           max: 1e9,
           valueHint: "N",
           default: 20,
-          description: "how many lines of its past come first",
+          description: "how many earlier lines to print first",
         },
         wait: {
           type: "number",
@@ -314,7 +317,7 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
           integer: false,
           valueHint: "SECONDS",
           default: 1,
-          description: "without a terminal: how long the guest must be silent after stdin has ended",
+          description: "without a terminal: end when the guest was silent for so long after the end of stdin",
         },
       },
       stdin: "none",
@@ -334,16 +337,16 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
             because: "it would never end, and the records go on",
             example: "mt-boot log --follow 'g[0-3]'",
           },
-          description: "go on with what comes; with SET",
+          description: "keep printing what comes; with SET",
         },
-        lines: { type: "number", max: 1e9, valueHint: "N", description: "only the last lines of each" },
+        lines: { type: "number", max: 1e9, valueHint: "N", description: "only the last N lines of each" },
       },
       stdin: "optional",
       reads: ["experiment", "guest"],
       writes: ["exit"],
     },
     supervise: {
-      summary: "is the supervisor of one experiment on this host",
+      summary: "run as the supervisor of one experiment on this host",
       args: {
         experiment: { type: "positional", value: "id", description: "the experiment" },
         host: filterArgs.host,
@@ -361,18 +364,18 @@ needs it and ends with the last guest. Where it dies, the guests live on, and th
     },
     {
       command: "mt-boot up --paused <abilene.plan | mt-boot resume",
-      does: "boot all to the barrier, then let them go",
+      does: "boot all to the barrier, then resume them",
     },
     { command: "mt-boot exec 'g[0-3]' -- ip -4 addr", does: "run a command in four guests" },
-    { command: "mt-boot copy hosts 'g[0-3]:/etc/'", does: "bring a file into four guests" },
+    { command: "mt-boot copy hosts 'g[0-3]:/etc/'", does: "copy a file into four guests" },
     { command: "mt-boot copy 'g[0-3]:/etc/hosts' out", does: "fetch one from each: out/g0/hosts, …" },
     { command: "mt-boot console g0", does: "a terminal on the console of a guest" },
-    { command: "mt-boot log --follow --lines 5 'g[0-3]'", does: "what four guests write to theirs" },
-    { command: "mt-boot pause 'g[2-3]'", does: "stop two guests where they are" },
-    { command: "mt-boot resume 'g[2-3]'", does: "let them go on" },
-    { command: "mt-boot reset g3", does: "end a guest that hangs, and start it anew" },
-    { command: "mt-boot stats --human 'g[0-3]'", does: "what they cost" },
-    { command: "mt-boot ls --human", does: "what is here, and how it is" },
+    { command: "mt-boot log --follow --lines 5 'g[0-3]'", does: "follow the consoles of four guests" },
+    { command: "mt-boot pause 'g[2-3]'", does: "pause two guests" },
+    { command: "mt-boot resume 'g[2-3]'", does: "resume them" },
+    { command: "mt-boot reset g3", does: "restart a guest that hangs" },
+    { command: "mt-boot stats --human 'g[0-3]'", does: "what four guests use" },
+    { command: "mt-boot ls --human", does: "the guests here, and their states" },
     {
       command: "mt-boot down --experiment abilene",
       does: "stop everything of one experiment, without a plan",

@@ -1,4 +1,4 @@
-/** What mt-launch takes, beside the script: `mt --words` reads its command line by it, and tells about it. */
+/** mt-launch, a script: its commands and flags. `mt --words` reads its command line and prints its help by this. */
 import type { ArgDef, ArgsDef, ToolSpec } from "../../shared/cli/spec.ts";
 
 const experiment = {
@@ -10,7 +10,7 @@ const tree = {
     type: "string",
     valueHint: "SET",
     description:
-      "hosts to make or mend a tree of, as kn[1-4]; without it the tree that is up, else all nodes of the Slurm job (--via slurm), else this host",
+      "hosts to make or mend a tree of, as kn[1-4] (default: the tree that is up, else with --via slurm all nodes of the job, else this host)",
   },
   via: {
     type: "enum",
@@ -27,7 +27,7 @@ const tree = {
   },
 } as const satisfies ArgsDef;
 const image = {
-  image: { type: "string", valueHint: "NAME", default: "tux", description: "what guests boot" },
+  image: { type: "string", valueHint: "NAME", default: "tux", description: "image of the guests" },
 } as const satisfies ArgsDef;
 
 export const spec = {
@@ -37,11 +37,11 @@ export const spec = {
 where nothing is wrong. \`up\` saves the plan before anything changes; Ctrl-C takes down what it had built.`,
   commands: {
     up: {
-      summary: "bring an experiment up, or mend it, and say what is true of it",
+      summary: "bring an experiment up, or mend it, and print its verdict",
       args: {
         experiment,
         ...tree,
-        guests: { type: "number", min: 1, valueHint: "N", description: "add so many guests, in all" },
+        guests: { type: "number", min: 1, valueHint: "N", description: "add so many guests in all" },
         ...image,
       },
       stdin: "none",
@@ -49,7 +49,8 @@ where nothing is wrong. \`up\` saves the plan before anything changes; Ctrl-C ta
       writes: ["verdict"],
     },
     check: {
-      summary: "what is true of one that is up; without an experiment, what the hosts can do before a launch",
+      summary:
+        "print the verdict of one that is up; without an experiment, what the hosts can do before a launch",
       args: { experiment: { ...experiment, required: false }, ...tree, ...image },
       stdin: "none",
       reads: [],
@@ -59,7 +60,7 @@ where nothing is wrong. \`up\` saves the plan before anything changes; Ctrl-C ta
       summary: "take an experiment down, from its saved plan, also after a crash, also twice",
       args: {
         experiment,
-        force: { type: "boolean", description: "forget what cannot be reached" },
+        force: { type: "boolean", description: "give up on hosts that cannot be reached" },
       },
       stdin: "none",
       reads: [],
@@ -76,9 +77,9 @@ where nothing is wrong. \`up\` saves the plan before anything changes; Ctrl-C ta
   ],
   exits: {
     0: "the verdict is wholly true",
-    1: "it is not, or something failed; what is said on stderr",
+    1: "the verdict is not wholly true, or something failed; stderr says what",
     65: "the experiment cannot be read, or is not up",
-    75: "another mt-launch is at it, or it is up with another plan",
+    75: "another mt-launch works on it, or it is up with another plan",
     130: "ended by SIGINT, and taken down",
     143: "ended by SIGTERM, and taken down",
   },

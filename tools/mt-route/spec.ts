@@ -9,7 +9,7 @@ export const spec = {
     "mt-vnet made. A router is converged when its kernel table holds every prefix that it can reach.",
   commands: {
     up: {
-      summary: "start what does not run, reload what changed, wait until every table is whole",
+      summary: "start routers that do not run, reload those that changed, wait until every table is complete",
       args: {
         ...filterArgs,
         timeout: {
@@ -32,7 +32,7 @@ export const spec = {
         experiment: {
           type: "id",
           valueHint: "ID",
-          description: "end all routers of this experiment on this host; stdin is not read",
+          description: "end all routers of this experiment on this host; reads no stdin",
         },
       },
       stdin: "optional",
@@ -40,7 +40,7 @@ export const spec = {
       writes: ["router"],
     },
     check: {
-      summary: "say what is true of each router now, without waiting; exit 1 where one is not converged",
+      summary: "write the present state of each router, without waiting; exit 1 where one is not converged",
       args: filterArgs,
       stdin: "records",
       reads: ["experiment", "segment"],

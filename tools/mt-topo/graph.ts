@@ -1,18 +1,18 @@
 /** A topology before it is a plan: nodes with what is known of them, and links between them. */
 
 export interface GraphNode {
-  /** The id that is wanted for the router; made unique and short later. */
+  /** The name that the router shall have; made a short and unique id later. */
   name: string;
   label?: string;
   latitude?: number;
   longitude?: number;
 }
-/** `a` and `b` are places in `nodes`. */
+/** `a` and `b` are indexes into `nodes`. */
 export interface GraphLink {
   a: number;
   b: number;
   rate_mbit?: number;
-  /** One way, where the file has it; else the distance tells. */
+  /** One-way delay, where the file has it; else computed from the distance. */
   delay_ms?: number;
   loss?: number;
 }
@@ -20,7 +20,7 @@ export interface Graph {
   label?: string;
   nodes: GraphNode[];
   links: GraphLink[];
-  /** What was left out, for people. */
+  /** Messages to the user about what was left out. */
   notes: string[];
 }
 

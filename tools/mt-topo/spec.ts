@@ -11,7 +11,7 @@ const header = {
   id: {
     type: "id",
     valueHint: "ID",
-    description: "id of the experiment (default: from the label or the file)",
+    description: "id of the experiment (default: from the label or the file; gen: SHAPE-N)",
   },
   seed: {
     type: "number",
@@ -27,8 +27,8 @@ export const spec = {
   description:
     "A plan is a stream of JSON lines that ends with an end record. import and gen begin one, guests adds\n" +
     "virtual machines behind the routers, place puts everything on hosts and closes the plan: after it no\n" +
-    "tool has to look anything up. mt-topo holds the plan until it is whole and writes nothing unless all\n" +
-    "of it is right.",
+    "tool has to look anything up. mt-topo reads the whole plan first and writes nothing unless all of it\n" +
+    "is right.",
   commands: {
     import: {
       summary: "a GML file, or a plan or part of one as JSON lines, becomes the beginning of a plan",
@@ -38,7 +38,7 @@ export const spec = {
           type: "enum",
           options: ["auto", ...FORMAT_NAMES],
           default: "auto",
-          description: "auto goes by the file's ending, then by its content",
+          description: "auto: by the ending of the file's name, then by its content",
         },
         ...header,
       },
@@ -49,7 +49,7 @@ export const spec = {
     gen: {
       summary: "a ring or a near-square grid of routers",
       args: {
-        shape: { type: "positional", options: GENERATOR_NAMES, description: "how they are joined" },
+        shape: { type: "positional", options: GENERATOR_NAMES, description: "how routers are joined" },
         routers: {
           type: "number",
           min: 1,
@@ -102,7 +102,7 @@ export const spec = {
         overflow: {
           type: "boolean",
           description:
-            "the plan is as mt-boot up --until-full gave it out: what found no room goes to other hosts",
+            "the plan is the output of mt-boot up --until-full: guests that found no room go to other hosts",
         },
       },
       stdin: "records",
@@ -138,11 +138,11 @@ export const spec = {
     {
       command:
         "mt-tree map -- mt-boot up --until-full <abilene.plan | mt-topo place --overflow hosts.jsonl >wider.plan",
-      does: "what the hosts of a plan had no room for goes to others",
+      does: "place on other hosts what the hosts of a plan had no room for",
     },
     {
       command: "mt-topo probe hosts.jsonl | mt-tree map -- mt-vnet up | mt-tree map -- mt-vnet prove",
-      does: "try by real frames whether networks will work between these hosts",
+      does: "test with real frames whether networks will work between these hosts",
     },
     { command: "mt-topo gen ring --routers 5 --id loop", does: "a ring of five routers, not placed yet" },
   ],

@@ -5,10 +5,10 @@ import { WAY_NAMES } from "./via/ways.ts";
 export const spec = {
   name: "mt-tree",
   summary: "join hosts into a tree and run things on them",
-  description: `Every host runs one agent; agents speak TLS on one port, with an authority made for this cluster, and stand
-in a tree under the head, which runs here. A command goes down the tree and its output comes back up. An
+  description: `Every host runs one agent. Agents speak TLS on one port, with a certificate authority made for this cluster,
+and form a tree under the head, which runs here. A command goes down the tree and its output comes back up. An
 agent whose parent dies joins the nearest ancestor that lives, and its commands go on; a host that does not
-come back is told as lost, with every record that it had. MT_RUN holds the tree's keys and socket.`,
+come back is reported as lost, with every record that it had. MT_RUN holds the tree's keys and socket.`,
   commands: {
     up: {
       summary: "make (or mend) the tree, and print its hosts",
@@ -17,7 +17,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           type: "positional",
           required: false,
           description:
-            "node set, as rack[1-4]n[01-32] or @gpu; without it the tree that is here is mended, or all nodes of the job taken",
+            "node set, as rack[1-4]n[01-32] or @gpu (default: the hosts of the tree that is here, or all nodes of the Slurm job)",
         },
         via: {
           type: "enum",
@@ -29,13 +29,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         ssh: {
           type: "string",
           valueHint: "WORDS",
-          description: "how ssh is called, as: ssh -F FILE (default: ssh)",
+          description: "the ssh command, as: ssh -F FILE (default: ssh)",
         },
         head: {
           type: "string",
           valueHint: "ADDR",
           description:
-            "with ssh: IPv4 address at which hosts reach this machine (default: the one that ssh comes from)",
+            "with ssh: IPv4 address at which hosts reach this machine (default: the source address of ssh)",
         },
         fanout: {
           type: "number",
@@ -55,31 +55,32 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
         },
         "no-port": {
           type: "boolean",
-          description: "with ssh: every link stays inside it, one level deep, and nobody listens",
+          description:
+            "with ssh: every link runs inside ssh, the tree is one level deep, and no port is opened",
         },
         mtu: {
           type: "list",
           valueHint: "N|SET=N",
           description:
-            "with local: MTU of the hosts' links to each other, 1500 unless said here; may be given several times",
+            "with local: MTU of the links between hosts (default: 1500); may be given several times",
         },
         silence: {
           type: "number",
           min: 1,
           valueHint: "S",
           default: 2,
-          description: "seconds after which a node that says nothing is given up",
+          description: "seconds of silence after which a node counts as lost",
         },
         timeout: {
           type: "number",
           min: 1,
           valueHint: "S",
           default: 30,
-          description: "seconds that a host has to join",
+          description: "seconds that a host may take to join",
         },
         upgrade: {
           type: "boolean",
-          description: "with ssh: end agents of another release and start them anew from this one",
+          description: "with ssh: replace agents of another release by this one",
         },
       },
       stdin: "none",
@@ -96,12 +97,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           min: 1,
           valueHint: "MIB",
           default: 4,
-          description: "what may wait for one slow host before the stream is held back",
+          description: "how much may wait for one slow host before the stream is held back",
         },
         reduce: {
           type: "string",
           valueHint: "CMD",
-          description: "a shell line that makes one output of several, run at every inner node and here",
+          description:
+            "a shell command that merges several outputs into one, run at every inner node and here",
         },
         timeout: {
           type: "number",
@@ -121,10 +123,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       args: {
         hosts: { type: "positional", description: "node set, as kn[1-4,7], @gpu!kn3 or @all" },
         stdin: { type: "boolean", description: "send stdin to every host, down the tree" },
-        human: { type: "boolean", description: "print output with the host's name in front, not records" },
+        human: {
+          type: "boolean",
+          description: "print output with the host's name in front instead of records",
+        },
         fold: {
           type: "boolean",
-          description: "print equal outputs once, under the node set of their hosts, not records",
+          description: "print equal outputs once, under the node set of their hosts, instead of records",
         },
         env: {
           type: "list",
@@ -140,13 +145,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
           description: "seconds for the whole",
         },
       },
-      rest: { name: "CMD [ARG...]", required: true, description: "the command; no shell reads it" },
+      rest: { name: "CMD [ARG...]", required: true, description: "the command; it is not run by a shell" },
       stdin: "optional",
       reads: [],
       writes: ["exit"],
     },
     nodes: {
-      summary: "print what a node set means: folded, or a host a line, or how many",
+      summary: "print the hosts of a node set: folded, one a line, or their number",
       args: {
         set: { type: "positional", description: "node set; - reads it from stdin" },
         fold: {
@@ -162,7 +167,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       writes: [],
     },
     status: {
-      summary: "who is there, under whom, who is missing since when",
+      summary: "the hosts of the tree, their parents, and which are missing since when",
       args: {
         records: { type: "boolean", description: "host records also where stdout is a terminal" },
         human: { type: "boolean", description: "a table also where stdout is no terminal" },
@@ -172,11 +177,11 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       writes: ["host"],
     },
     down: {
-      summary: "end the agents; hosts of --via local are switched off and removed",
+      summary: "end the agents; hosts of --via local are removed",
       args: {
         purge: {
           type: "boolean",
-          description: "take away the binaries that --via ssh brought to hosts, too",
+          description: "also remove the binaries that --via ssh copied to hosts",
         },
       },
       stdin: "none",
@@ -184,7 +189,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       writes: [],
     },
     enrol: {
-      summary: "be one node of the tree, with a key of its own: what srun starts",
+      summary: "run as a node of the tree that makes its own key; started by srun",
       args: {},
       stdin: "none",
       reads: [],
@@ -192,7 +197,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       hidden: true,
     },
     "hand-on": {
-      summary: "give this binary to hosts below this one, to each that stdin names",
+      summary: "serve this binary to the hosts that stdin names",
       args: {
         addr: { type: "string", required: true, valueHint: "ADDR", description: "where it listens" },
       },
@@ -202,13 +207,13 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       hidden: true,
     },
     agent: {
-      summary: "be one node of the tree",
+      summary: "run as a node of the tree",
       args: {
         config: {
           type: "string",
           required: true,
           valueHint: "FILE",
-          description: "what mt-tree up wrote; - is stdin",
+          description: "file that mt-tree up wrote; - is stdin",
         },
         stdio: { type: "boolean", description: "the link to its parent is stdin and stdout" },
       },
@@ -221,7 +226,7 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
   examples: [
     { does: "four hosts on this machine", command: "mt-tree up 'kn[1-4]' --via local >hosts.jsonl" },
     {
-      does: "the same on a network that takes jumbo frames only between two of them",
+      does: "the same, with jumbo frames between two of them only",
       command: "mt-tree up 'kn[1-4]' --via local --mtu 'kn[1-2]=9000'",
     },
     { does: "sixteen machines that ssh reaches", command: "mt-tree up 'node[01-16]' --via ssh >hosts.jsonl" },
@@ -231,18 +236,18 @@ come back is told as lost, with every record that it had. MT_RUN holds the tree'
       command: "mt-tree exec @all --fold -- uname -r",
     },
     {
-      does: "what a node set means",
+      does: "how many hosts a node set has",
       command: "mt-tree nodes 'rack[1-4]n[01-32]!rack2n[05-08]' --count",
     },
     { does: "a filter on every host of a plan", command: "mt-tree map -- mt-vnet up <abilene.plan" },
-    { does: "who is there", command: "mt-tree status" },
-    { does: "away with it", command: "mt-tree down" },
+    { does: "the hosts and their states", command: "mt-tree status" },
+    { does: "end the tree", command: "mt-tree down" },
   ],
   exits: {
     1: "a host failed or was lost, or its command did not exit 0; its records are in the stream",
     65: "the stream was cut off, or a line could not be read",
     69: "no tree is up, or its head cannot be reached (map: every record comes out failed); this is not inside a Slurm allocation",
-    75: "another tree has such a host, or the port",
+    75: "another tree has a host of this name, or the port",
     77: "not root (--via local)",
   },
   seeAlso: ["mt-push(1)", "mt-launch(1)", "megatux(7)"],

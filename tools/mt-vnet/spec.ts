@@ -7,7 +7,7 @@ export const spec = {
   description:
     "Makes the segments of a plan true on this host, in the network namespace that it runs in: a bridge a " +
     "segment, a VXLAN tunnel where the segment has members on other hosts, a tap for every interface of a " +
-    "guest, a namespace with its interfaces for every router. What is there and right is left alone.",
+    "guest, a namespace with its interfaces for every router. What is there already and right is left alone.",
   commands: {
     up: {
       summary: "make what the plan names: a filter, acts on every record as it comes",
@@ -32,7 +32,7 @@ export const spec = {
     },
     prove: {
       summary:
-        "try the links between routers by real frames, small and as large as the MTU; exit 1 where they get lost",
+        "test the links between routers with real frames, small and as large as the MTU; exit 1 where some get lost",
       args: {
         ...filterArgs,
         timeout: {
@@ -49,7 +49,7 @@ export const spec = {
       writes: ["router", "host"],
     },
     ls: {
-      summary: "print what is there now, from the kernel alone: one switch record a segment",
+      summary: "print what the kernel has now: one switch record a segment",
       args: {
         host: filterArgs.host,
         experiment: { type: "id", valueHint: "ID", description: "only this experiment's segments" },
@@ -68,7 +68,7 @@ export const spec = {
     { command: "mt-tree map -- mt-vnet up <abilene.plan", does: "the same on every host of the cluster" },
     {
       command: "mt-tree map -- mt-vnet prove <abilene.plan >proven",
-      does: "try every link of an experiment that is up",
+      does: "test every link of an experiment that is up",
     },
     { command: "mt-vnet ls --human", does: "show the segments on this host" },
     {

@@ -1,4 +1,4 @@
-/** Whether what the records of a plan name is there: segments, images, routers, hosts, addresses in their networks. */
+/** Checks that all that records of a plan refer to is there (segments, images, routers, hosts), and addresses fit. */
 import { ok, type Result } from "neverthrow";
 import { cidrPlus } from "../../../shared/addresses.ts";
 import { fail, type MtError } from "../../../shared/errors.ts";
@@ -34,7 +34,7 @@ export function checkReferences(plan: Plan, hosts: ReadonlySet<string>): Result<
   return ok(undefined);
 }
 
-/** Whether every bridge that the placed plan asks for can have its ports: on each host, of each segment. */
+/** Checks that no bridge of a placed plan has more ports than Linux allows. */
 export function checkPorts(plan: Plan): Result<void, MtError> {
   const ports = new Map<string, Map<string, number>>();
   const add = (segment: string, host: string, n: number) => {

@@ -1,6 +1,6 @@
 /**
  * mt-topo guests: N guests spread evenly over the routers, one LAN a router, one record a LAN.
- * Reads a whole plan, writes a whole plan; 65 where it is none or the LANs cannot be numbered.
+ * Reads and writes a whole plan; exits 65 where it is not whole, or the LANs get no addresses.
  */
 import { existsSync } from "node:fs";
 import { ok, type Result } from "neverthrow";
@@ -41,7 +41,7 @@ export const guests: Run<typeof spec, "guests"> = async ({ args, signal }) => {
   return 0;
 };
 
-/** What `mt-image build` wrote down, or the image by name alone. */
+/** The image record that `mt-image build` wrote, or one with the name alone. */
 function imageRecord(name: string): Result<Image, MtError> {
   const path = imagePath(name);
   if (!existsSync(path)) {
@@ -62,15 +62,15 @@ function imageRecord(name: string): Result<Image, MtError> {
   }
 }
 
-/** A LAN that a router has already: its segment, and the first address after those of its guests. */
+/** The LAN of a router: its segment, and the next free address of its guests. */
 interface Lan {
   segment: string;
   ip: string;
-  /** Guests' next address, counted from the network's. */
+  /** The next guest's address, counted from the network's address. */
   next: number;
 }
 
-/** Adds `n` guests to the plan; the first routers get one more where it does not come out even. */
+/** Adds `n` guests to the plan; where they do not divide evenly, the first routers get one more. */
 export function addGuests(plan: Plan, n: number, shape: GuestShape): Result<void, MtError> {
   const routers = plan.routers.slice(0, n);
   if (routers.length === 0)
@@ -91,7 +91,7 @@ export function addGuests(plan: Plan, n: number, shape: GuestShape): Result<void
   });
 }
 
-/** By router: the LAN that an earlier `guests` made, told by its name and by being no link. */
+/** The LANs that an earlier `guests` made, by router: told by their names, and by having no peer. */
 function lansOf(plan: Plan): Map<string, Lan> {
   const lans = new Map<string, Lan>();
   const bySegment = new Map<string, Lan>();

@@ -1,6 +1,6 @@
 /**
  * mt-topo import: a file of one of the known formats (formats/formats.ts) becomes the beginning of a plan.
- * Reads a file or stdin; writes a whole plan; 65 where the file is not right.
+ * Reads a file or stdin, writes a whole plan; exits 65 where the file is not right.
  */
 import { basename, extname } from "node:path";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -47,7 +47,7 @@ export const importFile: Run<typeof spec, "import"> = async ({ args, signal }) =
   return 0;
 };
 
-/** What a text is that could not be read as this format. */
+/** What a text seems to be that could not be read as this format. */
 async function otherThan(format: Format, text: string): Promise<Other | undefined> {
   const known = format.instead(text, otherIn(text));
   if (known) return known;
@@ -55,7 +55,7 @@ async function otherThan(format: Format, text: string): Promise<Other | undefine
   return fitting && { what: fitting.title, hint: `--format ${fitting.name}` };
 }
 
-/** All of a file; a device that never ends, and what is no text, is not read to its end. */
+/** Reads a whole file; stops early where it is no text, or too large, as a device that never ends is. */
 async function wholeOf(file: string, source: string, signal: AbortSignal): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;

@@ -1,11 +1,11 @@
-/** A graph in parts, for people: how many, how large, and who is not with the largest. */
+/** The note for a graph in several parts: how many, how large, and which routers are not in the largest. */
 import { partsOf } from "../../../shared/parts.ts";
 import type { Router } from "../../../shared/records/index.ts";
 
 const SIZES_SHOWN = 8;
 const NAMES_SHOWN = 8;
 
-/** Nothing where all routers reach each other. */
+/** Empty where all routers reach each other. */
 export function partsNote(routers: readonly Router[]): string[] {
   const parts = partsOf(routers).map((part) => part.routers);
   if (parts.length < 2) return [];

@@ -1,7 +1,7 @@
 /**
- * mt-topo place: every router and guest gets a host, and the plan is closed: after it each record holds
- * all that its host needs. A plan that is placed already comes out as it went in; with --overflow, what found no
- * room is placed anew. Reads a whole plan, writes a whole plan; 65 where it is none or names what does not exist.
+ * mt-topo place: gives every router and guest a host and closes the plan, so that each record holds all that its host
+ * needs. A plan that is placed already comes out unchanged; with --overflow, guests that found no room are placed anew.
+ * Reads and writes a whole plan; exits 65 where it is not whole, or refers to what does not exist.
  */
 import { err, ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -39,9 +39,9 @@ export const place: Run<typeof spec, "place"> = async ({ args, signal }) => {
 };
 
 /**
- * Places a completed plan on hosts. Hosts that only the plan knows stay, but get nothing new.
+ * Places a completed plan on hosts. Hosts that only the plan has stay, but get nothing new.
  * @param came the lines that hosts came as, by name
- * @param full hosts that have no room: they keep what has them already
+ * @param full hosts without room: they keep what they have
  */
 export function placePlan(
   plan: Plan,
@@ -75,7 +75,7 @@ export function placePlan(
     .map(() => closePlan(plan, hosts));
 }
 
-/** Places anew what mt-boot up --until-full gave out as planned, on hosts that are not full; all else stays. */
+/** Places the guests that mt-boot up --until-full gave out as planned on hosts that are not full; all else stays. */
 export function placeOverflow(
   plan: Plan,
   usable: readonly Host[],
@@ -90,7 +90,7 @@ export function placeOverflow(
 const linesOfHosts = (plan: Plan) =>
   new Map(plan.hosts.flatMap(({ record, came }) => (came ? [[record.id, came] as const] : [])));
 
-/** Writes hosts onto the records; a guest record that several hosts share becomes one a host. */
+/** Writes hosts onto the records; a guest record that is spread over several hosts becomes one for each. */
 function settle(plan: Plan, placement: Placement): Result<void, MtError> {
   for (const [r, entry] of plan.routers.entries()) setHost(entry, placement.routers[r]!);
   const guests: PlanRecord<Guest>[] = [];
@@ -119,7 +119,7 @@ function setHost<R extends Router | Guest>(entry: PlanRecord<R>, host: string): 
   entry.record = { kind, id, host, ...rest } as unknown as R;
 }
 
-/** To know, not an error: merging equal pages is what makes more guests fit. */
+/** A warning, no error: merging equal pages makes more guests fit. */
 function overcommitted(plan: Plan): string | undefined {
   const asked = new Map<string, number>();
   for (const { record } of plan.guests)

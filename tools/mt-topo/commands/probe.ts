@@ -1,7 +1,7 @@
 /**
  * mt-topo probe: the plan of a small network over every host, for `mt-vnet prove`: two routers a host with a link
- * between them, and a link from each host to the next, in a ring. So every host sends to and receives from two
- * others, however many there are. Writes a whole, placed plan.
+ * between them, and a link from each host to the next, in a ring. So every host exchanges frames with two others,
+ * however many there are. Writes a whole, placed plan.
  */
 
 import type { Result } from "neverthrow";

@@ -1,14 +1,14 @@
 /**
- * Which host gets what. Hosts fill up in proportion to their memory, along the order of the units; a unit
- * stays whole unless it is too big for one host. What has a host keeps it, and its LAN follows it.
+ * Decides which host gets what. Hosts are filled in proportion to their memory, in the order of the units; a unit
+ * stays whole unless it is too big for one host. What has a host already keeps it, and the rest of its LAN follows.
  */
 import type { Guest, Host, Router } from "../../../shared/records/index.ts";
 import { guestCount, type Plan } from "../plan/plan.ts";
 import type { Unit } from "./units.ts";
 
-/** What a router weighs beside guests, so that routers alone are spread too. */
+/** Weight of a router beside those of guests, so that routers without guests are spread too. */
 const ROUTER_MIB = 4;
-/** A piece of a split LAN smaller than this part of a host's share is not worth a host. */
+/** A split LAN gets no piece smaller than this part of a host's share. */
 const SLIVER = 1 / 8;
 
 /** Guests `from` … `from + count - 1` of a record. */
@@ -18,9 +18,9 @@ export interface Piece {
   count: number;
 }
 export interface Placement {
-  /** One a router, in order. */
+  /** The host of each router, in order. */
   routers: string[];
-  /** One list a guest record, in order. */
+  /** The pieces of each guest record, in order. */
   guests: Piece[][];
 }
 
@@ -28,7 +28,7 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
   const counts = plan.guests.map(({ record }) => guestCount(record));
   const weights = plan.guests.map(({ record }, g) => record.mem_mib * counts[g]!);
   const memory = hosts.reduce((sum, host) => sum + host.mem_mib, 0);
-  // Not what stays on hosts that get nothing: it is not to make these take more than their share of the rest.
+  // Without what stays on hosts that get nothing: it must not raise the share of the others.
   const hostIndex = new Map(hosts.map((host, h) => [host.id, h]));
   const counted = ({ record }: { record: Router | Guest }) =>
     record.host === undefined || hostIndex.has(record.host);
@@ -47,10 +47,10 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
   const tooBig = (weight: number, h: number) =>
     weight >= 2 * shares[h]! || (weight > hosts[h]!.mem_mib && total <= memory);
 
-  // First what is kept, and what follows it; the rest of each unit is still to be placed.
+  // First what keeps its host, and what follows it; the rest of each unit is placed below.
   const kept = hosts.map(() => 0);
   const rest: Unit[] = [];
-  /** Of a LAN whose home takes no more of it: there is no whole left to be kept. */
+  /** For a LAN that its host can take no more of: it is split already, so there is no whole to keep. */
   const torn = new Set<Unit>();
   for (const unit of units) {
     const free = unit.guests.filter((g) => placement.guests[g]!.length === 0);
@@ -74,7 +74,7 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
       for (const { host } of placement.guests[g]!) add(kept, hostIndex.get(host), weights[g]!);
   }
 
-  // Then the rest along one line, on which each host has a stretch as long as its share that is left.
+  // Then the rest: imagine it on one line, of which each host has a stretch as long as the rest of its share.
   const left = shares.map((share, h) => Math.max(0, share - kept[h]!));
   const wanted = rest.reduce((sum, unit) => sum + weigh(unit), 0);
   const scale = wanted / (left.reduce((a, b) => a + b, 0) || 1);
@@ -85,7 +85,7 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
     left.findLastIndex((l) => l > 0),
   );
   let h = 0;
-  /** The host whose stretch has this place; places only go up. */
+  /** The host whose stretch contains this place. Called with rising places only. */
   const hostAt = (place: number) => {
     while (h < lastHost && (place >= ends[h]! || left[h]! <= 0)) h++;
     return h;
@@ -107,7 +107,7 @@ export function fillHosts(plan: Plan, units: readonly Unit[], hosts: readonly Ho
   }
   return placement;
 
-  /** Deals the unit's guests to the hosts along its stretch of the line; its router goes to the most of them. */
+  /** Deals the unit's guests to the hosts along its part of the line; its router goes where most of them are. */
   function split(unit: Unit, begin: number, end: number): void {
     const first = hostAt(begin);
     const from =
@@ -147,7 +147,7 @@ function add(sums: number[], h: number | undefined, weight: number): void {
   if (h !== undefined) sums[h]! += weight;
 }
 
-/** The host that others of the unit follow: the router's, else the one that has most of its guests. */
+/** The host that the rest of a unit follows: that of its router, else the one with most of its guests. */
 function leaderOf(unit: Unit, placement: Placement, weights: readonly number[]): string | undefined {
   const router = unit.router === undefined ? "" : placement.routers[unit.router]!;
   if (router !== "") return router;

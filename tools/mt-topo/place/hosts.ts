@@ -1,6 +1,6 @@
 /**
- * The hosts that a plan is placed on: `host` records of a file, or the members of a node set with what the
- * tree, the plan, DNS, or in the end the numbering of `mt-tree up --via local` says of them.
+ * The hosts that a plan is placed on: the `host` records of a file, or the members of a node set. What is known of a
+ * member comes from the tree, the plan, DNS, or at last from the numbering of `mt-tree up --via local`.
  */
 import { lookup } from "node:dns/promises";
 import { existsSync, statSync } from "node:fs";
@@ -26,15 +26,15 @@ const DNS_TIMEOUT_MS = 3_000;
 const DNS_AT_ONCE = 16;
 
 export interface Hosts {
-  /** Those that get something. */
+  /** Hosts that can be placed on. */
   usable: Host[];
-  /** Names of those that are known but failed. */
+  /** Names of hosts that failed. */
   failed: string[];
 }
 
 /**
- * @param planned what the plan itself says of hosts
- * @param came the lines of those, by name; those of a file take their place
+ * @param planned host records of the plan itself
+ * @param came their lines, by name; lines of a file replace them
  */
 export async function readHosts(
   word: string,
@@ -48,7 +48,7 @@ export async function readHosts(
     : await fromSet(word, planned, signal);
   if (hosts.isErr()) return err(hosts.error);
   const failed = hosts.value.filter(({ state }) => state === "failed").map(({ id }) => id);
-  // What is only true now, whether it is up, is not part of a plan.
+  // Whether a host is up is true only now, and no part of a plan.
   const usable = hosts.value
     .filter(({ state }) => state !== "failed")
     .map(({ state: _state, error: _error, ...rest }) => rest);
@@ -92,7 +92,7 @@ async function fromSet(
   signal: AbortSignal,
 ): Promise<Result<Host[], MtError>> {
   const names = namedHosts(word).mapErr((e) => {
-    // A group says itself what it lacks.
+    // The error of a group is clear already.
     if (word.startsWith("@")) return e;
     const hint = word.includes("/")
       ? "there is no such file either"
@@ -167,7 +167,7 @@ async function fromTree(signal: AbortSignal): Promise<Result<Host[], MtError>> {
   return hosts.map((all) => all.map(plain));
 }
 
-/** IPv4 addresses by name, as far as they come in time. A loopback address is of no use to other hosts. */
+/** IPv4 addresses by name, as far as DNS answers in time. Loopback addresses are left out: other hosts cannot use them. */
 async function fromDns(names: readonly string[], signal: AbortSignal): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   let next = 0;
@@ -179,14 +179,14 @@ async function fromDns(names: readonly string[], signal: AbortSignal): Promise<M
         const { address } = await lookup(name, { family: 4 });
         if (!stopped && !(address.startsWith("127.") && names.length > 1)) found.set(name, address);
       } catch {
-        // A name that nobody knows is no error here: it stays without an address.
+        // An unknown name is no error here: it stays without an address.
       }
     }
   };
   const askAll = async () => {
     const first = Math.min(DNS_AT_ONCE, names.length);
     await Promise.all(Array.from({ length: first }, () => ask(first)));
-    // The names of a set are made by one rule: where none of the first is known, thousands need not be asked.
+    // The names of a set follow one rule: if none of the first is known, the others are not asked for.
     if (found.size > 0) await Promise.all(Array.from({ length: first }, () => ask(names.length)));
   };
   let timer: NodeJS.Timeout | undefined;

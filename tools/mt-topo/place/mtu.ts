@@ -1,6 +1,6 @@
 /**
- * One MTU a segment, for its bridges, tunnels, routers and guests on all hosts: what every underlay on its way
- * carries beside the tunnel's headers, and never more than 1500 unless the plan asks for it.
+ * One MTU a segment, for its bridges, tunnels, routers and guests on all hosts: what every underlay on its way can
+ * carry after the tunnel's headers, and at most 1500 unless the plan asks for more.
  */
 import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
@@ -12,7 +12,7 @@ import type { Plan } from "../plan/plan.ts";
 
 const LOWERED_NAMED_MAX = 5;
 
-/** Writes it onto the segments, and onto the guests' interfaces. Every router and guest has its host already. */
+/** Writes the MTU onto the segments and the guests' interfaces. Every router and guest must have its host. */
 export function setMtus(plan: Plan, hosts: readonly Host[]): Result<void, MtError> {
   const underlays = new Map(hosts.map((host) => [host.id, host.mtu ?? MTU_USUAL]));
   const on = hostsOf(plan);
@@ -45,8 +45,8 @@ export function setMtus(plan: Plan, hosts: readonly Host[]): Result<void, MtErro
 }
 
 /**
- * Asked for in a plan that was not placed yet: kept, or refused. Written by an earlier place: kept, or lowered to
- * what the hosts that have come to it carry.
+ * An MTU that a plan asks for before it is placed is kept, or refused. One that an earlier place wrote is kept, or
+ * lowered to what the hosts added since then can carry.
  */
 function mtuOf(
   segment: Segment,

@@ -1,6 +1,6 @@
 /**
- * What did not fit: the guests that mt-boot up --until-full gave out as planned, because their hosts had no room,
- * are taken off these hosts, so that they can be placed on others. Who they are stays: index, addresses, name.
+ * Guests that mt-boot up --until-full gave out as planned, because their hosts had no room, are taken off these hosts,
+ * so that they can be placed on others. They keep index, addresses and name.
  */
 import { isDeepStrictEqual } from "node:util";
 import { fail } from "../../../shared/errors.ts";
@@ -10,7 +10,7 @@ import type { Guest, Host } from "../../../shared/records/index.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
 import { guestCount, lineOf, type Plan, type PlanRecord } from "../plan/plan.ts";
 
-/** Takes them off their hosts. Gives the hosts that are full, those that an earlier overflow found among them. */
+/** Takes them off their hosts. Returns the hosts that are full, also those of an earlier overflow. */
 export function takeOverflow(plan: Plan): Set<string> {
   const full = new Set(plan.hosts.flatMap(({ record }) => (record.full ? [record.id] : [])));
   for (const entry of plan.guests) {
@@ -22,11 +22,11 @@ export function takeOverflow(plan: Plan): Set<string> {
   return full;
 }
 
-/** A host that is full says so in the plan: what overflows elsewhere is not to come back to it. */
+/** Marks full hosts in the plan: a later overflow must not come back to them. */
 export const markFull = (host: Host, full: ReadonlySet<string>): Host =>
   full.has(host.id) && !host.full ? { ...host, full: true } : host;
 
-/** There is something to place, and all hosts are full. */
+/** The error where something is to be placed and all hosts are full. */
 export function noHostLeft(plan: Plan, full: ReadonlySet<string>) {
   const waiting = plan.guests.filter(({ record }) => record.host === undefined);
   const n = waiting.reduce((sum, { record }) => sum + guestCount(record), 0);
@@ -38,14 +38,14 @@ export function noHostLeft(plan: Plan, full: ReadonlySet<string>) {
   );
 }
 
-/** Neighbours that were moved to one host are one range again. */
+/** Folds neighbouring guests that were moved to the same host into one range again. */
 export function foldMoved(guests: readonly PlanRecord<Guest>[]): PlanRecord<Guest>[] {
   const out: PlanRecord<Guest>[] = [];
   for (const entry of guests) {
     const last = out.at(-1);
     const record = last && isMoved(last) && isMoved(entry) ? joined(last.record, entry.record) : undefined;
     const whole = record && { ...last, record };
-    // What a double does not tell apart, the lines may.
+    // Equal as parsed numbers may still differ as text.
     if (whole && lineOf(whole) === lineOf({ ...entry, record: whole.record })) out[out.length - 1] = whole;
     else out.push(entry);
   }
@@ -54,7 +54,7 @@ export function foldMoved(guests: readonly PlanRecord<Guest>[]): PlanRecord<Gues
 
 const isMoved = ({ record, came }: PlanRecord<Guest>) => record !== came?.record;
 
-/** One record for both, where `b` is what comes after `a` in it. */
+/** One record for both, if `b` continues the range of `a`. */
 function joined(a: Guest, b: Guest): Guest | undefined {
   const [left, right] = [numbered(a.id), numbered(b.id)];
   const [last, first] = [left?.spans.at(-1), right?.spans[0]];
@@ -67,7 +67,7 @@ function joined(a: Guest, b: Guest): Guest | undefined {
   return rest.isOk() && isDeepStrictEqual(rest.value, b) && parseRange(whole.id).isOk() ? whole : undefined;
 }
 
-/** An id as a range, a single name too. */
+/** An id as a range; a single name is a range of one. */
 function numbered(id: string): Range | undefined {
   const range = parseRange(id)._unsafeUnwrap();
   if (range.spans.length > 0) return range;

@@ -1,10 +1,10 @@
 /**
- * What is placed together: a router with the guests of its LANs, in an order in which neighbours in the
- * graph stand near each other, so that a cut between two hosts crosses few links.
+ * Units are placed together: a router with the guests of its LANs. Their order keeps neighbours in the graph near each
+ * other, so that few links run between hosts.
  */
 import type { Plan } from "../plan/plan.ts";
 
-/** Numbers are places in `plan.routers` and `plan.guests`. */
+/** Numbers are indexes into `plan.routers` and `plan.guests`. */
 export interface Unit {
   router?: number;
   guests: number[];
@@ -31,7 +31,7 @@ export function unitsOf(plan: Plan): Unit[] {
   return inOrder(plan, units);
 }
 
-/** Breadth first from the edge of each part of the graph: segments are nodes too, so it is linear in ports. */
+/** Breadth first from the edge of each part of the graph. Segments are nodes too, so the cost is linear in ports. */
 function inOrder(plan: Plan, units: Unit[]): Unit[] {
   const segmentsOf = units.map(({ router, guests }) => {
     const ports = guests.flatMap((g) => plan.guests[g]!.record.interfaces.map((i) => i.segment));
@@ -69,8 +69,8 @@ function inOrder(plan: Plan, units: Unit[]): Unit[] {
   const order: number[] = [];
   for (let u = 0; u < units.length; u++) {
     if (placed.has(u)) continue;
-    // The last one that a first walk comes to is far out; from there the layers are narrow. Backwards, so
-    // that the first router of the plan is near the first host.
+    // The last node of a first walk is at the edge of the graph, from where layers are narrow. Reversed, so that the
+    // first router of the plan is on one of the first hosts.
     const edge = walk(u, new Set()).at(-1)!;
     for (const next of walk(edge, placed).reverse()) order.push(next);
   }

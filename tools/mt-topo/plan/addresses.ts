@@ -1,6 +1,6 @@
 /**
- * Whether the addresses of a plan can work together: prefixes of segments apart, each address on a segment
- * once, gateways in their guest's prefix. Ranges are intervals, sorted; none is expanded.
+ * Checks the addresses of a plan: prefixes of segments do not overlap, each address is on a segment once, gateways are
+ * in their guest's prefix. Ranges are sorted intervals, and never expanded.
  */
 import { ok, type Result } from "neverthrow";
 import { formatIp, networkOf, parseCidr, parseIp } from "../../../shared/addresses.ts";
@@ -8,7 +8,7 @@ import { fail, type MtError } from "../../../shared/errors.ts";
 import { guestCount, type Plan } from "./plan.ts";
 
 interface Interval {
-  /** What the addresses are on: a segment's place in the plan, or 0 for all of them. */
+  /** What the addresses belong to: a segment's index in the plan, or 0 for all of them. */
   on: number;
   from: number;
   /** The last one. */
@@ -17,7 +17,7 @@ interface Interval {
   who: string;
 }
 
-/** Every name that the records have is checked before, and every prefix filled in. */
+/** Expects that all references are checked and all prefixes filled in. */
 export function checkAddresses(plan: Plan): Result<void, MtError> {
   return prefixesApart(plan)
     .andThen(() => gatewaysNear(plan))
@@ -83,7 +83,7 @@ function addressesOnce(plan: Plan): Result<void, MtError> {
   );
 }
 
-/** Two neighbours that share an address: sorted by their beginnings, the furthest end before each is enough. */
+/** Two intervals that overlap: sorted by their beginnings, each is compared with the furthest end before it. */
 function firstOverlap(intervals: Interval[]): [Interval, Interval] | undefined {
   intervals.sort((a, b) => a.on - b.on || a.from - b.from);
   let furthest: Interval | undefined;

@@ -34,14 +34,14 @@ export function closePlan(plan: Plan, hosts: readonly Host[]): void {
   setReaches(plan);
 }
 
-/** What members said before that nobody here knows stays with them. */
+/** Unknown fields that members had before stay with them. */
 function withUnknown(members: Member[], before: readonly Member[] = []): Member[] {
   const keyOf = (m: Member) => JSON.stringify([m.host, m.router, m.index]);
   const known = new Map(before.map((m) => [keyOf(m), m]));
   return members.map((m) => ({ ...m, ...unknownFields(memberSchema, known.get(keyOf(m))) }));
 }
 
-/** By segment: routers in order, each with the first run of guests on its host, then the other runs. */
+/** Members by segment: routers in order, each with the first run of guests on its host, then the other runs. */
 function membersOf(plan: Plan, underlay: ReadonlyMap<string, string | undefined>): Map<string, Member[]> {
   const routers = new Map<string, Member[]>(plan.segments.map(({ record }) => [record.id, []]));
   const runs = new Map<string, { host: string; index: number; count: number }[]>();

@@ -1,6 +1,6 @@
 /**
- * What a plan written by hand may leave out is filled in: tunnel ids, indexes, prefixes. What is there
- * twice and may be there once only is refused.
+ * Fills in what a plan written by hand may leave out: tunnel ids, indexes, prefixes. Refuses numbers that are there
+ * twice.
  */
 import { ok, type Result } from "neverthrow";
 import { parseCidr } from "../../../shared/addresses.ts";
@@ -19,7 +19,7 @@ export function complete(plan: Plan): Result<void, MtError> {
 const twice = (what: string, a: string, b: string) =>
   fail("data", `Cannot use ${what}: ${a} and ${b} both have it`, "leave it out and it is filled in");
 
-/** One number a record, each once; those without get the lowest that are free. */
+/** Every record has a number of its own; those without one get the lowest free ones. */
 function fill<R extends Segment | Router>(
   plan: Plan,
   entries: PlanRecord<R>[],
@@ -78,7 +78,7 @@ function numberGuests(plan: Plan): Result<void, MtError> {
   return ok(undefined);
 }
 
-/** From the addresses of those on it; a segment without any gets the next free /31. */
+/** A segment's prefix from the addresses on it; a segment without any gets the next free /31. */
 function prefixSegments(plan: Plan): Result<void, MtError> {
   const lacking = plan.segments.filter(({ record }) => record.prefix === undefined);
   if (lacking.length === 0) return ok(undefined);
@@ -88,7 +88,7 @@ function prefixSegments(plan: Plan): Result<void, MtError> {
       if (ip !== undefined && !addressOn.has(segment)) addressOn.set(segment, ip);
   const given = plan.segments.flatMap(({ record }) => record.prefix ?? addressOn.get(record.id) ?? []);
   const taken = blocksOf(given);
-  // Both go up, so that one pass is enough.
+  // Both are sorted, so that one pass is enough.
   let next = 0;
   let t = 0;
   for (const entry of lacking) {

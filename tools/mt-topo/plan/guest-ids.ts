@@ -1,6 +1,6 @@
 /**
- * Whether a guest is in two records, though most stand for ranges. Ranges are compared as spans of
- * numbers: a million guests in a thousand ranges are a thousand spans.
+ * Finds guests that are in two records. Ranges are compared as spans of numbers: a million guests in a thousand ranges
+ * are a thousand spans.
  */
 import { members, type Range, splitName } from "../../../shared/nodeset/ranges.ts";
 
@@ -11,17 +11,17 @@ interface Taken {
 }
 
 export class GuestIds {
-  /** Spans by what stands around the number: `["g","",0]`. */
+  /** Spans by prefix, suffix and width of the number: `["g","",0]`. */
   readonly #families = new Map<string, Taken[]>();
 
   add(range: Range, line: number): void {
-    // A digit beside the brackets makes `a1[0-9]` and `a[10-19]` the same names: then names are compared.
+    // With a digit beside the brackets, as in `a1[0-9]` and `a[10-19]`, the names themselves are compared.
     if (range.spans.length === 0 || /\d$/.test(range.prefix) || /\d/.test(range.suffix)) {
       for (const name of members(range)) this.#addName(name, line);
       return;
     }
     for (const { lo, hi, width } of range.spans) {
-      // Numbers that fill their width are written as without padding.
+      // Numbers that fill their width look as without padding.
       const full = width > 1 ? 10 ** (width - 1) : 0;
       if (lo < full) this.#put(range.prefix, range.suffix, width, { lo, hi: Math.min(hi, full - 1), line });
       if (hi >= full) this.#put(range.prefix, range.suffix, 0, { lo: Math.max(lo, full), hi, line });
@@ -46,7 +46,7 @@ export class GuestIds {
     else this.#families.set(key, [taken]);
   }
 
-  /** The first guest that is there twice, with the lines. */
+  /** The first guest that is in two records, with their lines. */
   overlap(): { name: string; line: number; first: number } | undefined {
     for (const [key, spans] of this.#families) {
       spans.sort((a, b) => a.lo - b.lo || a.line - b.line);

@@ -1,7 +1,7 @@
 /** Labels as ids: short, readable, unique, 40 characters at most. */
 import { NAME_LENGTH_MAX } from "../../../shared/nodeset/ranges.ts";
 
-/** Letters that Unicode does not take apart into a base letter and a mark. */
+/** Letters that Unicode does not decompose into a base letter and a mark. */
 const LETTERS: Readonly<Record<string, string>> = {
   ß: "ss",
   æ: "ae",
@@ -15,7 +15,7 @@ const LETTERS: Readonly<Record<string, string>> = {
   ħ: "h",
 };
 
-/** "New York" → "new-york", "Zürich" → "zurich"; empty where nothing of the label can stand in an id. */
+/** "New York" → "new-york", "Zürich" → "zurich"; empty where no character of the label fits into an id. */
 export function slug(label: string): string {
   return label
     .toLowerCase()
@@ -27,7 +27,7 @@ export function slug(label: string): string {
     .replace(/^-|-$/g, "");
 }
 
-/** Gives every name once: the second `paris` is `paris-2`. Linear, also where all names are equal. */
+/** Makes names unique: the second `paris` becomes `paris-2`. Linear, also where all names are equal. */
 export class UniqueNames {
   readonly #taken: Set<string>;
   readonly #next = new Map<string, number>();

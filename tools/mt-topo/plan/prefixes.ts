@@ -23,10 +23,10 @@ export function linkIps(k: number): { prefix: string; ips: [string, string] } {
   };
 }
 
-/** A network as text, whatever address in it was given. Text that is no CIDR was refused before. */
+/** The network of an address as text. The text must be a CIDR. */
 export const networkText = (cidr: string) => formatCidr(networkOf(parseCidr(cidr)._unsafeUnwrap()));
 
-/** Networks as addresses `from` to before `to`, in order; what lies in another is left out. */
+/** Networks as sorted intervals of addresses, `to` excluded; one inside another is left out. */
 export function blocksOf(cidrs: readonly string[]): { from: number; to: number }[] {
   let end = 0;
   return cidrs
@@ -39,7 +39,7 @@ export function blocksOf(cidrs: readonly string[]): { from: number; to: number }
 const LAN_FROM = ip(10, 0);
 const LAN_TO = ip(10, 254);
 const LAN_SIXTEENS_MAX = 250;
-/** Addresses of a LAN that are no guest's: network, router, what people add by hand, broadcast. */
+/** Addresses of a LAN that guests do not get: network, router, some for additions by hand, broadcast. */
 const LAN_SPARE = 16;
 /** Guests' addresses begin here in their LAN. */
 export const FIRST_GUEST = 10;
@@ -68,7 +68,7 @@ export function lanPrefixes(lans: number, guests: number, used: readonly string[
   );
 }
 
-/** The first `n` blocks of a length between two addresses that meet none of `taken` (sorted). */
+/** The first `n` blocks of a length between two addresses that overlap none of `taken` (sorted). */
 function cut(
   n: number,
   length: number,
