@@ -7,7 +7,7 @@ import { paddedTo } from "./ranges.ts";
 /** Names as a node set that expands to them: `kn1 kn2 gw` → `kn[1-2],gw`. Padding is kept. */
 export const foldNodes = (names: Iterable<string>): string => foldTerms(names).join(",");
 
-/** As `foldNodes`, a term each; those that look alike are together, in the order in which they first come. */
+/** As `foldNodes`, as a list of terms. Names that differ only in their numbers are together, in the order of their first. */
 export function foldTerms(names: Iterable<string>): string[] {
   /** Names that differ only in their numbers: `rack1n07` looks like `rack·n·`. */
   const alike = new Map<string, string[]>();
@@ -30,15 +30,15 @@ export function foldTerms(names: Iterable<string>): string[] {
 }
 
 const NUMBERS = /\d+/g;
-/** No exact number any more: such a name stays as it is. */
+/** Too long to be an exact number: such a name is left alone. */
 const TOO_LONG = /\d{16}/;
 
-/** For each dimension the numbers that stand there: all combinations of them are meant. */
+/** The numbers in each dimension; a box stands for all combinations. */
 type Box = string[][];
 
 /**
- * Points as few boxes: along one dimension after the other, boxes that are equal in all others become one.
- * Each pass is linear in the numbers; the better of the two orders of the dimensions is taken.
+ * Points as few boxes: dimension by dimension, boxes that are equal in all other dimensions are merged.
+ * Each pass is linear in the numbers. Both orders of the dimensions are tried, unless the first shows no grid.
  */
 function boxesOf(points: string[][]): Box[] {
   const boxes = () => points.map((point) => point.map((n) => [n]));
@@ -46,7 +46,7 @@ function boxesOf(points: string[][]): Box[] {
   if (varying.length < 2)
     return [points[0]!.map((n, k) => (k === varying[0] ? points.map((p) => p[k]!) : [n]))];
   const last = mergeAlong(boxes(), [...varying].reverse());
-  // Where little could be merged there is no grid to be seen from another side.
+  // If little could be merged there is no grid, and another order would not find one.
   if (last.length === 1 || last.length * 2 > points.length) return last;
   const first = mergeAlong(boxes(), varying);
   return first.length < last.length ? first : last;
@@ -78,10 +78,10 @@ function mergeAlong(boxes: Box[], dimensions: readonly number[]): Box[] {
   return now.map(({ box }) => box);
 }
 
-/** `7`, or `[1-3,7]`: numbers as they are written, in one form for one set of them. */
+/** `7` or `[1-3,7]`: equal sets of numbers give equal texts. */
 function bracket(numbers: readonly string[]): string {
   if (numbers.length === 1) return numbers[0]!;
-  // 08 says that 10 beside it is meant with two digits as well.
+  // With 08 in the set, 10 counts as padded to two digits too.
   const widths = new Set(numbers.map(paddedTo).filter((width) => width > 0));
   const items = numbers.map((n) => ({ n: Number(n), width: widths.has(n.length) ? n.length : 0 }));
   items.sort((a, b) => a.width - b.width || a.n - b.n);

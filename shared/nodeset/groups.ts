@@ -1,6 +1,6 @@
 /**
- * The host sets that people name on command lines: node sets with the groups of this machine's files
- * (`name: node set` a line, `#` begins a comment, groups may name groups) and `@all`, the hosts of the tree.
+ * Host sets on command lines: node sets with the groups of this machine's files (a line each, `name: node set`; `#`
+ * begins a comment; groups may refer to groups) and `@all`, the hosts of the tree.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,24 +11,24 @@ import { homeDir, treeFile } from "../host/names.ts";
 import { readOwnJson } from "../own-place.ts";
 import { emptySet, expandNodes, type GroupOf } from "./nodeset.ts";
 
-/** Groups that name groups that name groups …: deeper is a mistake. */
+/** The deepest nesting of groups: deeper is taken for a mistake. */
 const DEPTH_MAX = 32;
 const GROUP_NAMES_SHOWN = 8;
 
-/** What a group is, as it stands in a file; one that stands there twice is the union. */
+/** By group: its node sets and where they are written. Given twice in a file, the union counts. */
 type Definitions = Map<string, { text: string; where: string }[]>;
 
-/** The hosts that a person names, each once, in order. Errors: usage, data (a groups file), io. */
+/** The hosts of a set, each once, in order, at least one. Errors: `usage`, `data` (in a groups file), `io`. */
 export function namedHosts(text: string): Result<string[], MtError> {
   return nodesNamed(text).andThen((names) => (names.size > 0 ? ok([...names]) : err(emptySet(text))));
 }
 
-/** As `namedHosts`; the set may be empty. The groups files are read where a group is named. */
+/** As `namedHosts`, but the set may be empty. Groups files are read only if a group is named. */
 export function nodesNamed(text: string): Result<Set<string>, MtError> {
   return expandNodes(text, { group: groupsOfThisMachine() });
 }
 
-/** `$MT_GROUPS`, else the user's file and the machine's; the user's groups go before those of the same name. */
+/** `$MT_GROUPS`, else the machine's file and the user's, whose groups replace the machine's of the same name. */
 function groupFiles(): string[] {
   if (process.env.MT_GROUPS) return [process.env.MT_GROUPS];
   const home = homeDir();
@@ -51,12 +51,13 @@ function groupsOfThisMachine(): GroupOf {
   };
 }
 
-/** The hosts of the tree that is here, whether they are up or not; undefined where there is none. */
+/** The hosts of the tree, up or not; undefined if there is no tree here. */
 function hostsOfTree(): string[] | undefined {
   const tree = readOwnJson(treeFile()) as { hosts?: { id: string }[] } | undefined;
   return tree?.hosts?.map((h) => h.id);
 }
 
+/** The groups of these files; later files replace groups of earlier ones. Errors: `data` and those of reading. */
 export function readGroups(files: readonly string[]): Result<Definitions, MtError> {
   const all: Definitions = new Map();
   for (const file of files) {
@@ -90,8 +91,9 @@ export function readGroups(files: readonly string[]): Result<Definitions, MtErro
 }
 
 /**
+ * A function that resolves groups, each once. Its errors: `usage` (no such group), `data`, `unavailable` (no tree).
  * @param files where the definitions come from, for messages
- * @param tree the hosts that `@all` means; where it has none, a group `all` may
+ * @param tree the hosts of `@all`; if it gives none, a group named `all` counts
  */
 export function groupResolver(
   definitions: Definitions,

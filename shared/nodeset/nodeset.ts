@@ -1,14 +1,14 @@
 /**
  * Node sets as cluster people write them, in ClusterShell's syntax: `rack[1-4]n[01-32]`, `kn[0-10/2]`,
- * `@gpu`, and between them `,` or blanks (union), `!` (without), `&` (in both), `^` (in one of them), left to
- * right without precedence. In a name `*` stands for any characters and `?` for one, of the hosts of `@all`. fold.ts
- * has the way back. Record ids keep to ranges.ts: one bracket, no operators.
+ * `@gpu`, joined by `,` or blanks (union), `!` (difference), `&` (intersection), `^` (symmetric difference), from
+ * left to right without precedence. `*` and `?` in a name match hosts of `@all`. fold.ts is the inverse. Record ids are
+ * simpler and in ranges.ts: one bracket, no operators.
  */
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError } from "../errors.ts";
 import { HOST_LENGTH_MAX, NAME, paddedTo } from "./ranges.ts";
 
-/** More names than this in one set are a mistake in it; they are counted before any is made. */
+/** The most names in one set: more are taken for a mistake. Counted before any name is made. */
 export const NODES_MAX = 10_000_000;
 
 type Op = "," | "!" | "&" | "^";
@@ -19,7 +19,7 @@ interface Span {
   step: number;
   width: number;
 }
-/** A name with brackets: texts and what may stand between them, in turn. */
+/** A name with brackets: texts and numbers in turn. */
 type Pattern = (string | Span[])[];
 interface Term {
   op: Op;
@@ -31,11 +31,11 @@ interface Term {
 export type GroupOf = (name: string) => Result<ReadonlySet<string>, MtError>;
 export interface NodesOptions {
   group?: GroupOf;
-  /** Where the text stands, where not on a command line: it ends the message of an error. */
+  /** Where the text comes from, if not from a command line; it is added to the message of an error. */
   where?: string;
 }
 
-/** Something that is no node set: what, and at which character (from 0) of which text. */
+/** What is wrong with a node set, and at which character of the text, from 0. */
 interface Bad {
   why: string;
   at: number;
@@ -46,8 +46,8 @@ const HINT = "as kn[1-4,7], kn[0-10/2], rack[1-4]n[01-32], @group, kn*; a,b  a!b
 const noGroups: GroupOf = (name) => fail("usage", `Cannot use group @${name}: there are no groups here`);
 
 /**
- * The names of a set, each once, in the order in which they are written.
- * Errors: usage (data with `where`), with the place; whatever `group` says.
+ * The names of a set, each once, in the order in which they are written; it may be empty.
+ * Errors: `usage` (`data` if `where` is given), with the offending character; those of `group`.
  */
 export function expandNodes(text: string, options: NodesOptions = {}): Result<Set<string>, MtError> {
   const refuse = ({ why, at, hint = HINT }: Bad) => {
@@ -103,7 +103,7 @@ export function expandNodes(text: string, options: NodesOptions = {}): Result<Se
   return ok(names);
 }
 
-/** The text around the place, one line of sane length. */
+/** The text around a character, as one line of 60 characters at most. */
 function excerpt(text: string, at: number): string {
   if (text.length <= 60) return JSON.stringify(text);
   const from = Math.max(0, Math.min(at - 20, text.length - 54));
@@ -111,7 +111,7 @@ function excerpt(text: string, at: number): string {
   return JSON.stringify(`${from > 0 ? "..." : ""}${text.slice(from, to)}${to < text.length ? "..." : ""}`);
 }
 
-/** A line break is no blank: it is in no set that a person typed, but in texts that somebody slipped in. */
+/** A newline is not a blank: nobody types one in a set, so it is more likely an injected text. */
 const isBlank = (c: number) => c === 32 || c === 9;
 const isOp = (c: string): c is Op => c === "," || c === "!" || c === "&" || c === "^";
 
@@ -131,7 +131,7 @@ function endOfTerm(text: string, from: number): number | Bad {
   return open < 0 ? text.length : { why: "[ without ]", at: open };
 }
 
-/** @param wild whether `*` and `?` may stand in it, as any other character */
+/** @param wild whether `*` and `?` are allowed in the name */
 function patternIn(word: string, wild = false): { what: string | Pattern; count: number } | Bad {
   if (word.length <= HOST_LENGTH_MAX && NAME.test(word)) return { what: word, count: 1 };
   const pattern: Pattern = [];
@@ -169,7 +169,7 @@ function badCharacter(word: string, at: number): Bad {
   return { why: `${JSON.stringify(c)} is in no host's name`, at };
 }
 
-/** What stands between `from` and `to`, inside brackets. */
+/** The spans between `from` and `to`, inside brackets. */
 function spansIn(
   word: string,
   from: number,
@@ -198,7 +198,7 @@ function spansIn(
   return { spans, count, digits };
 }
 
-/** `@gpu`, `@rack[1-4]`, `@*`: the sets of the groups that it names. */
+/** The members of `@gpu`, `@rack[1-4]` or `@*`, a set per group. */
 function groupsIn(
   word: string,
   group: GroupOf,
@@ -229,10 +229,10 @@ function groupsIn(
   return error ? { error } : { what: sets, count };
 }
 
-/** Tries of a name against a name with wildcards: more than this are a mistake. */
+/** The most comparisons of a name with a wildcard: more are taken for a mistake. */
 const TRIES_MAX = 20_000_000;
 
-/** The hosts of `@all` that a word with wildcards means; it may be none. */
+/** The hosts of `@all` that match a word with wildcards; possibly none. */
 function matchesOf(word: string, group: GroupOf): ReturnType<typeof groupsIn> {
   const wild = patternIn(word, true);
   if ("why" in wild) return wild;
@@ -253,7 +253,7 @@ function matchesOf(word: string, group: GroupOf): ReturnType<typeof groupsIn> {
   return { what: [found], count: found.size };
 }
 
-/** Whether a name is one that a name with `*` and `?` stands for: forwards, back to the last `*` where it does not fit. */
+/** Whether a name matches a wildcard. On a mismatch it goes back to the last `*` only, so it is no worse than quadratic. */
 function matches(name: string, wild: string): boolean {
   let [n, w, star, mark] = [0, 0, -1, 0];
   while (n < name.length) {
@@ -285,7 +285,7 @@ function eachName(what: Term["what"], take: (name: string) => void): void {
   else eachMember(what as Pattern, 0, "", take);
 }
 
-/** The first dimension counts slowest. */
+/** All names of a pattern; the last number varies fastest. */
 function eachMember(pattern: Pattern, from: number, before: string, take: (name: string) => void): void {
   const piece = pattern[from];
   const whole = from + 1 === pattern.length;
@@ -300,6 +300,6 @@ function eachMember(pattern: Pattern, from: number, before: string, take: (name:
   else eachMember(pattern, from + 1, before + piece, take);
 }
 
-/** For whoever needs a host: the set has none. */
+/** The error for a set that is empty where hosts are needed. */
 export const emptySet = (text: string): MtError =>
   mtError("usage", `Cannot use node set ${excerpt(text, 0)}: no host is in it`, HINT);

@@ -1,8 +1,8 @@
 /**
- * Names in numbers, as record ids have them: `g[0-226]`, `kn[01-16,20]`, and sets of them: `g[1-4],gw`. The sets of
- * hosts that people write, with operators and groups, are nodeset.ts.
- * A range is held as spans of numbers and expanded only where somebody needs the members, so that a
- * range of a million costs as much as one of two.
+ * Ranges of names, as in record ids: `g[0-226]`, `kn[01-16,20]`, and sets of them: `g[1-4],gw`. The host sets that people
+ * write, with operators and groups, are in nodeset.ts.
+ * A range is kept as spans of numbers, so that a range of a million costs as much as one of two; it is expanded only
+ * where the members are needed.
  */
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
@@ -21,13 +21,13 @@ export interface Range {
   spans: Span[];
 }
 
-/** The characters of an id; it starts with a letter, a digit or `_`, so that it is no option and no `..`. */
+/** An id. It begins with a letter, a digit or `_`, so it cannot be taken for an option or `..`. */
 export const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
 const PIECE = /^[A-Za-z0-9._-]*$/;
 export const NAME_LENGTH_MAX = 40;
-/** Hosts have the names that their clouds gave them: as long as a file's, which directories are named after. */
+/** The longest name of a host: hosts have the names that their cloud gave them; directories are named after them. */
 export const HOST_LENGTH_MAX = 255;
-/** More members than this in one range are a mistake in the input, not a plan. */
+/** The most members of one range: more are taken for a mistake. */
 export const RANGE_COUNT_MAX = 10_000_000;
 
 const quote = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
@@ -72,7 +72,7 @@ export function parseRange(text: string): Result<Range, MtError> {
   return ok({ prefix, suffix, spans });
 }
 
-/** To how many digits a number is padded: 3 of `007`, 0 of `7`. */
+/** The number of digits that a number is padded to: 3 for `007`, 0 for `7`. */
 export const paddedTo = (number: string) => (number.length > 1 && number.startsWith("0") ? number.length : 0);
 const digits = (n: number, width: number) => (width > 0 ? String(n).padStart(width, "0") : String(n));
 
@@ -81,7 +81,7 @@ export function rangeCount(range: Range): number {
   return range.spans.reduce((sum, s) => sum + s.hi - s.lo + 1, 0);
 }
 
-/** The k-th member, from 0. */
+/** Member k, from 0. */
 export function memberAt(range: Range, k: number): string {
   if (range.spans.length === 0) return range.prefix;
   let left = k;
@@ -130,14 +130,14 @@ export function formatRange(range: Range): string {
   return `${range.prefix}[${parts.join(",")}]${range.suffix}`;
 }
 
-/** What ranges of one family share; members of different families are never equal or neighbours. */
+/** What the ranges of a family have in common: members of different families are never equal or neighbours. */
 export interface Family {
   prefix: string;
   suffix: string;
   width: number;
 }
 
-/** A name taken apart at its last number, so that `kn7` belongs to the family of `kn[1-4]`. */
+/** A name split at its last number: `kn7` belongs to the family of `kn[1-4]`. */
 export function splitName(name: string): { family: Family; n: number } | undefined {
   const m = /^(.*?)(\d{1,15})(\D*)$/.exec(name);
   if (!m) return undefined;
@@ -145,7 +145,7 @@ export function splitName(name: string): { family: Family; n: number } | undefin
   return { family: { prefix: m[1]!, suffix: m[3]!, width: paddedTo(number) }, n: Number(number) };
 }
 
-/** Names as few ranges: `kn1 kn2 kn4 gw` → `kn[1-2,4]`, `gw`. Families in order of first appearance. */
+/** Names as ranges: `kn1 kn2 kn4 gw` → `kn[1-2,4]`, `gw`, in the order in which the families first appear. */
 export function fold(names: Iterable<string>): string[] {
   const families = new Map<string, { family: Family; numbers: number[] } | null>();
   for (const name of names) {
@@ -195,7 +195,7 @@ function splitSet(text: string): string[] {
   return parts;
 }
 
-/** A set of ids: names and ranges with commas between them. */
+/** Parses a set of ids: names and ranges separated by commas. */
 export function parseSet(text: string): Result<Range[], MtError> {
   const ranges: Range[] = [];
   let count = 0;
@@ -224,7 +224,7 @@ export function setHas(ranges: readonly Range[], name: string): boolean {
   return ranges.some((range) => positionIn(range, name) >= 0);
 }
 
-/** The place of a name among the members of a range, or -1. */
+/** The position of a name among the members of a range, from 0; -1 if it is none. */
 export function positionIn(range: Range, name: string): number {
   if (range.spans.length === 0) return range.prefix === name ? 0 : -1;
   if (!name.startsWith(range.prefix) || !name.endsWith(range.suffix)) return -1;

@@ -1,12 +1,10 @@
-/**
- * Fields that several kinds have. Units stand in the names; sources are the field's standard terms.
- */
+/** Fields that several kinds have. Units are in the names. */
 import { Type } from "@sinclair/typebox";
 import { ERROR_CODES } from "../errors.ts";
 
 /** One name: letters, digits, `.`, `_`, `-`, 40 at most, not beginning with `.` or `-`. */
 export const ID_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,39}$";
-/** The name of a host: longer, since its cloud gave it. */
+/** The name of a host: up to 255 characters, as its cloud gave it. */
 export const HOST_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$";
 /** A name or a range of them: `g[0-226]`. */
 export const RANGE_PATTERN =
@@ -32,7 +30,7 @@ export const positive = (description: string) =>
 export const measure = (description: string) => Type.Number({ minimum: 0, description });
 export const text = (description: string) => Type.String({ description });
 export const time = (description: string) => Type.String({ description: `${description} (UTC, RFC 3339)` });
-/** The least that every IPv4 host takes (RFC 791), and the most that a tap takes. */
+/** The size that every IPv4 host must accept (RFC 791); the largest MTU of a tap. */
 export const MTU_MIN = 576;
 const MTU_MAX = 65_521;
 export const segmentMtu = (description: string) =>
@@ -52,7 +50,7 @@ export const error = Type.Object(
 );
 
 export const host = Type.Optional(hostId("the host that the record goes to and comes back from"));
-/** Of what a tool reports: it goes to no host, and never needs to come back in. */
+/** `host` of a report, which says what it is about: the record itself is sent to no host. */
 export const subjectHost = Type.Optional(hostId("the host that it is about"));
 export const hosts = Type.Optional(
   Type.Array(hostId("a host"), { description: "the hosts that the record is context for; absent: all" }),

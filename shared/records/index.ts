@@ -91,7 +91,7 @@ export const KINDS: {
 const kinds: ReadonlySet<string> = new Set(Object.keys(KINDS));
 export const isKind = (kind: string): kind is Kind => kinds.has(kind);
 
-/** How a line travels; an unknown kind with a `host` goes there and comes back, without one it is context. */
+/** How a record travels. One of an unknown kind with a `host` goes there and comes back; without, it is context. */
 export function travelOf(line: { kind: string; host?: unknown }): Travel {
   if (isKind(line.kind)) {
     const travel = KINDS[line.kind].travel;
@@ -100,7 +100,7 @@ export function travelOf(line: { kind: string; host?: unknown }): Travel {
   return line.host === undefined ? "context" : "host";
 }
 
-/** A record that says that it failed, and who said so first. */
+/** The fields of a record that may have failed; `error.by` is the first tool that said so. */
 export interface Failable {
   state?: string;
   error?: MtError;

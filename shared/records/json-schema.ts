@@ -1,4 +1,4 @@
-/** The kinds as JSON Schema 2020-12: what `schemas/` ships, `--schema` prints and mt-records(5) tells. */
+/** The kinds as JSON Schema 2020-12, for `schemas/`, `--schema` and mt-records(5). */
 import { KINDS, type Kind, SCHEMA_VERSION } from "./index.ts";
 
 export type JsonSchema = { [keyword: string]: unknown };
@@ -6,7 +6,7 @@ export type JsonSchema = { [keyword: string]: unknown };
 export const DIALECT = "https://json-schema.org/draft/2020-12/schema";
 export const schemaId = (name: string) => `urn:megatux:${SCHEMA_VERSION}:${name}`;
 
-/** What TypeBox has in memory, as plain JSON; a choice of constants is written as `enum`. */
+/** A TypeBox schema as plain JSON; a union of constants becomes an `enum`. */
 function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== "object" || value === null) return value;
@@ -18,7 +18,7 @@ function plain(value: unknown): unknown {
   return anyOf ? { ...out, anyOf: plain(anyOf) } : out;
 }
 
-/** The schema of one kind, as a document of its own. */
+/** The schema of one kind as a document. */
 export function kindSchema(kind: Kind): JsonSchema {
   const { description, ...rest } = plain(KINDS[kind].schema) as JsonSchema;
   return { $schema: DIALECT, $id: schemaId(kind), title: kind, description, ...rest };

@@ -1,4 +1,4 @@
-/** A line that is a JSON object with a kind and an id; kinds that nobody here knows are passed on. */
+/** A record of any kind, known or not: a JSON object with a kind and an id. */
 export interface Line {
   kind: string;
   id: string;

@@ -1,17 +1,14 @@
-/**
- * Guests of a range: member by member, split where they differ, folded again.
- * Member k has index + k, and every address counted up by k.
- */
+/** A guest record that is a range: its parts, its members, and folding them again. Member k has index + k, and addresses counted up by k. */
 import { err, ok, type Result } from "neverthrow";
 import { cidrPlus } from "../addresses.ts";
 import { fail, type MtError } from "../errors.ts";
 import { formatRange, memberAt, parseRange, rangeCount, sliceRange } from "../nodeset/ranges.ts";
 import type { Guest } from "./guest.ts";
 
-/** The last index that a MAC can hold. */
+/** The largest index that fits into a MAC. */
 const INDEX_MAX = 4294967295;
 
-/** Members `from` … `from + n - 1` of a guest record, as a record of their own. All else is copied. */
+/** Members `from` … `from + n - 1` as a record of their own. Errors: `data` (the id is no range, an address leaves its network). */
 export function sliceGuest(guest: Guest, from: number, n: number): Result<Guest, MtError> {
   return parseRange(guest.id).andThen((range) => {
     const interfaces: Guest["interfaces"] = [];
@@ -33,7 +30,7 @@ export function sliceGuest(guest: Guest, from: number, n: number): Result<Guest,
   });
 }
 
-/** Every member as a record of its own. The last one is checked first, so that no half is made. */
+/** Each member as a record of its own. Errors as `sliceGuest`; the last member is checked first, as its address is the highest. */
 export function guestMembers(guest: Guest): Result<Guest[], MtError> {
   return parseRange(guest.id).andThen((range) => {
     const n = rangeCount(range);
@@ -59,9 +56,9 @@ export function guestMembers(guest: Guest): Result<Guest[], MtError> {
 export type Outcome = Pick<Guest, "state" | "error">;
 
 /**
- * The record again after its members went different ways: neighbours with the same state and error stay
- * one range, so that `g[0-226]` with one failure comes out as three records.
- * @param outcomes one a member, in order
+ * The record split by what became of its members: neighbours with the same state and error stay one range, so
+ * `g[0-226]` with one failure becomes three records. Errors as `sliceGuest`.
+ * @param outcomes one per member, in order
  */
 export function foldOutcomes(guest: Guest, outcomes: readonly Outcome[]): Result<Guest[], MtError> {
   const out: Guest[] = [];

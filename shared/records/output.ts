@@ -1,10 +1,7 @@
-/**
- * What a command printed, as an `exit` record carries it: text for people, and the bytes themselves where
- * text would lose some of them.
- */
+/** A command's output as fields of an `exit` record: text, and the bytes in base64 if they are not valid UTF-8. */
 import type { Exit } from "./exit.ts";
 
-/** @param cut whether more came than is here: a character that was cut in two at the end is no loss then */
+/** @param cut whether the output was cut: then half a character at its end does not count as invalid */
 export function printed(
   stream: "stdout" | "stderr",
   bytes: Uint8Array,

@@ -1,14 +1,15 @@
-/** Whether mt-topo place has seen a record: a plan that was never placed says nowhere what belongs to which host. */
+/** Records that mt-topo place has not placed: they do not say which host they belong to. */
 import { type MtError, mtError } from "../errors.ts";
 import { isKind, KINDS } from "./index.ts";
 import type { Line } from "./line.ts";
 
-/** A kind that belongs to one host and names none, or a segment that does not say whose it is. */
+/** Whether a record belongs to one host but names none, or is a segment without `hosts` and `members`. */
 export function isUnplaced(line: Pick<Line, "kind" | "host" | "hosts"> & { members?: unknown }): boolean {
   if (line.kind === "segment") return line.hosts === undefined && line.members === undefined;
   return isKind(line.kind) && KINDS[line.kind].travel === "host" && line.host === undefined;
 }
 
+/** The error of such a record. */
 export const notPlaced = ({ kind, id }: Pick<Line, "kind" | "id">): MtError =>
   mtError(
     "data",

@@ -1,4 +1,4 @@
-/** The check of a record against the schema of its kind, where it comes in. */
+/** Checks records against the schemas of their kinds. */
 import { TypeCompiler, ValueErrorType } from "@sinclair/typebox/compiler";
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError } from "../errors.ts";
@@ -24,7 +24,7 @@ function checker(kind: Kind) {
   return check;
 }
 
-/** Checks a line against the schema of its kind: says which field is wrong and what was expected. */
+/** Checks a record against the schema of its kind. Errors: `data`, with the field and what was expected. Each kind's check is compiled on first use. */
 export function validate<K extends Kind>(kind: K, line: unknown): Result<RecordByKind[K], MtError> {
   const check = checker(kind);
   if (check.Check(line)) {
