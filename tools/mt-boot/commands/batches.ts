@@ -1,6 +1,6 @@
 /**
- * Guests in batches, with a command between them: the way to fill a host whose memory is merged after each. What
- * finds no room is tried once more after the command; where a whole batch finds none, the host is full.
+ * Starts guests in batches, with a command after each: so a host can be filled whose memory is merged in between. Guests
+ * that find no room are tried again after the command; where a whole batch finds none, the host is full.
  */
 import { delimiter, dirname } from "node:path";
 import { inform } from "../../../shared/cli/stderr.ts";
@@ -19,7 +19,7 @@ interface How {
   batch: number;
   between: string | undefined;
   experiment: Experiment;
-  /** What became of each guest; added to. */
+  /** The outcome of each guest, filled in here. */
   outcomes: Map<string, GuestLine>;
   context: FilterContext;
   boot(guest: Guest, context: FilterContext): Promise<void>;
@@ -36,7 +36,7 @@ export async function bootInBatches(records: readonly Guest[], how: How): Promis
     await Promise.all(foldGuests(now).map((guest) => how.boot(guest, context)));
     const refused = now.filter(missed);
     if (refused.length === now.length) {
-      // Full: what is left is not tried, and is as those that were.
+      // The host is full: the others are not tried, and get the same outcome.
       const why = outcomes.get(refused[0]!.id)!;
       for (const { id } of queue) outcomes.set(id, { ...why, id });
       return;
@@ -47,7 +47,7 @@ export async function bootInBatches(records: readonly Guest[], how: How): Promis
   }
 }
 
-/** Runs the command with the batch as a plan on its stdin; what it measured goes out with ours. */
+/** Runs the command with the batch as a plan on its stdin; its sample records go to our stdout. */
 async function runBetween(
   command: string,
   guests: readonly Guest[],
@@ -58,7 +58,7 @@ async function runBetween(
   const there = foldGuests(guests.map((guest) => ({ ...guest, state: outcomes.get(guest.id)?.state })));
   const end = { kind: "end", id: experiment.id, counts: { guest: guests.length } };
   const input = [experiment, ...there, end].map((line) => `${JSON.stringify(line)}\n`).join("");
-  // Our own tools are found where we are.
+  // The command finds our tools in the directory of this one.
   const PATH = `${process.env.PATH ?? ""}${delimiter}${dirname(toolCommand("mt-ksm")[0]!)}`;
   const done = await run("sh", ["-c", command], {
     input,

@@ -1,4 +1,4 @@
-/** `mt-boot check`: how the plan's guests of this host are now; changes nothing. */
+/** `mt-boot check`: writes the present state of the plan's guests of this host; changes nothing. */
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { type MtError, mtError, orThrow } from "../../../shared/errors.ts";
@@ -12,7 +12,7 @@ import type { spec } from "../spec.ts";
 
 export const check: Run<typeof spec, "check"> = async (invocation) => {
   let experiment: string | undefined;
-  /** Asked once: the supervisor knows a guest's death at once, so it knows them all as they are now. */
+  /** The supervisor's list, asked for once: it notices the death of a guest at once, so the list is up to date. */
   let here: Promise<Map<string, Outcome> | MtError> | undefined;
 
   const list = async (host: string, signal: AbortSignal): Promise<Map<string, Outcome> | MtError> => {

@@ -1,7 +1,7 @@
 /**
- * `mt-boot console`: a terminal on the serial console of one guest. The last lines first, then what comes; keys go
- * to the guest until Ctrl-]. Without a terminal it sends stdin, and prints what comes until the guest is silent.
- * QEMU serves one client at a time, so a lock says who that is.
+ * `mt-boot console`: a terminal on the serial console of one guest. Prints the last lines, then what comes; keys go to
+ * the guest until Ctrl-]. Without a terminal it sends stdin, and prints what comes until the guest is silent.
+ * QEMU serves one client at a time, so a lock makes sure that there is one.
  */
 import { existsSync } from "node:fs";
 import type { Socket } from "node:net";
@@ -22,10 +22,10 @@ import { guestFiles } from "../machine/guest-files.ts";
 import { guestsKnown } from "../persist/ledger.ts";
 import type { spec } from "../spec.ts";
 
-/** Ctrl-], as telnet has it. */
+/** Ctrl-], as in telnet. */
 const DETACH = 0x1d;
 const CONNECT_S = 5;
-/** The lock of one that was killed is taken away at the second look. */
+/** Long enough for a second try, which takes over the lock of a process that was killed. */
 const LOCK_S = 1;
 
 export const console: Run<typeof spec, "console"> = async ({ args, signal }) => {
@@ -56,7 +56,7 @@ export const console: Run<typeof spec, "console"> = async ({ args, signal }) => 
     const error = await relay(socket, { id, signal, silent_s });
     socket.destroy();
     unraw();
-    // After whatever prompt the guest left.
+    // Begin a new line after the guest's prompt.
     if (process.stdin.isTTY) writeAll(2, Buffer.from("\n"));
     if (error) throw new MtFailure(error);
     if (process.stdin.isTTY) inform(`detached from the console of ${id}`);
@@ -67,7 +67,7 @@ export const console: Run<typeof spec, "console"> = async ({ args, signal }) => 
   }
 };
 
-/** Keys come one by one and unseen, as the guest has to see them; gives back the terminal at whatever end. */
+/** Sets the terminal to raw mode: keys go to the guest one by one, without echo. The function returned restores it. */
 function rawTerminal(): () => void {
   if (!process.stdin.isTTY) return () => {};
   process.stdin.setRawMode(true);
@@ -98,7 +98,7 @@ function attach(id: string, path: string): Promise<Result<Socket, MtError>> {
   });
 }
 
-/** Until Ctrl-], a signal, silence after the end of stdin; or, which is an error, the end of the guest. */
+/** Copies both ways until Ctrl-], a signal, silence after the end of stdin, or the end of the guest, which is an error. */
 function relay(
   socket: Socket,
   { id, signal, silent_s }: { id: string; signal: AbortSignal; silent_s: number },
@@ -137,7 +137,7 @@ function relay(
     });
     stdin.once("end", () => {
       input_ended = true;
-      // A terminal that has gone has nobody to wait for.
+      // The terminal is gone: nobody reads any more.
       if (stdin.isTTY) resolve(undefined);
       else quiet();
     });

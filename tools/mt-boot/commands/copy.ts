@@ -1,6 +1,6 @@
 /**
- * `mt-boot copy`: files of this host into guests, or of guests into a directory here, a directory a guest. An
- * `exit` record a guest, as they come. Names are what they are: no patterns, no shell.
+ * `mt-boot copy`: copies files of this host into guests, or files of guests into a directory here, which gets a directory
+ * for each guest. Writes an `exit` record for each guest when it is done. Names are taken literally: no patterns, no shell.
  */
 import { mkdirSync, statSync } from "node:fs";
 import { basename, isAbsolute, join, resolve } from "node:path";
@@ -14,7 +14,7 @@ import { askExits, overGuests } from "../client/targets.ts";
 import type { CopyFile } from "../protocol.ts";
 import type { spec } from "../spec.ts";
 
-/** What is to be copied: into guests, or where `dir` is set out of them into that. */
+/** What to copy: into guests, or where `dir` is set, out of them into that directory. */
 export interface CopyPlan {
   /** Guests; empty: those of the records on stdin. */
   set: string;
@@ -51,7 +51,7 @@ export const copy: Run<typeof spec, "copy"> = async (invocation) => {
   return code;
 };
 
-/** What the words mean. Local paths come out absolute. Errors: usage. */
+/** Reads the words of the command line. Local paths are made absolute. Errors: usage. */
 export function copyPlan(
   words: readonly string[],
   flags: { to?: string; from?: string },
@@ -91,7 +91,7 @@ export function copyPlan(
   return parseSet(set).andThen(() => outOfGuests(set, paths, words[words.length - 1]!));
 }
 
-/** `g[0-3]:/tmp/` taken apart; undefined for a path of this host. One with a colon in it is written `./a:b`. */
+/** Splits `g[0-3]:/tmp/`; undefined for a path of this host. A local name with a colon in it is written `./a:b`. */
 function placeOf(word: string): { set: string; path: string } | undefined {
   const m = /^([^/:]+):([\s\S]*)$/.exec(word);
   return m ? { set: m[1]!, path: m[2]! } : undefined;
@@ -120,7 +120,7 @@ function outOfGuests(set: string, paths: readonly string[], dir: string): Result
     const bad = notAbsolute(path);
     if (bad) return bad;
     const name = path.slice(path.lastIndexOf("/") + 1);
-    // Below the guest's own directory, and nowhere else.
+    // The file must be below the guest's own directory.
     if (name === "" || name === "." || name === "..")
       return usage(`Cannot copy ${JSON.stringify(path)}: it names no file`, "files are copied, one by one");
     files.push({ from: path, to: name });

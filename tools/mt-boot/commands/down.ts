@@ -1,6 +1,6 @@
 /**
- * `mt-boot down`: the plan's guests of this host are gone, and their files with them. Works through the
- * supervisor where one answers, else on what the kernel shows; after a crash, and twice.
+ * `mt-boot down`: ends the plan's guests of this host and removes their files. Goes through the supervisor if one
+ * answers, else ends what /proc shows. Works twice, and after a crash.
  */
 import { existsSync, rmSync } from "node:fs";
 import { err, ok, type Result } from "neverthrow";
@@ -61,7 +61,7 @@ export const down: Run<typeof spec, "down"> = async (invocation) => {
   });
 };
 
-/** Ends guests of an experiment on this host; without ids all, and whatever mt-boot keeps of it. */
+/** Ends guests of an experiment on this host; without ids, all of them, and removes all that mt-boot keeps of it. */
 async function endExperiment(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
   const kept = [experimentDir(experiment), disksDir(experiment)].some((dir) => existsSync(dir));
   const runs = () => livingGuests(experiment).length > 0 || livingSupervisors(experiment).length > 0;
@@ -70,7 +70,7 @@ async function endExperiment(experiment: string, ids?: readonly string[]): Promi
   if (supervisor !== undefined) {
     const asked = await askOnce({ experiment }, "down", { ids }, () => {});
     if (asked.isOk() && asked.value.left > 0) return ok(undefined);
-    // It ends by itself with the last guest; one that does not answer is ended below.
+    // It ends by itself with the last guest; if it does not answer, it is ended below.
     if (asked.isOk())
       await waitFor(() => (supervisorPid(experiment) === undefined ? true : undefined), SUPERVISOR_END_S, 10);
   }
@@ -78,15 +78,15 @@ async function endExperiment(experiment: string, ids?: readonly string[]): Promi
 }
 
 /**
- * Ends supervisors and guests as the kernel shows them, where no supervisor answers. First what runs, then its files, which makes
- * room, then what is written of them: a full disk, or a ledger that cannot be read, keeps no guest alive.
+ * Where no supervisor answers: ends the supervisors and guests that /proc shows, then removes their files, which frees
+ * room, then their ledger entries. So neither a full disk nor a damaged ledger keeps a guest alive.
  */
 async function endWithout(experiment: string, ids?: readonly string[]): Promise<Result<void, MtError>> {
   const unlock = await lock(startLock(experiment), `stopping ${experiment}`, 40, true);
   if (unlock.isErr()) return err(unlock.error);
   let empty = true;
   try {
-    // First whoever would start the guests again. One whose directory was taken away holds no lock that tells of it.
+    // Supervisors first: they would restart the guests. One whose directory was removed is not found by its lock.
     const held = await endSupervisors(livingSupervisors(experiment));
     if (held.length > 0)
       return fail("failed", `Cannot end supervisor ${held.join(", ")}: still there after SIGKILL`);

@@ -1,4 +1,4 @@
-/** `mt-boot exec`: runs a command in guests through their agents; an `exit` record a guest, as they come. */
+/** `mt-boot exec`: runs a command in guests through their agents; writes an `exit` record for each when it ends. */
 import { err, ok, type Result } from "neverthrow";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { startProgress } from "../../../shared/cli/progress.ts";
@@ -10,7 +10,7 @@ import { jobsOf } from "../client/jobs.ts";
 import { askExits, type Group, overGuests } from "../client/targets.ts";
 import type { spec } from "../spec.ts";
 
-/** The agent keeps what the command reads in the guest's memory, several times over. */
+/** The agent keeps several copies of a command's stdin in the guest's memory. */
 const STDIN_BYTES_MAX = 1024 * 1024;
 
 export const exec: Run<typeof spec, "exec"> = async (invocation) => {
@@ -44,7 +44,7 @@ export const exec: Run<typeof spec, "exec"> = async (invocation) => {
   return code;
 };
 
-/** What each command gets on its stdin: all of ours. */
+/** The stdin of each command: all of our own. */
 async function commandInput(signal: AbortSignal): Promise<Result<Buffer, MtError>> {
   const none = noRecords("mt-boot exec --stdin … <FILE", "read for the command");
   if (none) return err(none);

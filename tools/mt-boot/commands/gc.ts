@@ -1,4 +1,4 @@
-/** `mt-boot gc`: removes the templates that no guest on this machine has its memory from. */
+/** `mt-boot gc`: removes the templates that no guest on this machine is forked from. */
 import { hostOf } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { EXIT } from "../../../shared/errors.ts";

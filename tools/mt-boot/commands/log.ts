@@ -1,6 +1,6 @@
 /**
- * `mt-boot log`: what guests have written to their consoles, as text; lines of several guests begin with their
- * names. For the guests of records on stdin, which go on unchanged, an `exit` record each, with the text as stdout.
+ * `mt-boot log`: prints what guests have written to their consoles; with several guests, each line begins with a name.
+ * For guests of records on stdin, which pass through, it writes an `exit` record each with the text as stdout.
  */
 
 import { existsSync } from "node:fs";
@@ -23,7 +23,7 @@ import { guestFiles } from "../machine/guest-files.ts";
 import { guestsKnown } from "../persist/ledger.ts";
 import type { spec } from "../spec.ts";
 
-/** Of a guest's console, in a record. */
+/** Most of a guest's console that a record holds. */
 const OUTPUT_BYTES_MAX = 256 * 1024;
 const LOOK_MS = 200;
 
@@ -95,7 +95,7 @@ async function logSet(
         out.get(id)!.write(bytes);
       }
     }
-    // One that is started anew has no file for a moment; one that was taken down will have none.
+    // A guest that is being restarted has no file for a moment; one that was taken down gets none.
     if (gone.length > 0) {
       const left = await guestsKnown(experiment);
       for (const id of gone) if (!left.has(id)) followed.delete(id);
@@ -106,10 +106,10 @@ async function logSet(
   return code;
 }
 
-/** Text of a guest on its way to stdout: without its carriage returns, behind its name where there are several. */
+/** Prints a guest's text without carriage returns, each line behind its name where there are several guests. */
 class GuestText {
   readonly #prefix: string;
-  /** What has come of the last line. */
+  /** The part of the last line that has come. */
   #rest = "";
   readonly #decoder = new TextDecoder();
 
@@ -119,7 +119,7 @@ class GuestText {
 
   write(bytes: Uint8Array): void {
     const text = this.#rest + readable(this.#decoder.decode(bytes, { stream: true }));
-    // A lone guest's prompt is shown as it comes; among others it waits for its line's end.
+    // The prompt of a single guest is shown at once; with several guests a line is printed when it is complete.
     const whole = this.#prefix === "" ? text.length : text.lastIndexOf("\n") + 1;
     this.#rest = text.slice(whole);
     const lines = text.slice(0, whole);
@@ -136,7 +136,7 @@ function put(text: string): void {
   if (text !== "") writeAll(1, Buffer.from(text));
 }
 
-/** A terminal is not steered by what a guest writes. */
+/** On a terminal, control characters that a guest writes are left out. */
 function readable(text: string): string {
   const lines = text.replaceAll("\r", "");
   return isTerminal(1) ? plainLines(lines) : lines;

@@ -1,4 +1,4 @@
-/** `mt-boot ls`: the guests that are on this host and how they are, as records or as a table. */
+/** `mt-boot ls`: the guests on this host and their states, as records or as a table. */
 
 import { hostOf } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";

@@ -1,6 +1,6 @@
 /**
- * `mt-boot pause`, `resume`, `reset`: guests stop where they are, go on, are started anew. Those of a set on the
- * command line, which come out as records; or the plan's, when the whole of it has come.
+ * `mt-boot pause`, `resume`, `reset`: pauses, resumes or restarts guests: those of a set on the command line, which are
+ * printed as records, or those of the plan, when all of it has come.
  */
 import { hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Invocation, Run } from "../../../shared/cli/invocation.ts";
@@ -24,7 +24,7 @@ import type { spec } from "../spec.ts";
 
 type Verb = "pause" | "resume" | "reset";
 
-/** One that does not come to itself is booted anew so often. */
+/** How often a guest that does not become ready is booted again. */
 const RETRIES = 3;
 const HINT = { pause: "mt-boot up", resume: "mt-boot up --paused", reset: "mt-boot up" };
 
@@ -85,7 +85,7 @@ async function power(verb: Verb, invocation: Invocation<typeof spec, Verb>): Pro
 
 type Wish = Omit<ResumeRequest, "ids">;
 
-/** Asks for it, and gives what became of each guest; errors say {id}. */
+/** Asks the supervisor, and returns the outcome of each guest; error messages contain {id}. */
 async function turn(
   verb: Verb,
   { experiment, host, signal }: Omit<Asking, "experiment"> & { experiment?: string },
@@ -120,7 +120,7 @@ async function turn(
   };
 }
 
-/** The guests that are known come out as records; of others there is nothing to say but that, in an `exit` record. */
+/** Known guests are printed as records; for each name that is not known, an `exit` record says so. */
 async function overSet(
   verb: Verb,
   invocation: Invocation<typeof spec, Verb>,

@@ -17,7 +17,7 @@ import type { Boot } from "../platforms/platform.ts";
 import { platformOf } from "../platforms/platforms.ts";
 import type { spec } from "../spec.ts";
 
-/** Translated, on a machine that does other things too. */
+/** Limit under TCG, on a machine that is busy with other things. */
 const TCG_S = 90;
 const PROBE_GUEST: Guest = {
   kind: "guest",
@@ -61,7 +61,7 @@ async function proveHost(image: Image | undefined): Promise<{ accel: string } | 
   if (source.isErr()) return named(source.error, "probe");
   const { base, ...boots } = source.value;
   const dir = ownTempDir(join(runDir(), "probe-"));
-  // spawnQemu empties the guest's directory: its disk stands beside it.
+  // spawnQemu empties the guest's directory, so the disk is beside it.
   const guestDir = join(dir, "guest");
   const boot: Boot = {
     platform: platform.value,

@@ -1,6 +1,6 @@
 /**
- * `mt-boot restore`: guests that were saved go on where they were, memory and all, with the time of day as it is
- * now. Their network must be there (mt-vnet up). One that cannot go on comes out failed, and is not booted anew.
+ * `mt-boot restore`: starts saved guests where they were saved, with their memory and the present time of day. Their
+ * network must be there (mt-vnet up). A guest that cannot be restored comes out failed, and is not booted instead.
  */
 import { resolve } from "node:path";
 import { hostOf } from "../../../shared/cli/filter-command.ts";

@@ -1,4 +1,4 @@
-/** `mt-boot save`: guests as they run, memory and all, into a directory; an `exit` record a guest. They go on. */
+/** `mt-boot save`: saves running guests with their memory into a directory; an `exit` record each. They go on running. */
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -13,7 +13,7 @@ export const save: Run<typeof spec, "save"> = async (invocation) => {
   const jobs = jobsOf(args, 1);
   const dir = resolve(args.dir);
   try {
-    // What was saved before is not mixed with what is now.
+    // Guests of two saves must not be mixed.
     if (existsSync(dir) && readdirSync(dir).length > 0)
       throw new MtFailure(
         mtError("usage", `Cannot save into ${dir}: it is not empty`, "name a new directory"),

@@ -1,6 +1,6 @@
 /**
- * `mt-boot stats`: what guests cost, from the kernel's account of their QEMU processes and taps: one `sample` a
- * host with the least, the median and the most of them, or with --each one a guest.
+ * `mt-boot stats`: what guests use, by the kernel's counters of their QEMU processes and taps: one `sample` a host with
+ * the least, the median and the most of them, or with --each one a guest.
  */
 import type { Run } from "../../../shared/cli/invocation.ts";
 import { tableLines } from "../../../shared/cli/table.ts";
@@ -18,7 +18,7 @@ import { livingGuests } from "../machine/processes.ts";
 import { hasLedger } from "../persist/ledger.ts";
 import type { spec } from "../spec.ts";
 
-/** A guest, and what it has cost where it runs. */
+/** A guest, and what it uses if it runs. */
 interface Measured {
   id: string;
   state: string;
@@ -71,7 +71,7 @@ export const stats: Run<typeof spec, "stats"> = async (invocation) => {
   return code;
 };
 
-/** How everything is at the moment when the first guest is looked at. */
+/** Taken once, when the first guest is measured. */
 interface Snapshot {
   known: Map<string, { guest: Guest; restarts: number }>;
   pids: Map<string, number>;
@@ -104,7 +104,7 @@ function measure(
   });
 }
 
-/** Of each measure the least, the median and the most. */
+/** The least, the median and the most of each measure. */
 interface Spread {
   min: number;
   median: number;

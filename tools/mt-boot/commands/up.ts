@@ -1,6 +1,6 @@
 /**
- * `mt-boot up`: the plan's guests of this host are there: started, resumed, or left alone as they run. Each is
- * begun when its record comes; what is said of it is what is true when the last one is there.
+ * `mt-boot up`: starts or resumes the plan's guests of this host; those that run are left alone. Each is begun when its
+ * record comes; the state on its record is the one at the end, when the last guest is there.
  */
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -33,10 +33,10 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
   const until_full = args["until-full"];
   const progress = startProgress("guests", args.progress, () => `${availableMib()} MiB free`);
   const images = new Map<string, Image>();
-  /** What became of each guest, by id: what was said last. */
+  /** The latest outcome of each guest, by id. */
   const outcomes = new Map<string, GuestLine>();
   const counted = new Set<string>();
-  /** Why nothing was said of a guest. */
+  /** Why the supervisor said nothing about a guest. */
   let silence: MtError | undefined;
   const later: Guest[] = [];
   let experiment: Experiment | undefined;
@@ -44,7 +44,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
   let began: number | undefined;
   let last_done = 0;
 
-  /** Asks for the guests of a record, and waits until all are where they are wanted or given up. */
+  /** Asks for the guests of a record, and waits until all have the wanted state or are given up. */
   const bootRecord = async (guest: Guest, context: FilterContext): Promise<void> => {
     const request: UpRequest = {
       guest,
@@ -106,7 +106,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
     if (batch === undefined) await bootRecord(guest, context);
     else later.push(guest);
     const fold = () => orThrow(foldNamed(guest, members.value.map(outcomeOf)));
-    // Cut off: what is there is said all the same.
+    // The stream was cut off: the guests that came are told all the same.
     return (await context.atEnd(fold)) ?? (batch === undefined ? fold() : undefined);
   };
 
@@ -142,7 +142,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
       if (experiment === undefined) return;
       if (batch !== undefined)
         await bootInBatches(later, { batch, between, experiment, outcomes, context, boot: bootRecord });
-      // One may have died since it came up: it is waited for again.
+      // A guest may have died since it came up: wait for it again.
       const ids = [...outcomes.values()].filter(({ state }) => state === "ready" || state === "paused");
       if (ids.length === 0) return;
       const { host, signal } = context;

@@ -1,6 +1,6 @@
 /**
- * `mt-boot watch`: the guests of an experiment as they are, and then each change, as guest records; until the
- * last of them is gone. Where the supervisor dies it is started again, and nothing that it then finds is missed.
+ * `mt-boot watch`: prints the guests of an experiment, then each change, as guest records, until the last guest is gone.
+ * If the supervisor dies it is started again, and changes that it then finds are printed too.
  */
 import { hostOf } from "../../../shared/cli/filter-command.ts";
 import type { Run } from "../../../shared/cli/invocation.ts";
@@ -18,7 +18,7 @@ export const watch: Run<typeof spec, "watch"> = async (invocation) => {
   if (!hasLedger(experiment) && supervisorPid(experiment) === undefined)
     throw new MtFailure(mtError("failed", `Cannot watch ${experiment}: it has no guests here`, "mt-boot up"));
   const writer = new LineWriter();
-  /** What was told of each, so that a list that comes again tells only what is new. */
+  /** What was printed of each guest, so that a second list prints only changes. */
   const told = new Map<string, string>();
   let error: MtError | undefined;
   while (!signal.aborted) {
@@ -35,7 +35,7 @@ export const watch: Run<typeof spec, "watch"> = async (invocation) => {
       writer.flush();
     });
     if (asked.isErr()) error = asked.error;
-    // Told by the supervisor itself that there is nothing left to see.
+    // The supervisor itself said that no guest is left.
     if (asked.isOk() || asked.error.code !== "lost" || !hasLedger(experiment)) break;
   }
   if (error && !signal.aborted && hasLedger(experiment)) throw new MtFailure(error);

@@ -1,6 +1,6 @@
 /**
  * `mt-route down`: ends the daemons of the routers that the plan names, when its `end` has come, or all of an
- * experiment's on this host. It is no failure when they have ended before, so it works twice, and after a crash.
+ * experiment's on this host. Daemons that have ended already are no error, so it works twice, and after a crash.
  */
 import { err, type Result } from "neverthrow";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
@@ -64,7 +64,7 @@ async function downAll(tool: string, experiment: string): Promise<number> {
   const turn = limiter(ENDS_AT_ONCE);
   const ends = [...daemons.values()].map(({ engine, dir, pid }) => turn(() => engine.end(dir, pid)));
   const ended = await Promise.all(ends);
-  // What is left belongs to no daemon that runs.
+  // Directories that are left have no running daemon.
   for (const dir of routerDirs(experiment)) if (!daemons.has(dir)) removeOwn(dir);
   removeEmptyDirs(experiment);
   const first = ended.find((e) => e.isErr());

@@ -1,6 +1,6 @@
 /**
- * `mt-route up`: a router's daemon is started when its record comes, and left alone where it runs with the
- * same configuration; when `end` has come, waits until every router has converged.
+ * `mt-route up`: starts a router's daemon when its record comes; one that runs with the same configuration is left alone.
+ * When `end` has come, waits until every router has converged.
  */
 import { err, ok, type Result } from "neverthrow";
 import { runFilterCommand } from "../../../shared/cli/filter-command.ts";
@@ -61,7 +61,7 @@ export const up: Run<typeof spec, "up"> = async (invocation) => {
         forgetTime(dir);
         return (await engine.reload(dir, config)).map(() => ({ daemon: there, fresh: false }));
       }
-      // It is of another engine, or its namespace was made anew: then it has no links.
+      // It is of another engine, or its namespace was replaced, so that it has no links.
       const ended = await there.engine.end(dir, there.pid);
       if (ended.isErr()) return err(ended.error);
     }
