@@ -1,5 +1,5 @@
 /**
- * HTTP over Unix sockets, for what answers many questions on one socket: JSON lines in, JSON lines out.
+ * HTTP over Unix sockets, as the supervisor is asked: JSON in, JSON lines out.
  * Bun's own `undici` is a stub that ignores socket paths; the real one stands under `undici/index.js`.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -8,10 +8,10 @@ import { fail, type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { listenOwn, ownSocket } from "../../shared/own-place.ts";
 import { LineSplitter } from "../../shared/stream/lines.ts";
 
-/** Answers one request: JSON in, JSON lines out by `send`. What it throws becomes an `error` line. */
+/** Answers one request by `send`, a line a call. What it throws becomes an `error` line. */
 export type Handler = (body: unknown, send: (line: unknown) => void, signal: AbortSignal) => Promise<void>;
 
-/** Listens on a Unix socket of ours. Paths are `/name`; one that a dead process left is replaced. */
+/** Listens on a Unix socket of ours, with a handler for each path `/name`. A dead process's socket is replaced. */
 export async function serveUnix(path: string, handlers: Readonly<Record<string, Handler>>): Promise<Server> {
   const server = createServer((request, response) => {
     void answer(request, response, handlers);
@@ -45,7 +45,7 @@ async function answer(
   response.end();
 }
 
-/** Asks a Unix socket; `each` gets every line as it comes. Nobody there is `unavailable`; throws where it is not ours. */
+/** Asks a Unix socket; `each` gets every line as it comes. Errors: unavailable where nobody listens. @throws where the socket is not ours */
 export async function askUnix(
   path: string,
   name: string,

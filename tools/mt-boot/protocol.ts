@@ -17,18 +17,18 @@ export interface UpRequest {
   jobs: number;
   retries: number;
   ready_timeout_s: number;
-  /** How long a guest that is ready may owe an answer before it is started again; 0: for ever. */
+  /** How long a guest that is ready may leave a question unanswered before it is started again; 0: for ever. */
   answer_timeout_s: number;
   accel: AcceleratorWish;
   boot_mode: BootMode;
   /** MiB of this host's memory that its guests leave free. */
   reserve_mib: number;
-  /** What a single guest goes on from. */
+  /** For a single guest: the state that it goes on from. */
   saved?: SavedState;
-  /** Those that this host has no room for come out planned, not failed. */
+  /** Guests that this host has no room for come out planned, not failed. */
   until_full: boolean;
 }
-/** Guests that were asked for: what is true of them once none is on its way any more. */
+/** Waits until none of the guests is being driven any more, and gives their states then. */
 export interface ConfirmRequest {
   ids: string[];
   timeout_s: number;
@@ -46,10 +46,10 @@ export interface DownRequest {
 /** Stops guests where they are. */
 export interface PauseRequest {
   ids: string[];
-  /** How long one that is on its way may take to get there. */
+  /** How long a guest that is being driven may take to get there. */
   ready_timeout_s: number;
 }
-/** A guest by name; the record is what {field} is taken from; absent: the supervisor's own. */
+/** A guest by name, with the record for {field}; absent: the supervisor's own record. */
 export interface Target {
   id: string;
   record?: Guest;
@@ -57,35 +57,35 @@ export interface Target {
 export interface ExecRequest {
   targets: Target[];
   argv: string[];
-  /** Words are as they were typed: {field} is not replaced. */
+  /** {field} in the arguments is not replaced. */
   literal: boolean;
   jobs: number;
   timeout_s: number;
   stdin_base64?: string;
 }
-/** One file on its way; the side that is this host's is an absolute path. */
+/** One file to copy; the path on this host is absolute. */
 export interface CopyFile {
   from: string;
-  /** Out of guests: below the directory that each guest has in `dir`. */
+  /** When copying out of guests: relative to the guest's directory in `dir`. */
   to: string;
 }
 export interface CopyRequest {
   targets: Target[];
-  /** Out of the guests, each into a directory of its own here; absent: into the guests. */
+  /** Copies out of the guests, each into its own directory below this one; absent: into the guests. */
   dir?: string;
   files: CopyFile[];
   jobs: number;
   timeout_s: number;
 }
 
-/** Guests as they run, into a directory of this host. */
+/** Saves running guests into a directory of this host. */
 export interface SaveRequest {
   targets: Target[];
   dir: string;
   jobs: number;
 }
 
-/** What became of one guest. Errors say {id} for its name, so that neighbours with the same error fold. */
+/** A guest's state. Errors have {id} for its name, so that neighbours with the same error fold. */
 export interface GuestLine {
   kind: "guest";
   id: string;
@@ -97,22 +97,22 @@ export interface ListLine {
   guest: Guest;
   /** As in UpRequest. */
   text?: string;
-  /** How often it was started again after it had been where it was wanted, as this supervisor knows. */
+  /** How often it was started again after it had been up, under this supervisor. */
   restarts: number;
 }
 export interface StatsLine {
   kind: "stats";
   guests: number;
-  /** Of them, how many are clones, and how long one took from its start to its template's state: the median. */
+  /** How many of them are clones, and the median time of one from its start until it had its template's state. */
   forked: number;
   restored_ms?: number;
-  /** Means over guests that were looked at. */
+  /** Means over a sample of the guests. */
   rss_mib?: number;
   pss_mib?: number;
   /** Processor time that the supervisor itself has used since it started. */
   supervisor_cpu_s: number;
 }
-/** Sent while nothing else is, so that a silent supervisor is told from a busy one. */
+/** Sent every TICK_MS, so that a busy supervisor is told from a lost one. */
 export interface TickLine {
   kind: "tick";
 }
@@ -124,10 +124,10 @@ export interface DoneLine {
 export type ReplyLine = GuestLine | ListLine | StatsLine | TickLine | DoneLine | Exit;
 
 export const TICK_MS = 5_000;
-/** A supervisor that has sent nothing for so long is lost. */
+/** A supervisor that has sent nothing for so long is asked again. */
 export const SILENCE_S = 15;
 
-/** The guest's name where an error says {id}; the name may be a range's. */
+/** Replaces {id} in an error by the guest's name, or a range's. */
 export function nameGuest(error: MtError | undefined, id: string): MtError | undefined {
   return error && { ...error, message: error.message.replaceAll("{id}", id) };
 }

@@ -1,6 +1,6 @@
 /**
- * A command's side of the supervisor: finds the one that answers, or starts it, two commands never two of
- * them; asks it; asks again where it died in between.
+ * How a command talks to the supervisor: asks the one that runs, starts one where none does (two commands never start
+ * two), and asks again where it died in between.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -79,7 +79,7 @@ export async function askOnce(
   );
 }
 
-/** Why a guest was not done: the supervisor could not be asked, or whoever asked it was interrupted. */
+/** The error of a guest whose supervisor could not be asked, or whose command was interrupted. */
 export const because = (verb: string, error: MtError, signal: AbortSignal): MtError =>
   signal.aborted
     ? mtError("failed", `Cannot ${verb} {id}: interrupted`)
@@ -96,11 +96,11 @@ async function startSupervisor(experiment: string, host: string): Promise<Result
   if (unlock.isErr()) return err(unlock.error);
   try {
     if (await answers(experiment)) return ok(undefined);
-    const [file, ...words] = toolCommand("mt-boot");
+    const [file, ...args] = toolCommand("mt-boot");
     const log = supervisorLog(experiment);
-    // Its MT_RUN is told in any case: it is found by it.
+    // MT_RUN is always set, also to its default: livingSupervisors finds it by that.
     const env = cleanEnv({ MT_RUN: runDir() });
-    const started = startDaemon(file!, [...words, ...superviseArgv(host, experiment)], { log, env });
+    const started = startDaemon(file!, [...args, ...superviseArgv(host, experiment)], { log, env });
     if (started.isErr()) return err(started.error);
     if (await waitFor(async () => ((await answers(experiment)) ? true : undefined), START_S, 20))
       return ok(undefined);
@@ -113,7 +113,7 @@ async function startSupervisor(experiment: string, host: string): Promise<Result
   }
 }
 
-/** It listens before it has looked at its guests; the answer to ping comes after that. */
+/** The supervisor listens before it has adopted its guests; it answers a ping after that. */
 async function answers(experiment: string): Promise<boolean> {
   const pong = await askUnix(supervisorSocket(experiment), "ping", undefined, () => {}, {
     timeout_s: SILENCE_S,
@@ -135,7 +135,7 @@ export async function experimentsHere(): Promise<string[]> {
   }
   const ids: string[] = [];
   for (const name of names) {
-    // A directory's name is its own short name.
+    // Others are no experiment's: a directory's name is its own short name.
     if (shortName(name) !== name || !hasLedger(name)) continue;
     const ledger = await openLedger(name);
     ids.push(ledger.about()?.experiment ?? name);
@@ -144,7 +144,7 @@ export async function experimentsHere(): Promise<string[]> {
   return ids;
 }
 
-/** The one experiment that is meant where none is named. */
+/** The experiment that is named, else the only one that has guests here. */
 export async function theExperiment(named: string | undefined): Promise<Result<string, MtError>> {
   if (named) return ok(named);
   const ids = await experimentsHere();

@@ -2,10 +2,10 @@
 import { fold } from "../../../shared/nodeset/ranges.ts";
 import type { Exit } from "../../../shared/records/index.ts";
 
-/** What the brackets of a range in a record may hold. */
+/** Longest range that a record's schema takes. */
 const RANGE_CHARACTERS_MAX = 4000;
 
-/** In the order in which each outcome came first; `seconds` is the longest. */
+/** Outcomes in the order of their first guests; `seconds` is the longest of each. */
 export function foldExits(exits: readonly Exit[]): Exit[] {
   const groups = new Map<string, { common: Exit; ids: string[]; seconds: number }>();
   for (const { id, guest: _guest, seconds = 0, ...same } of exits) {
@@ -40,7 +40,7 @@ function rangesOf(ids: readonly string[]): string[] {
   return [...rangesOf(ids.slice(0, half)), ...rangesOf(ids.slice(half))];
 }
 
-/** An error names its guest: what stands around the name is what several have in common. */
+/** The error with another name in its message: errors of several guests are equal but for their names. */
 function renamed(error: Exit["error"], from: string, to: string): Exit["error"] {
   if (error === undefined) return undefined;
   const word = new RegExp(`(?<![\\w.-])${from.replaceAll(/[.{}]/g, "\\$&")}(?![\\w-])`, "g");

@@ -1,6 +1,6 @@
 /**
- * Guests as few records: what became of the members of one record, and guests that are neighbours though
- * nobody remembers the range that they came from.
+ * Many guests as few records: the members of one record with their outcomes, and neighbouring guests whose range is not
+ * known any more.
  */
 import type { Result } from "neverthrow";
 import type { MtError } from "../../../shared/errors.ts";
@@ -10,7 +10,7 @@ import { foldOutcomes, type Outcome, sliceGuest } from "../../../shared/records/
 import { nameGuest } from "../protocol.ts";
 import { textOf } from "./came-as.ts";
 
-/** The record again, split where its members differ; an error that says {id} names the range it came out on. */
+/** The record, split where its members differ; {id} in an error becomes the range's name. */
 export function foldNamed(guest: Guest, outcomes: readonly Outcome[]): Result<Guest[], MtError> {
   return foldOutcomes(guest, outcomes).map((records) =>
     records.map((record) =>
@@ -19,7 +19,7 @@ export function foldNamed(guest: Guest, outcomes: readonly Outcome[]): Result<Gu
   );
 }
 
-/** Single guests in order, folded where each is the one before it counted up by one. Errors as in foldNamed. */
+/** Single guests in order, folded where each counts on from the one before. Errors as in foldNamed. */
 export function foldGuests(guests: readonly Guest[]): Guest[] {
   const runs: { first: Guest; count: number }[] = [];
   for (const guest of guests) {

@@ -1,6 +1,6 @@
 /**
- * The guests that a command is for: a set on the command line (`g[0-3],gw`), or those of the guest records on
- * stdin, which go on unchanged. What became of each guest is a record of its own, as it comes.
+ * The guests that a command is for: a set on the command line (`g[0-3],gw`), or the guest records on stdin, which go
+ * out unchanged. Each guest's result is a record of its own, written as it comes.
  */
 import { type FilterCall, hostOf, runFilterCommand } from "../../../shared/cli/filter-command.ts";
 import type { Progress } from "../../../shared/cli/progress.ts";
@@ -16,7 +16,7 @@ import type { Target } from "../protocol.ts";
 import { type Asking, ask, supervisorPid, theExperiment } from "./client.ts";
 import type { Jobs } from "./jobs.ts";
 
-/** Guests of one experiment that are worked on together, and where what became of them goes. */
+/** Guests of one experiment that are worked on together, and where their results go. */
 export interface Group extends Asking {
   signal: AbortSignal;
   targets: Target[];
@@ -31,13 +31,13 @@ interface Guests extends FilterCall {
 export interface OverGuests {
   /** Guests by name; empty: those of the records on stdin. */
   set: string;
-  /** Whether it makes anything true. */
+  /** Whether it changes anything: see Filter. */
   changes: boolean;
-  /** What could have been typed, for who has a terminal as stdin. */
+  /** A correct command line, for the error where stdin is a terminal. */
   example: string;
-  /** Sees this host's record, where there is a stream. */
+  /** Shown this host's record, where there is a stream. */
   jobs?: Jobs;
-  /** Does the work; gives EXIT.ok, or what went wrong worst. */
+  /** Does the work; gives the worst exit code. */
   work(group: Group): Promise<number>;
   /** When the whole stream has come, or the set is done. */
   finish?(emit: (record: object) => void): Promise<void>;
@@ -66,8 +66,8 @@ async function overSet(invocation: Guests, { set, work, finish }: OverGuests): P
 }
 
 /**
- * One request at a time: what comes meanwhile is asked for together, after it. Else --jobs would hold for each
- * record, and a plan of many records would have all of its guests at work at once.
+ * One request at a time: guests that come meanwhile are asked for together in the next one. Otherwise --jobs would be
+ * a limit for each record, and a plan of many records would have all of its guests at work at once.
  */
 function oneAtATime() {
   type Work = (targets: Target[]) => Promise<number>;
@@ -76,7 +76,7 @@ function oneAtATime() {
   const workOff = async (work: Work) => {
     busy = true;
     while (waiting.length > 0) {
-      // Records that stand in one chunk of the stream come one after the other.
+      // Wait for the other records of the same chunk of the stream.
       await new Promise((resolve) => setImmediate(resolve));
       const now = waiting;
       waiting = [];
@@ -131,7 +131,7 @@ async function overStream(invocation: Guests, what: OverGuests): Promise<number>
 }
 
 /**
- * Asks the supervisor for an `exit` record a guest. Every target gets one, whatever happens. It is asked once: a
+ * Asks the supervisor for an `exit` record for each guest. Every target gets one, whatever happens. Never asks twice: a
  * command may have run.
  * @param verb as in "Cannot run a command"
  * @returns EXIT.ok where all ended with 0, EXIT.io where this host's disk failed, else EXIT.failed
@@ -167,7 +167,7 @@ export async function askExits(
   return worst;
 }
 
-/** What became of a guest that nothing could be done in; `id` may be a range. */
+/** The record of a guest in which nothing could be done; `id` may be a range. */
 export const failedExit = (id: string, host: string, error: MtError): Exit => ({
   kind: "exit",
   id,

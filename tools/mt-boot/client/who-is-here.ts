@@ -1,10 +1,10 @@
-/** The hint of an error about a guest that nobody knows here. */
+/** The hint of an error about a guest that is not on this host. */
 import { didYouMean } from "../../../shared/cli/did-you-mean.ts";
 import { fold, splitName } from "../../../shared/nodeset/ranges.ts";
 
 const SHOWN_MAX = 200;
 
-/** One that is called nearly so, or all that there are. */
+/** A guest with a similar name, or all that are here. */
 export function whoIsHere(id: string, known: Iterable<string>): string {
   const names = [...known];
   if (names.length === 0) return "mt-boot up";

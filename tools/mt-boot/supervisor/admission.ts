@@ -1,7 +1,7 @@
 /**
- * Whether one more guest fits on this host. What a guest takes is measured from those that came before it; one
- * that would not fit is not started, and none is while the host waits for memory. Under translation idle guests
- * take processor time too: they are not to take all of it.
+ * Whether one more guest fits on this host. What a guest takes is measured on the guests before it; one that would not
+ * fit is not started, and none is while the host is short of memory. Under translation idle guests take processor time
+ * too, and must not take all of it.
  */
 import { availableParallelism } from "node:os";
 import { ok, type Result } from "neverthrow";
@@ -18,35 +18,35 @@ import {
 } from "../machine/room.ts";
 import type { Entry } from "./entry.ts";
 
-/** Percent of ten seconds in which the host waited for memory: above it nothing is started. */
+/** Memory pressure (PSI, avg10, percent) above which nothing is started. */
 const SOME_MAX = 20;
 const FULL_MAX = 5;
 const CALM_S = 60;
-/** The first guests are all looked at, then one of so many: the kernel walks all pages of a process for it. */
+/** The first guests are all measured, then one of 16: the kernel walks all pages of a process for it. */
 const LOOK_AT_FIRST = 4;
 const LOOK_AT_EACH = 16;
-/** A guest goes on growing a little after it has said that it is up. */
+/** Guests grow a little after they are up. */
 const GROWTH = 1.15;
-/** What idle guests may take of the host's processors. */
+/** Share of the host's processors that idle guests may take. */
 const IDLE_CPU_MAX = 0.95;
-/** A guest is idle so long after it has come up. */
+/** A guest counts as idle this long after it has come up. */
 const IDLE_AFTER_MS = 10_000;
 const IDLE_SPAN_MS = 5_000;
 const IDLE_LOOKED_AT = 16;
 
-/** QEMU beside a cold guest's memory; a clone's share of it, before one has been measured. */
+/** Guesses, before a guest has been measured: QEMU's own memory, that of a clone's QEMU, and the clone's share of its memory. */
 const VMM_MIB = 72;
 const CLONE_VMM_MIB = 16;
 const CLONE_SHARE = 0.25;
 
 export class Admission {
-  /** What its guests leave free. */
+  /** Memory that guests leave free. */
   reserve_mib = 0;
   readonly #experiment: string;
   readonly #entries: ReadonlyMap<string, Entry>;
   readonly #starting = new Set<Entry>();
-  /** Mean of what guests took, by kind. */
-  readonly #costs = new Map<string, { mib: number; looked: number; come: number }>();
+  /** Mean memory of guests, by kind; `measured` of `settled` guests. */
+  readonly #costs = new Map<string, { mib: number; measured: number; settled: number }>();
   #idle: { since: number; at: Map<number, number>; each: number | undefined } | undefined;
   #swapped = swappedOut();
 
@@ -55,7 +55,7 @@ export class Admission {
     this.#entries = entries;
   }
 
-  /** Whether it may be started now; waits while the host is short of memory. Whoever was let in is settled later. */
+  /** Whether the guest may be started now; waits while the host is short of memory. After admission comes `settled`. */
   async admit(entry: Entry): Promise<Result<void, MtError>> {
     const calm = await waitFor(() => (this.#strained() ? undefined : true), CALM_S, 500);
     if (!calm) {
@@ -68,7 +68,7 @@ export class Admission {
     }
     const need = this.#cost(entry);
     const promised = [...this.#starting].reduce((sum, other) => sum + this.#cost(other), 0);
-    // In the guests' own cgroup (mt-ksm protect) one too many would make an older one die.
+    // In the guests' own cgroup (mt-ksm protect) one guest too many would make the kernel kill an older one.
     const group = readOomPlan(this.#experiment)?.cgroup;
     const limited = (group === undefined ? undefined : roomOf(group)) ?? Number.POSITIVE_INFINITY;
     const free = Math.min(availableMib() - this.reserve_mib, limited) - promised - this.#pausedPromise();
@@ -92,21 +92,21 @@ export class Admission {
     return ok(undefined);
   }
 
-  /** It is where it is wanted, or failed: what it takes shows in what the host has left. */
+  /** An admitted guest is up, or has failed: its memory is now counted by the kernel. */
   settled(entry: Entry): void {
     if (!this.#starting.delete(entry) || entry.pid === undefined || !entry.machine) return;
     const key = kindOf(entry, entry.state);
-    const cost = this.#costs.get(key) ?? { mib: 0, looked: 0, come: 0 };
+    const cost = this.#costs.get(key) ?? { mib: 0, measured: 0, settled: 0 };
     this.#costs.set(key, cost);
-    cost.come++;
-    if (cost.looked >= LOOK_AT_FIRST && cost.come % LOOK_AT_EACH !== 0) return;
+    cost.settled++;
+    if (cost.measured >= LOOK_AT_FIRST && cost.settled % LOOK_AT_EACH !== 0) return;
     const mib = proportionalMib(entry.pid);
     if (mib === undefined) return;
-    cost.looked++;
-    cost.mib += (mib - cost.mib) / cost.looked;
+    cost.measured++;
+    cost.mib += (mib - cost.mib) / cost.measured;
   }
 
-  /** What a guest takes when it is up, as far as it is known; MiB. */
+  /** Memory of a guest when it is up, measured or guessed; MiB. */
   #cost(entry: Entry): number {
     const known = this.#costs.get(kindOf(entry, "ready")) ?? this.#costs.get(kindOf(entry, "paused"));
     const { mem_mib } = entry.record;
@@ -117,7 +117,7 @@ export class Admission {
     return known.mib * GROWTH;
   }
 
-  /** What guests that are paused will take on top of what they have, once they go on. */
+  /** Memory that paused guests will take in addition once they go on; MiB. */
   #pausedPromise(): number {
     let sum = 0;
     for (const entry of this.#entries.values()) {
@@ -136,7 +136,7 @@ export class Admission {
     return some > SOME_MAX || full > FULL_MAX || swaps;
   }
 
-  /** Share of one core that an idle guest takes; undefined as long as none has been idle for a while. */
+  /** Share of one core that an idle guest takes; undefined until enough guests have been idle for a while. */
   #idleCpu(): number | undefined {
     const now = Date.now();
     const begin = () => {
@@ -159,7 +159,7 @@ export class Admission {
       return cpu === undefined ? [] : [(cpu - before) / ((now - this.#idle!.since) / 1000)];
     });
     if (used.length >= LOOK_AT_FIRST) {
-      // The one in the middle: some guest may be at work.
+      // The median: some guests may be at work.
       used.sort((a, b) => a - b);
       this.#idle.each = used[Math.floor(used.length / 2)];
     }

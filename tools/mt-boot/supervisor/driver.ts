@@ -1,7 +1,6 @@
 /**
- * What is done to bring a guest to the state it is wanted in: start, barrier, pause or identity. One drive a
- * guest at a time; a drive waits for its turn, and for its back-off after a failure. Who dies while it is
- * wanted is driven again.
+ * Drives guests to the state that is wanted: start, barrier, pause or identity. One drive a guest at a time; a drive
+ * waits for its turn, and for its back-off after a failure. A guest that dies while it is wanted is driven again.
  */
 import { err, ok, type Result } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
@@ -19,12 +18,12 @@ import { Slots } from "./slots.ts";
 import { Starter } from "./starter.ts";
 
 const BACKOFF_S_MAX = 30;
-/** A QEMU that refused the same command line so often will refuse it again; once may have been a tap still held. */
+/** QEMU that has refused a command line twice will refuse it again; the first time a tap may still have been in use. */
 const REFUSALS_MAX = 2;
-/** So many guests of an image go first: where none of them comes up, the others are not tried. */
+/** How many guests of an image are tried first: where none of them comes up, the others are not tried. */
 const PIONEERS = 4;
 
-/** How the guests of an image have fared since it was last asked for. */
+/** What became of an image's guests since they were last asked for. */
 interface Fate {
   came_up: boolean;
   pioneers: Set<Entry>;
@@ -36,13 +35,13 @@ export class Driver {
   readonly slots = new Slots(1);
   readonly starter: Starter;
   readonly admission: Admission;
-  /** Told of each change of a guest's state. */
+  /** Called with each change of a guest's state. */
   readonly watchers = new Set<(entry: Entry) => void>();
   readonly #ledger: Ledger;
   readonly #isInPlace: () => boolean;
   readonly #fates = new Map<string, Fate>();
 
-  /** @param isInPlace asked before a guest is started: its supervisor's directory may have been taken away */
+  /** @param isInPlace asked before a guest is started: false where the supervisor's directory was removed */
   constructor(
     experiment: string,
     entries: ReadonlyMap<string, Entry>,
@@ -55,7 +54,7 @@ export class Driver {
     this.#isInPlace = isInPlace;
   }
 
-  /** Brings a guest to where it is wanted; one drive at a time. */
+  /** Brings a guest to what is wanted. @param first is done before its first try */
   drive(entry: Entry, first?: () => Promise<void>): void {
     if (entry.driving) return;
     const driving = this.#driveOn(entry, first).finally(() => {
@@ -75,7 +74,7 @@ export class Driver {
       if (entry.dropped) break;
       if (step.isOk()) continue;
       const error = await this.#explain(entry, step.error);
-      // One that waits for its disk keeps what it has.
+      // A guest that waits for its disk keeps its QEMU.
       if (!entry.machine?.stall.error) await this.discard(entry);
       if (entry.dropped) break;
       const goes_on = this.#countFailure(entry, error);
@@ -95,14 +94,14 @@ export class Driver {
     if (entry.arrived(Date.now())) this.#ledger.put(rowOf(entry));
   }
 
-  /** Notes a failed try; false where there will be no other. */
+  /** Counts a failed try; false where the guest is given up. */
   #countFailure(entry: Entry, error: MtError): boolean {
     const { lasting } = entry;
     // What is missing on this host does not come by trying again.
     const hopeless =
       ["unavailable", "data", "permission"].includes(error.code) ||
       (error.code === "busy" && !lasting) ||
-      (this.#without(entry) !== undefined && !lasting);
+      (this.#hopeless(entry) !== undefined && !lasting);
     const refused = entry.refusals >= REFUSALS_MAX && !lasting;
     if (!hopeless && !refused && entry.tries_left > 0) {
       entry.tryFailed(error);
@@ -126,19 +125,19 @@ export class Driver {
     return fate;
   }
 
-  /** Until one guest of an image has come up, all but its first few wait: each of them may take minutes to fail. */
+  /** Until one guest of an image has come up, all but the first few wait: each may take minutes to fail. */
   async #afterPioneers(entry: Entry): Promise<void> {
     while (!entry.dropped && !entry.lasting) {
       const fate = this.#fateOf(entry);
       for (const other of fate.pioneers) if (other.dropped || !other.driving) fate.pioneers.delete(other);
-      if (fate.came_up || fate.pioneers.has(entry) || this.#without(entry)) return;
+      if (fate.came_up || fate.pioneers.has(entry) || this.#hopeless(entry)) return;
       if (fate.pioneers.size + fate.given_up < PIONEERS) return void fate.pioneers.add(entry);
       await Promise.race([...fate.pioneers].map((pioneer) => pioneer.driving));
     }
   }
 
-  /** Why its image is without hope: its first guests were given up, all of them. */
-  #without(entry: Entry): MtError | undefined {
+  /** Why an image's guests are not tried: all of the first ones were given up. */
+  #hopeless(entry: Entry): MtError | undefined {
     const { came_up, given_up, last } = this.#fateOf(entry);
     if (came_up || given_up < PIONEERS || !last) return undefined;
     const why = last.message.replace(/^Cannot (?:boot|make a template for) \{id\}: /, "");
@@ -148,13 +147,13 @@ export class Driver {
     };
   }
 
-  /** Somebody asks anew: what failed before may have been mended. */
-  async hope(): Promise<void> {
+  /** To be called at a new request: what failed before may have been mended. */
+  async forgetFailures(): Promise<void> {
     this.#fates.clear();
     await this.starter.forgetFailures();
   }
 
-  /** 1, 2, 4 … 30 s, after so many failures in a row. */
+  /** Waits 1, 2, 4 … 30 s, by failures in a row. */
   async #backOff(entry: Entry): Promise<void> {
     const seconds = Math.min(2 ** Math.max(0, entry.failures - 1), BACKOFF_S_MAX);
     await new Promise<void>((resolve) => {
@@ -167,7 +166,7 @@ export class Driver {
     entry.backOffEnded();
   }
 
-  /** One try in its turn, let in where there is room for it. */
+  /** One try, where there is room for the guest. */
   async #oneTry(entry: Entry): Promise<Result<void, MtError>> {
     entry.tryBegan();
     if (!entry.machine) {
@@ -175,22 +174,22 @@ export class Driver {
         entry.drop();
         return ok(undefined);
       }
-      const without = entry.lasting ? undefined : this.#without(entry);
-      if (without) return err(without);
+      const hopeless = entry.lasting ? undefined : this.#hopeless(entry);
+      if (hopeless) return err(hopeless);
       const room = await this.admission.admit(entry);
       if (room.isErr()) return room;
     }
     try {
       return await this.#advance(entry);
     } catch (thrown) {
-      // A full disk, a directory that has gone: this try has failed, no other guest has.
+      // A full disk, a directory that was removed: only this try has failed.
       return err(toMtError(thrown));
     } finally {
       this.admission.settled(entry);
     }
   }
 
-  /** As far towards what is wanted as it goes. */
+  /** Takes the guest from where it is to what is wanted. */
   async #advance(entry: Entry): Promise<Result<void, MtError>> {
     let end = Date.now() + entry.ready_timeout_s * 1000;
     const left_s = () => Math.max(0.1, (end - Date.now()) / 1000);
@@ -199,14 +198,14 @@ export class Driver {
       if (boot.isErr()) return err(boot.error);
       if (entry.pid !== undefined) await this.discard(entry);
       if (entry.dropped) return ok(undefined);
-      // Its template's time is not its own.
+      // Making the template does not count.
       end = Date.now() + entry.ready_timeout_s * 1000;
       const started = await this.#start(entry, boot.value, left_s);
       if (started.isErr() || entry.dropped) return started;
     }
     const machine = entry.machine;
     if (!machine) return fail("lost", "Cannot boot {id}: its QEMU ended");
-    /** Whether what QEMU did is still true: it may have ended meanwhile. */
+    /** Whether QEMU has not ended meanwhile. */
     const lives = () => entry.machine === machine;
     if (entry.state === "paused" && entry.wanted === "paused") return ok(undefined);
     const platform = platformOf(entry.image);
@@ -245,7 +244,7 @@ export class Driver {
       }
       return ok(undefined);
     }
-    // One that was paused after it was ready goes on as it was: its own routes and addresses stay.
+    // A guest that has its identity keeps routes and addresses that it was given since.
     const known = await machine.stall.unlessStalled(
       entry.known ? (fresh ?? freshen()) : giveIdentity(machine, entry.record, entry.image, left_s()),
     );
@@ -258,7 +257,7 @@ export class Driver {
     );
   }
 
-  /** Tells one that is ready what has changed on its links. */
+  /** Tells a guest that is ready what has changed on its links. */
   async refresh(entry: Entry): Promise<void> {
     const { machine, record, image } = entry;
     const platform = platformOf(image);
@@ -268,7 +267,7 @@ export class Driver {
     if (told.isErr()) inform(`${record.id}: its links keep their MTU: ${told.error.message}`);
   }
 
-  /** Starts QEMU and takes hold of it; a clone is restored after it. */
+  /** Starts QEMU and connects to it; loads the state where the guest goes on from one. */
   async #start(entry: Entry, boot: Boot, left_s: () => number): Promise<Result<void, MtError>> {
     const began = performance.now();
     const spawned = this.starter.spawn(boot);
@@ -277,12 +276,12 @@ export class Driver {
     const howEnded = () => Promise.race([ended, endOfProcess(pid, entry.dir)]);
     entry.spawned({ pid, forked: boot.memory?.role === "clone", howEnded });
     this.note(entry);
-    const held = await this.connect(entry, pid, left_s());
-    const there =
-      held.isOk() && boot.state !== undefined
-        ? await restoreState(held.value.qmp, entry.forked, left_s())
-        : held.map((): undefined => undefined);
-    if (there.isOk()) {
+    const machine = await this.connect(entry, pid, left_s());
+    const loaded =
+      machine.isOk() && boot.state !== undefined
+        ? await restoreState(machine.value.qmp, entry.forked, left_s())
+        : machine;
+    if (loaded.isOk()) {
       entry.accepted();
       if (boot.state !== undefined) {
         entry.stateRestored(performance.now() - began);
@@ -290,10 +289,10 @@ export class Driver {
       }
       return ok(undefined);
     }
-    if (there.error.code !== "lost") return there;
+    if (loaded.error.code !== "lost") return err(loaded.error);
     await entry.howEnded?.();
     const why = complaint();
-    if (why === undefined) return there;
+    if (why === undefined) return err(loaded.error);
     entry.refused();
     const { cores, mem_mib, interfaces } = entry.record;
     const hint = entry.saved
@@ -321,7 +320,7 @@ export class Driver {
     return opened;
   }
 
-  /** QEMU closed its socket: the guest is dead. Who drives it finds out by itself. */
+  /** QEMU closed its socket: the guest is dead. A drive that is under way finds out by itself. */
   #lost(entry: Entry, machine: Machine): void {
     entry.disconnected();
     machine.close();
@@ -331,7 +330,7 @@ export class Driver {
     });
   }
 
-  /** Its QEMU is there, and the guest in it is not: both are ended, and it is started again. */
+  /** The guest is dead though its QEMU runs: QEMU is ended, and the guest started again. */
   dead(entry: Entry, machine: Machine, error: MtError): void {
     if (entry.machine !== machine || entry.driving || entry.dropped || !entry.wanted) return;
     entry.disconnected();
@@ -339,10 +338,10 @@ export class Driver {
     this.#again(entry, async () => error);
   }
 
-  /** Starts a guest again that nobody drives, after its back-off. */
+  /** Starts a guest again after its back-off, unless it is being driven. */
   #again(entry: Entry, why: () => Promise<MtError>): void {
     if (entry.dropped || entry.driving || !entry.wanted) return;
-    // Driven from this moment: nobody sees it as where it is wanted.
+    // `driving` is set from here on, so that nobody takes the guest for one that is up.
     this.drive(entry, async () => {
       const error = await why();
       if (entry.dropped) return;
@@ -355,7 +354,7 @@ export class Driver {
     });
   }
 
-  /** Stops a guest that nobody drives, as it stands; gives what hindered it. */
+  /** Stops a guest that is not being driven where it is; gives the error if that failed. */
   async stop(entry: Entry): Promise<MtError | undefined> {
     const { machine } = entry;
     if (entry.state === "paused" && machine) return undefined;
@@ -371,7 +370,7 @@ export class Driver {
     return undefined;
   }
 
-  /** QEMU has stopped the guest because of its disk: it is let go on until its disk takes it. */
+  /** QEMU has stopped the guest because of its disk: it is resumed, with back-off, until the disk works. */
   #stalled(entry: Entry, { stall }: Machine): void {
     const error = stall.error;
     if (entry.dropped || entry.driving || !entry.wanted || !error) return;
@@ -383,7 +382,7 @@ export class Driver {
     });
   }
 
-  /** Makes sure that nothing of the guest's process is left. */
+  /** Ends the guest's process. */
   async discard(entry: Entry): Promise<void> {
     const { machine, pid } = entry;
     entry.discarded();
@@ -391,7 +390,7 @@ export class Driver {
     if (pid !== undefined) await endGuests([{ pid, dir: entry.dir }]);
   }
 
-  /** An error with how QEMU ended, and with what the guest's console said last. */
+  /** The error with how QEMU ended, and with the last lines of the guest's console. */
   async #explain(entry: Entry, error: MtError): Promise<MtError> {
     const how = error.code === "lost" && entry.howEnded ? await entry.howEnded() : undefined;
     const panic = how === undefined ? undefined : kernelPanic(entry.dir);

@@ -72,7 +72,7 @@ export class Entry {
   readonly wanted: Wanted;
   /** What it goes on from when it is started next. */
   readonly saved?: SavedState;
-  /** Taken out: whoever still works on it lets it be. */
+  /** Removed by `down`: a drive that is still under way stops at its next step. */
   readonly dropped: boolean = false;
 
   // What it is.
@@ -89,17 +89,17 @@ export class Entry {
   readonly known: boolean = false;
   /** Whether it goes on from a file, and has not yet made anew what other copies of that file may have too. */
   readonly restored: boolean = false;
-  /** It stands still for a moment although it is ready. */
+  /** Its QEMU is stopped for a moment while the guest is saved; `state` stays. */
   readonly being_saved: boolean = false;
   /** Date.now() when it was last seen where it is wanted. */
   readonly well_since: number = 0;
   /** How often it was started again after it had been where it was wanted. */
   readonly restarts: number = 0;
 
-  // Who works on it, and how that went.
-  /** Set while somebody brings it to where it is wanted. */
+  // The drive, and how it went.
+  /** Set while the driver brings it to what is wanted. */
   readonly driving?: Promise<void>;
-  /** Has its turn, or had it: an interrupted request leaves it alone. */
+  /** It has had its turn: it is not dropped when the request is interrupted. */
   readonly begun: boolean = false;
   /** How often it may still be tried before it is given up. */
   readonly tries_left!: number;
@@ -132,12 +132,12 @@ export class Entry {
     return this.machine !== undefined && (this.state === "ready" || this.state === this.wanted);
   }
 
-  /** Whether somebody has to work on it: wanted, not there, and not given up. */
+  /** Whether it has to be driven: it is wanted and not there. */
   get astray(): boolean {
     return !this.dropped && this.wanted !== undefined && !this.reached;
   }
 
-  /** Whether it is tried for as long as it is wanted: it ran here before, so that it is known that it can. */
+  /** Whether it is tried for as long as it is wanted: it has run on this host before. */
   get lasting(): boolean {
     return this.tries_left === Infinity;
   }
@@ -151,7 +151,7 @@ export class Entry {
     return boot_mode === "auto" && image.fork && this.forks_failed < FORKS_MAX;
   }
 
-  // What somebody asks for.
+  // Requests.
 
   /** By `up` or `restore`. A request for paused takes nothing from one that is to be ready. */
   requested(wish: Wish, wanted: "paused" | "ready", saved?: SavedState): void {
@@ -163,7 +163,7 @@ export class Entry {
     this.#now({ wanted: "ready", ready_timeout_s });
   }
 
-  /** It is stopped by whoever asked, once nobody drives it. */
+  /** The supervisor stops it once it is not being driven. */
   pauseRequested(): void {
     this.#now({ wanted: "paused" });
   }
@@ -173,18 +173,18 @@ export class Entry {
     this.#now({ ready_timeout_s, restarts: this.restarts + 1 });
   }
 
-  /** Somebody asked again: what failed before is forgotten. */
+  /** A new request: earlier failures are forgotten. */
   triesGranted(retries: number): void {
     this.#now({ tries_left: retries, failures: 0, refusals: 0, forks_failed: 0 });
   }
 
-  /** Taken out. It stays as it is until `stopped`; nobody brings it anywhere any more. */
+  /** Not driven any more, for good. `state` stays until `stopped`. */
   drop(): void {
     this.#now({ dropped: true, wanted: undefined });
     this.hurry();
   }
 
-  // Who works on it.
+  // The drive.
 
   /** One drive at a time. */
   driveBegan(driving: Promise<void>): void {
@@ -195,7 +195,7 @@ export class Entry {
     this.#now({ driving: undefined });
   }
 
-  /** It has its turn: from now on it is not given up because who asked has gone. */
+  /** It has its turn: from now on an interrupted request does not drop it. */
   tryBegan(): void {
     this.#now({ begun: true });
   }
@@ -214,7 +214,7 @@ export class Entry {
     this.#endBackOff?.();
   }
 
-  /** All of its guest stands still while it is saved; it stays in its state. */
+  /** QEMU is stopped while the guest is saved; `state` stays, and the heartbeat leaves it alone. */
   savingBegan(): void {
     this.#now({ being_saved: true });
   }
@@ -225,7 +225,7 @@ export class Entry {
 
   // What became of its QEMU.
 
-  /** A new process: not connected, and told nothing but what the file that it goes on from knew. */
+  /** A new process: not connected; it has an identity only if the state that it goes on from has one. */
   spawned(process: Process): void {
     const known = this.saved?.known === true;
     this.#now({ ...process, machine: undefined, restored_ms: undefined, known, restored: known });
@@ -285,12 +285,12 @@ export class Entry {
     this.#now({ state: "running", error: undefined });
   }
 
-  /** It said so itself: it knows who it is, and shares nothing with copies of the file that it came from. */
+  /** The guest said so itself: it has its identity, and what copies of its file may have is made anew. */
   becameReady(): void {
     this.#now({ state: "ready", error: undefined, known: true, restored: false });
   }
 
-  /** It is where it is wanted: where it dies now, it boots as any other. Gives whether that is news for the ledger. */
+  /** It has reached what was wanted; if it dies now it boots anew. Gives whether the ledger must be told. */
   arrived(now_ms: number): boolean {
     const news = this.saved !== undefined;
     this.#now({ well_since: now_ms, saved: undefined });
@@ -314,7 +314,7 @@ export class Entry {
     this.#now({ state: "failed", error });
   }
 
-  /** Not wanted until somebody asks again. @param no_room it is no failure: another host may have room */
+  /** Not wanted until a new request. @param no_room not a failure: another host may have room */
   gaveUp(error: MtError, no_room: boolean): void {
     this.#now({ wanted: undefined, begun: false, state: no_room ? "planned" : "failed", error });
   }

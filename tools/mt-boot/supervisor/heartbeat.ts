@@ -1,7 +1,7 @@
 /**
- * Whether guests that are ready still answer. An agent that has said nothing for a while is asked; one that owes an
- * answer for longer than its guest may be silent has a guest that is dead, whatever its QEMU says: halted, hung,
- * stopped, without an agent. Time in which its QEMU waited for a processor of this host counts a tenth: slow is not dead.
+ * Finds guests that are ready and do not answer any more. An agent that has been silent for a while is asked; where it
+ * leaves the question unanswered for --answer-timeout, the guest is dead, whatever its QEMU says: halted, hung, stopped,
+ * without an agent. Time in which its QEMU waited for a processor of this host counts a tenth: slow is not dead.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { type MtError, mtError } from "../../../shared/errors.ts";
@@ -10,30 +10,30 @@ import { kernelPanic, type Machine } from "../machine/machine.ts";
 import type { Entry } from "./entry.ts";
 
 export const LOOK_MS = 1_000;
-/** An agent that has been silent for so long is asked; an answer costs a translated guest some milliseconds. */
+/** An agent that has been silent this long is asked; an answer costs a translated guest some milliseconds. */
 const ASK_AFTER_MS = 10_000;
-/** So long one question waits for its answer before it is asked again: others wait behind it. */
+/** Time limit of one question: other requests wait behind it. */
 const ASK_S = 10;
-/** A look that comes later than this was not the guest's fault: this process was stopped, or the machine slept. */
+/** At most this much counts between two looks: when more has passed, this process was stopped, or the machine slept. */
 const LOOK_S_MAX = 2;
-/** Of time in which it was given no processor, the part that counts: so that there is an end. */
+/** How much of the time without a processor counts; not 0, so that there is an end. */
 const STARVED_COUNTS = 0.1;
-/** Before that, nothing is read of its QEMU's threads. */
+/** QEMU's threads are looked at only after this much silence. */
 const LOOK_CLOSER_S = 0.5;
 const QMP_S = 10;
-/** A guest whose QEMU used more than this part of a processor while it was silent is busy with itself. */
+/** A silent guest whose QEMU used more than this part of a processor is called busy. */
 const BUSY = 0.5;
 
-/** How long a guest has owed an answer, as it counts. */
+/** How long a guest has left a question unanswered, as counted above. */
 export class Silence {
   #counted_s = 0;
   #looked_at: number | undefined;
   #since: number | undefined;
 
   /**
-   * @param pulse of its agent
-   * @param starved the part of the time since the last look in which it wanted a processor and had none; asked for
-   * where the silence has lasted a while
+   * @param pulse its agent's
+   * @param starved the part of the time since the last look in which it waited for a processor; called only after
+   * LOOK_CLOSER_S of silence
    * @returns how long it has been silent, in seconds
    */
   look({ unanswered_since }: Pulse, now_ms: number, starved: () => number): number {
@@ -51,7 +51,7 @@ export class Silence {
   }
 }
 
-/** What the kernel counts of a process' threads, in nanoseconds: most of one's waits for a processor, and the use of all. */
+/** What the kernel counts for a process's threads, in nanoseconds: each one's wait for a processor, and the time used by all. */
 interface Scheduled {
   at_ms: number;
   waited: Map<string, number>;
@@ -71,7 +71,7 @@ export class Heartbeat {
   readonly #watched = new Map<Entry, Watched>();
   readonly #dead: (entry: Entry, machine: Machine, error: MtError) => void;
 
-  /** @param dead told of a guest that is silent for too long */
+  /** @param dead called for a guest that is silent for too long */
   constructor(dead: (entry: Entry, machine: Machine, error: MtError) => void) {
     this.#dead = dead;
   }
@@ -81,7 +81,7 @@ export class Heartbeat {
     const seen = new Set<Entry>();
     for (const entry of entries) {
       const { machine, answer_timeout_s } = entry;
-      // One that is driven has the time limits of its drive; one that is stopped can say nothing.
+      // A drive has time limits of its own; a guest that is being saved is stopped and cannot answer.
       if (entry.state !== "ready" || !machine || entry.driving || entry.being_saved || answer_timeout_s === 0)
         continue;
       seen.add(entry);
@@ -113,7 +113,7 @@ export class Heartbeat {
     });
   }
 
-  /** One that somebody stopped is not dead: nobody is told. */
+  /** Calls `dead`, unless somebody has stopped the guest. */
   async #judge(entry: Entry, { machine, first, scheduled }: Watched): Promise<void> {
     const asked = await machine.qmp.call("query-status", undefined, QMP_S);
     if (asked.isErr() && asked.error.code === "lost") return;
@@ -139,7 +139,7 @@ export class Heartbeat {
 const busyBetween = (first: Scheduled, last: Scheduled): boolean =>
   last.used - first.used > BUSY * 1e6 * (last.at_ms - first.at_ms);
 
-/** The part of the time since the last look in which the thread of its QEMU that waited most had no processor. */
+/** The part of the time since the last look that QEMU's most delayed thread waited for a processor. */
 function starvedOf(watched: Watched): number {
   const before = watched.scheduled;
   const now = scheduledOf(watched.machine.pid);
@@ -152,7 +152,7 @@ function starvedOf(watched: Watched): number {
   return most / 1e6 / Math.max(1, now.at_ms - before.at_ms);
 }
 
-/** Undefined where it has gone, or the kernel does not count (CONFIG_SCHED_INFO). */
+/** Undefined where the process has ended, or the kernel does not count this (CONFIG_SCHED_INFO). */
 function scheduledOf(pid: number): Scheduled | undefined {
   const scheduled: Scheduled = { at_ms: Date.now(), waited: new Map(), used: 0 };
   try {

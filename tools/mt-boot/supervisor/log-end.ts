@@ -1,6 +1,6 @@
 /**
- * Files that others append to without end: a guest's console, what QEMU says, what the supervisor says. One that has
- * more than LOG_BYTES_MAX keeps its end. Who appends meanwhile loses nothing but what comes in that moment.
+ * Keeps log files short: a guest's console, QEMU's and the supervisor's stderr. One longer than LOG_BYTES_MAX is cut down
+ * to its end. What others append while it is cut is lost.
  */
 import {
   closeSync,
@@ -14,9 +14,9 @@ import {
 } from "node:fs";
 
 export const LOG_BYTES_MAX = 1024 * 1024;
-/** What is kept of it: whole lines. */
+/** How much is kept, in whole lines. */
 export const LOG_BYTES_KEPT = 256 * 1024;
-/** What the kernel lets a QEMU write into one file, also where nobody looks: it goes on without its log. */
+/** File size limit of a QEMU, for when no supervisor cuts its logs: it goes on without them. */
 export const LOG_BYTES_HARD = 2 * LOG_BYTES_MAX;
 
 /** Cuts the file where it is too long. */
@@ -32,11 +32,11 @@ export function keepEnd(path: string): void {
     const end = Buffer.alloc(LOG_BYTES_KEPT);
     const n = readSync(fd, end, 0, end.length, fstatSync(fd).size - end.length);
     ftruncateSync(fd, 0);
-    // One endless line has no beginning to look for.
+    // Begins after the first newline; a single long line has none.
     const line = end.subarray(0, n).indexOf(10) + 1;
     writeSync(fd, end, line === n ? 0 : line, line === n ? n : n - line);
   } catch {
-    // A full disk: then it is empty, and takes what comes.
+    // A full disk: the file is empty then, and is appended to.
   } finally {
     closeSync(fd);
   }

@@ -1,7 +1,7 @@
-/** What guests cost in memory, as the kernel counts it for their QEMU processes. */
+/** Memory of guests, as the kernel counts it for their QEMU processes. */
 import { readFileSync } from "node:fs";
 
-/** The kernel walks all pages of a process for this, some milliseconds each: so a few stand for all. */
+/** A sample: the kernel walks all pages of a process for this, some milliseconds each. */
 const LOOKED_AT_MAX = 8;
 
 /** Means a guest over some of the processes, in MiB; undefined where none could be read. */

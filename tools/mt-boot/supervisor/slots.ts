@@ -1,5 +1,4 @@
-/** Turns: at most so many at a time, in the order in which they were asked for. */
-
+/** Limits how many run at a time, first come, first served. */
 export class Slots {
   limit: number;
   #taken = 0;
@@ -11,7 +10,7 @@ export class Slots {
 
   /** Runs `work` when its turn has come. */
   async take<T>(work: () => Promise<T>): Promise<T> {
-    // Who waited is counted when its turn is handed over, so that nobody slips in between.
+    // `#next` counts a waiting one when it hands the turn over, so that no other takes it in between.
     if (this.#taken < this.limit) this.#taken++;
     else await new Promise<void>((resolve) => this.#queue.push(resolve));
     try {
@@ -22,7 +21,7 @@ export class Slots {
     }
   }
 
-  /** A new limit holds for who comes next. */
+  /** A new limit; those that run already go on. */
   resize(limit: number): void {
     this.limit = Math.max(1, limit);
     while (this.#taken < this.limit && this.#queue.length > 0) this.#next();

@@ -1,6 +1,6 @@
 /**
- * How a guest's QEMU comes to be: as a clone of its image's template, or cold, from its kernel. What both need,
- * the accelerator and QEMU's version, is found out once a supervisor.
+ * Prepares and starts a guest's QEMU: as a clone of its image's template, or cold, from its kernel. The accelerator and
+ * QEMU's version are found out once a supervisor.
  */
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
@@ -20,14 +20,14 @@ export class Starter {
   readonly #experiment: string;
   #accelerator: Promise<Result<Accelerator, MtError>> | undefined;
   readonly #versionOf = qemuVersions();
-  /** By its key: the template, or why there is none. */
+  /** By key: the template, or the error. */
   readonly #templates = new Map<string, Promise<Result<Template, MtError>>>();
 
   constructor(experiment: string) {
     this.#experiment = experiment;
   }
 
-  /** What QEMU is to start with, all of it there; a template is waited for. */
+  /** Checks and makes all that QEMU needs; waits for the template where the guest is to be a clone. */
   async prepare(entry: Entry): Promise<Result<Boot, MtError>> {
     const platform = platformOf(entry.image);
     if (platform.isErr()) return err(platform.error);
@@ -84,7 +84,7 @@ export class Starter {
     }
   }
 
-  /** One for all guests that are alike; who comes while it is made waits for it. Told once where there is none. */
+  /** The template of all guests that are alike; those that come while it is made wait for it. Why there is none is told once. */
   async #template(boot: Boot, entry: Entry): Promise<Result<Template, MtError>> {
     const qemu = await this.#versionOf(entry.image);
     if (qemu.isErr()) return err(qemu.error);
@@ -107,7 +107,7 @@ export class Starter {
     return template;
   }
 
-  /** Somebody asks anew: what could not be made before is tried again. */
+  /** Templates that could not be made are tried again. */
   async forgetFailures(): Promise<void> {
     for (const [key, asked] of [...this.#templates])
       if ((await asked).isErr() && this.#templates.get(key) === asked) this.#templates.delete(key);

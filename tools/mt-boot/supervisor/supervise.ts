@@ -1,7 +1,7 @@
 /**
  * The supervisor's process: one a host and experiment, started by the first mt-boot command that needs it.
- * Serves boot.sock in the experiment's directory; ends with the last guest and takes its files along. When it is
- * ended otherwise, or that directory was taken away, the guests live on.
+ * Serves boot.sock in the experiment's directory; ends with the last guest and removes its files. When it ends
+ * otherwise, or that directory was removed, the guests live on.
  */
 import { rmSync } from "node:fs";
 import type { Server } from "node:http";
@@ -36,9 +36,9 @@ import { meanMemory } from "./memory.ts";
 import { Slots } from "./slots.ts";
 import { Supervisor } from "./supervisor.ts";
 
-/** One that has no guests waits so long for its first, or for another command. */
+/** How long a supervisor without guests waits for a request. */
 const UNUSED_MS = 20_000;
-/** The one before us may still be taking its files away. */
+/** An earlier supervisor may still be removing its files. */
 const LOCK_S = 10;
 
 export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, ...invocation }) => {
@@ -54,7 +54,7 @@ export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, .
   const supervisor = new Supervisor(experiment, ledger, isInPlace);
   const path = supervisorSocket(experiment);
   let asked = 0;
-  /** Who follows what happens; they hold nobody up. */
+  /** `watch` requests; they do not keep the supervisor running. */
   const watching = new Set<() => void>();
   let unused: ReturnType<typeof setTimeout> | undefined;
   let finish: () => void = () => {};
@@ -67,14 +67,14 @@ export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, .
     for (const stop of watching) stop();
     finish();
   };
-  /** With the last guest gone, or none come, there is nothing to do. */
+  /** Ends when there are no guests and no requests. */
   const maybeEnd = (at_once: boolean) => {
     clearTimeout(unused);
     if (asked > watching.size || supervisor.entries.size > 0) return;
     if (at_once) end();
     else unused = setTimeout(() => maybeEnd(true), UNUSED_MS);
   };
-  // From the first moment: whoever asks waits for this, and so has the truth.
+  // Every request waits for this, so that its answer is true.
   let adopted: Promise<void> | undefined;
 
   const answering = (
@@ -100,7 +100,7 @@ export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, .
     };
   };
 
-  /** Work in each of the request's guests, so many at a time: an `exit` record of each. */
+  /** Does something in each of the request's guests, `jobs` at a time: an `exit` record for each. */
   const inEach = <R extends { targets: Target[]; jobs: number }>(
     work: (here: Asked, target: Target, request: R) => Promise<Exit>,
   ): Handler =>
@@ -173,9 +173,9 @@ export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, .
   ]);
   clearInterval(look);
   clearTimeout(unused);
-  // What stands there now is nobody's, or another supervisor's: closing the server would take its socket away.
+  // The socket that is there now is another supervisor's: closing the server would remove it.
   if (!isInPlace()) {
-    inform(`ended: ${experimentDir(experiment)} was taken away; the guests live on`);
+    inform(`ended: ${experimentDir(experiment)} was removed; the guests live on`);
     return EXIT.ok;
   }
   await close(server);
@@ -191,7 +191,7 @@ export const supervise: Run<typeof spec, "supervise"> = async ({ args, signal, .
 const orFail = (pids: number[]) =>
   mtError("failed", `Cannot end QEMU ${pids.join(", ")}: still there after SIGKILL`);
 
-/** Lets the answers in flight go out. */
+/** Closes the server; answers that are under way get a second to go out. */
 function close(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());

@@ -1,6 +1,6 @@
 /**
- * The guests of one experiment on this host: takes up what an earlier supervisor left, and does what up,
- * resume and down ask for.
+ * The guests of one experiment on this host: adopts those that an earlier supervisor left, and does what commands ask
+ * for.
  */
 import { ok, type Result, ResultAsync } from "neverthrow";
 import { inform } from "../../../shared/cli/stderr.ts";
@@ -31,12 +31,12 @@ export class Supervisor {
   readonly #ledger: Ledger;
   readonly #driver: Driver;
   readonly #heartbeat: Heartbeat;
-  /** Taken down, and still in the ledger. */
+  /** Guests that were taken down, and that the ledger still has, for want of room to write. */
   readonly #unnoted = new Set<string>();
-  /** The last request for a guest. */
+  /** The last `up` for each guest. */
   readonly #asked_by = new WeakMap<Entry, UpRequest>();
 
-  /** @param isInPlace whether the experiment's directory is still the one that this supervisor has locked */
+  /** @param isInPlace whether this supervisor still has its lock: the experiment's directory may have been removed */
   constructor(experiment: string, ledger: Ledger, isInPlace: () => boolean) {
     this.#experiment = experiment;
     this.#ledger = ledger;
@@ -44,7 +44,7 @@ export class Supervisor {
     this.#heartbeat = new Heartbeat((entry, machine, error) => this.#driver.dead(entry, machine, error));
   }
 
-  /** Takes up what an earlier supervisor left: living guests are held again, dead ones that are wanted started. */
+  /** Adopts what an earlier supervisor left: connects to living guests, starts dead ones that are wanted. */
   async adopt(jobs: number): Promise<void> {
     this.#driver.slots.resize(jobs);
     const living = new Map(livingGuests(this.#experiment).map((l) => [l.dir, l]));
@@ -66,7 +66,7 @@ export class Supervisor {
         this.#driver.note(entry);
       }
     }
-    // One that no row tells of cannot be told who it is; `up` starts it anew.
+    // A QEMU without a row in the ledger cannot be given an identity; `up` starts its guest anew.
     if (living.size > 0) inform(`ended ${living.size} guests that the ledger does not know`);
     adopting.push(endGuests([...living.values()]).then(() => undefined));
     await Promise.all(adopting);
@@ -101,7 +101,7 @@ export class Supervisor {
     if (!entry.reached) this.#driver.drive(entry);
   }
 
-  /** Makes the guests of a record be there; gives what became of each, as it happens. */
+  /** Brings the guests of a record up; gives the state of each as soon as it is up or given up. */
   async up(request: UpRequest, each: (line: GuestLine) => void, signal: AbortSignal): Promise<void> {
     const members = guestMembers(fromKept(request.guest, request.text));
     if (members.isErr()) {
@@ -110,7 +110,7 @@ export class Supervisor {
     }
     this.#driver.slots.resize(request.jobs);
     this.#driver.admission.reserve_mib = request.reserve_mib;
-    if (![...this.entries.values()].some((entry) => entry.driving)) await this.#driver.hope();
+    if (![...this.entries.values()].some((entry) => entry.driving)) await this.#driver.forgetFailures();
     const mine: Entry[] = [];
     let done = false;
     const gone = () => !done && this.#giveUp(mine, request);
@@ -123,7 +123,7 @@ export class Supervisor {
         mine.push(entry.value);
         await entry.value.driving;
         if (before && mtusOf(before) !== mtusOf(record)) await this.#driver.refresh(entry.value);
-        // Without room for it, it is no guest of this host: another one may get it.
+        // A guest without room (--until-full) does not stay here: another host may get it.
         const { dropped, state, wanted } = entry.value;
         const homeless = !dropped && state === "planned" && wanted === undefined;
         each(dropped ? takenDown("boot", record.id) : lineOf(entry.value));
@@ -134,8 +134,8 @@ export class Supervisor {
   }
 
   /**
-   * Waits until guests are where they are wanted, all at one time: one that died after it had come up is waited
-   * for again. Gives what is true of each in the end.
+   * Waits until all of the guests are up at the same time: a guest that died after it had come up is waited for again.
+   * Gives the state of each in the end.
    */
   async confirm(
     { ids, timeout_s }: ConfirmRequest,
@@ -152,7 +152,7 @@ export class Supervisor {
     for (const entry of mine) each(entry.dropped ? takenDown("boot", entry.record.id) : lineOf(entry));
   }
 
-  /** Tells each change of a guest's state, until it is told to stop. */
+  /** Calls `tell` with each change of a guest's state; gives the function that ends this. */
   watch(tell: (entry: Entry) => void): () => void {
     this.#driver.watchers.add(tell);
     return () => this.#driver.watchers.delete(tell);
@@ -195,7 +195,7 @@ export class Supervisor {
       if (!entry.begun && entry.driving && this.#asked_by.get(entry) === request) this.#forget(entry);
   }
 
-  /** Lets paused guests go on. */
+  /** Resumes paused guests. */
   async resume(request: ResumeRequest, each: (line: GuestLine) => void): Promise<void> {
     this.#driver.slots.resize(request.jobs);
     await Promise.all(
@@ -210,14 +210,14 @@ export class Supervisor {
     );
   }
 
-  /** Stops guests where they are; they stay so until they are resumed, whoever supervises them. */
+  /** Stops guests where they are; they stay paused until they are resumed, also under another supervisor. */
   async pause({ ids, ready_timeout_s }: PauseRequest, each: (line: GuestLine) => void): Promise<void> {
     await Promise.all(
       ids.map(async (id) => {
         const entry = this.entries.get(id);
         if (!entry?.wanted) return each(notHere(id, entry, "pause"));
         entry.pauseRequested();
-        // One on its way stops at its barrier, or comes out ready.
+        // A guest that is being driven stops at its barrier, or becomes ready first.
         const late = await within(entry.driving ?? Promise.resolve(), ready_timeout_s);
         const stopped = late ?? (await this.#driver.stop(entry));
         if (entry.dropped) each(takenDown("pause", id));
@@ -226,7 +226,7 @@ export class Supervisor {
     );
   }
 
-  /** Ends guests and starts them anew, to what they are wanted to be. */
+  /** Ends guests and starts them anew. */
   async reset(request: ResumeRequest, each: (line: GuestLine) => void): Promise<void> {
     this.#driver.slots.resize(request.jobs);
     await Promise.all(
@@ -249,7 +249,7 @@ export class Supervisor {
     );
   }
 
-  /** Ends guests and forgets them; `ids` absent: all, also such as nobody knows of. Gives those that would not end. */
+  /** Ends guests and forgets them; `ids` absent: all, also those not in the ledger. Gives those that could not be ended. */
   async down(ids?: readonly string[]): Promise<Living[]> {
     const going =
       ids === undefined ? [...this.entries.values()] : ids.flatMap((id) => this.entries.get(id) ?? []);
@@ -261,7 +261,7 @@ export class Supervisor {
     );
     for (const entry of going) entry.machine?.close();
     for (const dir of dirs) if (!left.some((l) => l.dir === dir)) removeGuest(this.#experiment, dir);
-    // Where there was no room to note it: their files have made some. With the last guest all of it goes.
+    // Removing files has made room for what could not be noted. With the last guest the whole ledger is removed.
     if (this.entries.size > 0) this.#ledger.drop([...this.#unnoted]);
     this.#unnoted.clear();
     return left;
@@ -286,7 +286,7 @@ export class Supervisor {
     }
   }
 
-  /** To be called every LOOK_MS: who has died is started again, what has grown too long is cut. */
+  /** To be called every LOOK_MS: finds guests that do not answer, and cuts logs that are too long. */
   look(): void {
     this.#heartbeat.look(this.entries.values());
     for (const { dir } of this.entries.values()) {
@@ -298,7 +298,7 @@ export class Supervisor {
   }
 }
 
-/** Asked to be there, and is not: `down` came while it was on its way. */
+/** The line of a guest that `down` removed while it was being driven. */
 export const takenDown = (verb: "boot" | Asked, id: string): GuestLine => ({
   kind: "guest",
   id,
