@@ -31,7 +31,7 @@ function joined(markdown: string): string {
   return out.join("\n");
 }
 
-/** An apostrophe is written as \\(aq: at the beginning of a line roff takes a bare one for a request. */
+/** An apostrophe is written as \(aq: at the beginning of a line roff takes a bare one for a request. */
 const CHARACTERS: Readonly<Record<string, string>> = {
   "#39": "\\(aq",
   quot: '"',
