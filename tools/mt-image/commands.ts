@@ -17,7 +17,7 @@ import { endProgramsBy } from "./errors.ts";
 import type { spec } from "./spec.ts";
 import { type BuildOptions, type BuiltImage, buildTux } from "./tux/build.ts";
 
-/** What can be built. A guest with a disk is not forked: its clones would share what the template has cached of it. */
+/** The images that can be built. Guests with a disk are not forked: clones would share the template's cached disk blocks. */
 const IMAGES: Readonly<
   Record<
     ArgsOf<typeof spec, "build">["image"],
@@ -28,7 +28,7 @@ const IMAGES: Readonly<
   debian: { fork: false, build: buildDebian },
 };
 
-/** Another number: what this mt-image puts into guests has changed, so an image that is there is built anew. */
+/** To be raised when what mt-image puts into guests changes: images of an earlier recipe are built anew. */
 const RECIPE_VERSION = 2;
 
 export const build: Run<typeof spec, "build"> = async ({ args, signal }) => {
@@ -43,7 +43,7 @@ export const build: Run<typeof spec, "build"> = async ({ args, signal }) => {
     if (args.missing && whole) return print([known]);
     const cache_dir = args.cache ?? ownDir(join(stateDir(), "cache", "packages"));
     ownDir(storeDir());
-    // What a build left that was killed: nobody else builds now.
+    // Left by a build that was killed; with the lock there is no other build now.
     for (const left of readdirSync(storeDir()).filter((entry) => entry.startsWith("build-")))
       removeOwn(join(storeDir(), left));
     const output_dir = ownTempDir(join(storeDir(), "build-"));
@@ -86,7 +86,7 @@ export async function ls(): Promise<number> {
   );
 }
 
-/** The image record of this host; undefined where there is none, or it can't be read (then it is built anew). */
+/** The image record of this host; undefined where there is none, or it cannot be read: then the image is built anew. */
 function readImage(name: string): Image | undefined {
   const image = validate("image", readOwnJson(imagePath(name)));
   return image.isOk() ? image.value : undefined;

@@ -1,12 +1,12 @@
 /**
- * The errors of an image build, and a program's failure as one of them.
+ * Errors of an image build, and running a program whose failure is such an error.
  * Reads: the output of the programs it runs.  Writes: nothing.
  */
 import { err, ok, type Result } from "neverthrow";
 import { type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { cleanEnv, run as runProgram } from "../../shared/host/process.ts";
 
-/** mmdebstrap quotes whole command lines. */
+/** Longest reason in an error: mmdebstrap quotes whole command lines. */
 const STATE_CHARACTERS_MAX = 300;
 
 /** "Cannot <action>: <state>"; an exception with an errno keeps its meaning (a full disk, no permission). */
@@ -23,12 +23,12 @@ export function imageError(
 
 let interrupted: AbortSignal | undefined;
 
-/** From now on this ends every program of the build. */
+/** From now on the signal ends every program of the build. */
 export function endProgramsBy(signal: AbortSignal): void {
   interrupted = signal;
 }
 
-/** Runs a program to its end and gives its stdout; its failure is what `action` could not do. */
+/** Runs a program to its end and gives its stdout; an error is "Cannot <action>: …". */
 export async function run(
   program: string,
   argv: string[],
@@ -39,7 +39,7 @@ export async function run(
     env?: NodeJS.ProcessEnv;
   },
 ): Promise<Result<string, MtError>> {
-  // What apt and dpkg say is translated otherwise, and parsed here.
+  // LC_ALL=C: messages of apt and dpkg are parsed here, and would be translated otherwise.
   const done = await runProgram(program, argv, {
     cwd: options.cwd,
     timeout_s: options.timeout_s ?? 300,
@@ -48,7 +48,7 @@ export async function run(
   });
   return done.andThen(({ code, stdout, stderr }) => {
     if (code === 0) return ok(stdout);
-    // Programs that start programs say at last that one of those failed, and not why.
+    // The last line of a program that starts others only says that one of them failed.
     if (/No space left on device/.test(stderr))
       return err(imageError("io", options.action, "the disk is full", "free some space where MT_STATE is"));
     const why = lastError(stderr) ?? `${program} ended with ${code}`;
@@ -56,7 +56,7 @@ export async function run(
   });
 }
 
-/** The line of stderr that says most: apt's own "E:" line, else the last one. */
+/** The most telling line of stderr: apt's own "E:" line, else the last one. */
 export function lastError(stderr: string): string | undefined {
   const lines = stderr
     .split("\n")

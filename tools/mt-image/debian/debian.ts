@@ -20,7 +20,7 @@ import { debianFiles, debianInit } from "./guest.ts";
 import { makeRoot } from "./rootfs.ts";
 
 const SUITE = "bookworm";
-/** Debian's essential packages, and these with what they need. */
+/** Installed besides Debian's essential packages, with their dependencies. */
 const PACKAGES = ["usr-is-merged", "sysvinit-core", "qemu-guest-agent", "openssh-server", "iproute2"];
 /** The day that Debian 12 came out: the newest time that a file of the image has. */
 const EPOCH = Date.UTC(2023, 5, 10) / 1000;
@@ -28,7 +28,7 @@ const PROGRAMS = ["mmdebstrap", "mke2fs", "dumpe2fs", "debugfs", "qemu-img"];
 
 export async function buildDebian(options: BuildOptions): Promise<Result<BuiltImage, MtError>> {
   const { output_dir, cache_dir } = options;
-  // Told before the first package is fetched.
+  // Checked before the first package is fetched.
   if (process.getuid?.() !== 0)
     return fail(
       "permission",

@@ -1,6 +1,6 @@
 /**
- * What a Debian guest runs beside Debian's own programs: the init of its initial RAM disk, its start, and what
- * makes its ssh host keys. Its agent and the program that takes its identity are those of tux.
+ * What a Debian guest runs besides Debian's own programs: the init of its initial RAM disk, its start-up, and the program
+ * that makes its ssh host keys. Its agent and mt-syscalls are those of tux.
  * Reads, writes: nothing; the scripts say what they do inside the guest.
  */
 import {
@@ -13,14 +13,14 @@ import {
 import { PORT, SILENT, SLEEPS_WHEN_IDLE } from "../tux/guest.ts";
 import { syscallsProgram } from "../tux/syscalls.ts";
 
-/** A file that is put on the disk. */
+/** A file that is written to the disk. */
 export interface DiskFile {
   path: string;
   mode: number;
   data: string | Buffer;
 }
 
-/** In the initial RAM disk: finds the disk and gives it to the init that is on it. */
+/** Init of the initial RAM disk: mounts the disk and starts the init on it. */
 const INIT = `#!/bin/sh
 export PATH=/sbin:/bin
 mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -40,8 +40,8 @@ exec switch_root /mnt /sbin/init
 `;
 
 /**
- * Debian's sysvinit without the scripts of its run levels, which take seven times as long as all the rest; they
- * end the guest as ever. The console asks for Enter before it starts a shell.
+ * Debian's sysvinit, booted without the scripts of its run levels, which take seven times as long as all the rest;
+ * shutting down runs them. The console asks for Enter before it starts a shell.
  */
 const INITTAB = `id:2:initdefault:
 si::sysinit:/sbin/mt-sysinit
@@ -84,14 +84,14 @@ fi
 [ -e /run/sshd.pid ] || /usr/sbin/sshd || { echo "Cannot start sshd" >&2; exit 1; }
 `;
 
-/** RSA keys take a translated guest seconds to find; every client of this decade knows the other two. */
+/** No RSA key: making one takes a translated guest seconds, and every client of this decade knows the other two types. */
 const SSHD = `HostKey /etc/ssh/ssh_host_ed25519_key
 HostKey /etc/ssh/ssh_host_ecdsa_key
 `;
 
 export const debianInit = INIT;
 
-/** The files that are put on the disk beside those of its packages; what it is to make itself is not there. */
+/** The files on the disk besides those of its packages. */
 export const debianFiles = (): DiskFile[] => [
   { path: "/sbin/mt-sysinit", mode: 0o755, data: SYSINIT },
   { path: "/sbin/mt-port", mode: 0o755, data: PORT },
@@ -102,11 +102,11 @@ export const debianFiles = (): DiskFile[] => [
   { path: "/etc/fstab", mode: 0o644, data: "/dev/vda / ext4 noatime 0 1\n" },
   { path: "/etc/hostname", mode: 0o644, data: "debian\n" },
   { path: "/etc/hosts", mode: 0o644, data: "127.0.0.1 localhost\n" },
-  // Those of the machine that it was built on are nobody's business.
+  // Empty: not those of the machine that it was built on.
   { path: "/etc/resolv.conf", mode: 0o644, data: "" },
   { path: "/etc/apt/sources.list", mode: 0o644, data: "" },
 ];
-/** What a guest gets or makes itself: beginnings of names, by directory. */
+/** Removed from the disk, because each guest makes its own: directory and beginning of the name. */
 export const NOT_ON_DISK = [
   ["etc", "machine-id"],
   ["etc/ssh", "ssh_host_"],

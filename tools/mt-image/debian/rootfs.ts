@@ -1,6 +1,6 @@
 /**
- * A Debian root file system in a directory, by mmdebstrap: packages are unpacked and set up in a chroot, as they
- * would be on a machine. The same packages give the same tree.
+ * Makes a Debian root file system in a directory with mmdebstrap: packages are unpacked and configured in a chroot.
+ * The same packages give the same tree.
  * Reads: a repository of packages, as root.  Writes: the directory.
  */
 import {
@@ -19,9 +19,9 @@ import type { MtError } from "../../../shared/errors.ts";
 import { imageError, run } from "../errors.ts";
 import { type DiskFile, NOT_ON_DISK } from "./guest.ts";
 
-/** Nobody reads them in a guest, and they are a third of the files. */
+/** Directories of /usr/share that are left out: nobody reads them in a guest, and they are a third of the files. */
 const LEFT_OUT = ["doc", "man", "info", "locale", "lintian", "doc-base"];
-/** Where mmdebstrap keeps what makes `/bin` a link to `/usr/bin`. */
+/** mmdebstrap's hook that makes `/bin` a link to `/usr/bin`. */
 const MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr";
 const TIMEOUT_S = 600;
 
@@ -30,14 +30,14 @@ export interface RootOptions {
   repository: string;
   suite: string;
   packages: string[];
-  /** Put into the tree, over what packages have brought. */
+  /** Written into the tree; they replace files of packages. */
   files: DiskFile[];
   /** Seconds: the newest time that a file has. */
   epoch: number;
   scratch_dir: string;
 }
 
-/** Makes the tree in `dir`, which is not there yet. */
+/** Makes the tree in `dir`, which must not exist yet. */
 export async function makeRoot(dir: string, options: RootOptions): Promise<Result<void, MtError>> {
   const action = "make the root file system";
   const { repository, suite, packages, epoch, scratch_dir } = options;
@@ -56,12 +56,13 @@ export async function makeRoot(dir: string, options: RootOptions): Promise<Resul
     TZ: "UTC",
     PATH: `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`,
   };
-  // Of the programs that run in it, and of the directories that are made here.
+  // For the programs that run in the chroot, and the directories that are made here.
   const umask = process.umask(0o022);
   try {
     const made = await run("mmdebstrap", argv, { action, env, timeout_s: TIMEOUT_S });
     if (made.isErr()) return err(made.error);
-    // In what order insserv writes its notes the file system here decides; without them scripts run one after another.
+    // insserv writes its dependency files in the order of the directory, which differs between file systems. Without
+    // them init runs scripts one after another.
     for (const [folder, begin] of [...NOT_ON_DISK, ["etc/init.d", ".depend."] as const])
       for (const name of readdirSync(join(dir, folder)))
         if (name.startsWith(begin)) unlinkSync(join(dir, folder, name));
@@ -82,7 +83,7 @@ export async function makeRoot(dir: string, options: RootOptions): Promise<Resul
   }
 }
 
-/** No file is newer than `epoch`; a directory's time is that of its last change here, so it is set too. */
+/** Makes no file newer than `epoch`. Directories were changed just now, so their times are always set. */
 function clampTimes(path: string, epoch: number): void {
   const stat = lstatSync(path);
   if (stat.isDirectory()) for (const name of readdirSync(path)) clampTimes(join(path, name), epoch);

@@ -1,5 +1,5 @@
 /**
- * The kernel of a guest, out of Debian's kernel package: the ELF that QEMU enters, and the modules that its
+ * The kernel of a guest, from Debian's kernel package: the ELF that QEMU starts, and the modules that its
  * initial RAM disk loads.
  * Reads: a kernel package.  Writes: nothing.
  */
@@ -15,7 +15,7 @@ import { extractVmlinux } from "./vmlinux.ts";
 
 /** Its ext4 is built in; the virtio devices are modules. */
 export const KERNEL_META_PACKAGE = "linux-image-cloud-amd64";
-/** Those that init loads by device type; modprobe in the guest finds the same. */
+/** The modules that init loads by device type. */
 export const VIRTIO_MODULES = [
   "virtio_pci",
   "virtio_net",
@@ -27,7 +27,7 @@ export const VIRTIO_MODULES = [
 
 export interface Kernel {
   vmlinux: Buffer;
-  /** Its modules and their modules.dep, as they stand in an initramfs. */
+  /** Its modules and their modules.dep, as entries of an initramfs. */
   entries: InitramfsEntry[];
 }
 

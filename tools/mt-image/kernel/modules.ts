@@ -10,7 +10,7 @@ import { imageError } from "../errors.ts";
 import type { DebFile } from "../packages/deb.ts";
 import { moduleDepends } from "../packages/elf.ts";
 
-/** A module with its file, in an order in which insmod works. */
+/** A module with its file. */
 export interface KernelModule {
   name: string;
   path: string;
@@ -18,7 +18,7 @@ export interface KernelModule {
   depends: string[];
 }
 
-/** The modules named and all they depend on, dependencies first. */
+/** The named modules and all they depend on, in the order of loading: dependencies first. */
 export function chooseModules(names: string[], files: DebFile[]): Result<KernelModule[], MtError> {
   const by_name = new Map(files.map((file) => [moduleName(file.path), file]));
   const chosen = new Map<string, KernelModule>();
@@ -62,7 +62,7 @@ export function modulesDep(modules: KernelModule[], modules_dir: string): string
     .join("");
 }
 
-/** The kernel writes - and _ for each other in module names. */
+/** In module names - and _ are the same. */
 function canonicalName(name: string): string {
   return name.replaceAll("-", "_");
 }

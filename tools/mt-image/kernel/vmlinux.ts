@@ -9,7 +9,7 @@ import type { MtError } from "../../../shared/errors.ts";
 import { imageError } from "../errors.ts";
 
 const LZ4_LEGACY_MAGIC = 0x184c2102;
-/** A legacy frame's blocks are of 8 MiB once unpacked, but for the last. */
+/** Unpacked size of the blocks of a legacy frame, but for the last. */
 const LZ4_LEGACY_BLOCK_BYTES = 8 * 1024 * 1024;
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 const PT_NOTE = 4;

@@ -1,6 +1,6 @@
 /**
- * Finds the shared libraries a program needs in the packages that its own package depends on,
- * level by level, and fetches no deeper level than it must.
+ * Finds the shared libraries that a program needs in the packages that its own package depends on, level by level;
+ * a deeper level is fetched only when a library is still missing.
  * Reads: .deb files in the cache folder.  Writes: .deb files there, through packages.ts.
  */
 import { basename } from "node:path";
@@ -64,7 +64,7 @@ export async function findLibraries(
   return ok({ files: [...found].map(([soname, data]) => ({ soname, data })), packages: [...used] });
 }
 
-/** Adds to `found` what can be found, and returns what can't. */
+/** Adds to `found` the libraries that are among the offers; gives the sonames that are missing. */
 function resolveNeeded(
   program: Buffer,
   offers: Map<string, { data: Buffer; from: Package }>,
@@ -89,7 +89,7 @@ function resolveNeeded(
   return [...missing].sort();
 }
 
-/** A soname is a file, or a link to one; /lib64 has links of the same name as their target. */
+/** Libraries by soname, which is a file's name or a link's; links in /lib64 have the same name as their target. */
 function librariesOf(files: DebFile[]): Map<string, Buffer> {
   const libraries = new Map<string, Buffer>();
   for (const { path, data } of files) {

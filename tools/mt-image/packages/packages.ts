@@ -29,7 +29,7 @@ export async function fetchPackages(names: string[], cache_dir: string): Promise
   return withLists(() => fetchOnce(names, cache_dir, action));
 }
 
-/** Tries again, where it failed, with fresh lists: they may be missing, or name a version that has been replaced. */
+/** Tries again with fresh package lists after a failure: lists may be missing, or name a version that has been replaced. */
 async function withLists<T>(attempt: () => Promise<Result<T, MtError>>): Promise<Result<T, MtError>> {
   const first = await attempt();
   if (first.isOk()) return first;
@@ -41,8 +41,8 @@ async function withLists<T>(attempt: () => Promise<Result<T, MtError>>): Promise
 }
 
 /**
- * The names of all that apt would install for `wanted` into an empty system, Debian's essential packages with it.
- * @param scratch_dir an empty directory: apt does not name what it finds in its own cache
+ * The names of all packages that apt would install for `wanted` into an empty system, Debian's essential ones included.
+ * @param scratch_dir an empty directory as apt's cache: apt does not list packages that are in its cache
  */
 export function resolvePackages(wanted: string[], scratch_dir: string): Promise<Result<string[], MtError>> {
   const action = `resolve ${wanted.join(", ")}`;
@@ -87,7 +87,7 @@ async function fetchOnce(
   cache_dir: string,
   action: string,
 ): Promise<Result<Package[], MtError>> {
-  // In the cache folder apt would leave out what is there already.
+  // Not in the cache folder: apt would leave out packages that are there already.
   const listing = await run("apt-get", ["download", "--print-uris", ...names], { action, cwd: "/" });
   if (listing.isErr()) return err(listing.error);
   const announced = parseUris(listing.value);
@@ -102,7 +102,7 @@ async function fetchOnce(
     if ((await fileSize(file)) !== found.size_bytes) missing.push(name);
   }
   if (missing.length > 0) {
-    // apt checks the digest itself. Its sandbox user may not write into the cache folder.
+    // As root, because apt's sandbox user may not write into the cache folder. apt checks the digests itself.
     const argv = ["-q", "-o", "APT::Sandbox::User=root", "download", ...missing];
     const fetched = await run("apt-get", argv, { action, cwd: cache_dir });
     if (fetched.isErr()) return err(fetched.error);

@@ -1,5 +1,5 @@
 /**
- * Programs out of packages: one of them, and busybox with the links that its applets are called by.
+ * Programs from packages: a single one, and busybox with the links by which its applets are called.
  * Reads: packages, the cache folder.  Writes: nothing that stays.
  */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -36,7 +36,7 @@ export async function readBusybox(
   ]);
 }
 
-/** Asks the busybox of the package itself: it is static, and for the processor that apt is set to. */
+/** The applets, by running the package's own busybox: it is static, and built for apt's architecture. */
 async function listApplets(busybox: Buffer, cache_dir: string): Promise<Result<string[], MtError>> {
   let folder: string | undefined;
   try {

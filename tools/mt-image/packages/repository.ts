@@ -44,7 +44,7 @@ export async function makeRepository(
   }
 }
 
-/** By name and version; one version may stand in several archives, with the same bytes. */
+/** By name and version; several archives may have the same version, with the same bytes. */
 export function stanzasOf(text: string): Map<string, string> {
   const stanzas = new Map<string, string>();
   for (const stanza of text.split(/\n{2,}/)) {

@@ -23,7 +23,7 @@ export interface BuildOptions {
   cache_dir: string;
 }
 
-/** The files of an image, by role, where they were built; and what they were built from. */
+/** The files of an image that was built, by role, and the packages that they came from. */
 export interface BuiltImage {
   files: { kernel: string; initrd: string; disk?: string };
   packages: { name: string; version: string }[];
@@ -75,7 +75,7 @@ export async function buildTux(options: BuildOptions): Promise<Result<BuiltImage
   }));
 }
 
-/** What an image record says of the packages. */
+/** Packages as an image record has them. */
 export const namesOf = (packages: Package[]) =>
   packages
     .map(({ name, version }) => ({ name, version }))

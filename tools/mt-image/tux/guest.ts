@@ -1,6 +1,6 @@
 /**
- * What the tux guest runs beside Debian's programs: its init, its few files of configuration. They are text here so
- * that a compiled binary carries them.
+ * What the tux guest runs besides Debian's programs: its init and its few configuration files. They are text here, so
+ * that a compiled binary has them.
  * Reads, writes: nothing; the scripts say what they do inside the guest.
  */
 import { AGENT_PORT, CONSOLE, IDENTITY_PORT, SYSCALLS_PROGRAM } from "../../../shared/guest-protocol.ts";
@@ -12,13 +12,13 @@ export interface GuestFile {
   text: string;
 }
 
-/** Guests stay silent until told otherwise. */
+/** Shell lines that keep a guest from sending frames of its own accord. */
 export const SILENT = `# No router solicitations, no neighbour discovery.
 echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
 echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
 `;
 
-/** Hundreds of guests share a core, and each wake-up is translated code. */
+/** Shell lines that save wake-ups of an idle guest: hundreds share a core, and each wake-up runs translated code. */
 export const SLEEPS_WHEN_IDLE = `# Statistics by the hour, no compaction ahead of need, no probing of managed neighbours.
 echo 0 >/proc/sys/vm/compaction_proactiveness
 echo 3600 >/proc/sys/vm/stat_interval
@@ -58,7 +58,7 @@ echo 0 >/proc/sys/vm/dirty_writeback_centisecs
 exec /sbin/init
 `;
 
-/** The last but one: a shell on the console for `mt-boot console`, which starts when somebody presses Enter there. */
+/** The line of the console starts a shell when somebody presses Enter in `mt-boot console`. */
 const INITTAB = `::respawn:/sbin/mt-port ${IDENTITY_PORT} ${SYSCALLS_PROGRAM}
 ::respawn:/sbin/mt-port ${AGENT_PORT} /sbin/qemu-ga -m virtio-serial -p
 ${CONSOLE}::askfirst:-/bin/sh
@@ -70,7 +70,7 @@ sysfs /sys sysfs nosuid,nodev,noexec 0 0
 devtmpfs /dev devtmpfs nosuid,mode=0755 0 0
 `;
 
-/** The host announces the ports' names a moment after the driver has loaded: so it waits for them. */
+/** Starts the programs on ports. It waits for its port: names appear a moment after the driver has loaded. */
 export const PORT = `#!/bin/sh
 # mt-port NAME PROGRAM [ARG]...   Waits for the virtio-serial port NAME, links it as
 # /dev/virtio-ports/NAME, as udev would, and becomes PROGRAM ARG... PORT.

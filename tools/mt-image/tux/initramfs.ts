@@ -15,7 +15,7 @@ export type InitramfsEntry =
 
 const FILE_TYPE = { file: 0o100000, directory: 0o040000, symlink: 0o120000, character_device: 0o020000 };
 
-/** The archive with these entries. A path given twice is a mistake of the caller's. */
+/** The archive with these entries. @throws where a path is given twice */
 export function writeInitramfs(entries: InitramfsEntry[]): Buffer {
   const by_path = new Map<string, InitramfsEntry>();
   for (const entry of entries) {
@@ -27,7 +27,7 @@ export function writeInitramfs(entries: InitramfsEntry[]): Buffer {
       if (!by_path.has(parent)) by_path.set(parent, { type: "directory", path: parent, mode: 0o755 });
     }
   }
-  // A folder sorts before what is in it. The order is that of bytes, not of a locale.
+  // A folder sorts before its files. By bytes, not by locale.
   const sorted = [...by_path.values()].sort((left, right) =>
     Buffer.compare(Buffer.from(left.path), Buffer.from(right.path)),
   );

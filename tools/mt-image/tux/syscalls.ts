@@ -1,10 +1,10 @@
 /**
  * /sbin/mt-syscalls PORT, a program of some 160 bytes of x86-64 code: reads frames from a virtio-serial port,
- * makes the system calls that stand in each, and sends the frame back with their results. A guest gets its
- * identity from it without a fork or an exec, which a fresh clone under translation pays dearly (SPECIFICATION.md).
- * The frame stands in shared/guest-protocol.ts.
- * While nobody has opened the host's side of the port it looks every 2 s. It ends where what came is no frame; init
- * starts it again.
+ * makes the system calls in each, and sends the frame back with their results. A guest gets its identity by it without
+ * a fork or an exec, which are expensive in a fresh clone under translation (SPECIFICATION.md).
+ * The frame is described in shared/guest-protocol.ts.
+ * Until the host has opened its side of the port it looks every 2 s. It ends when it reads something that is not a
+ * frame; init starts it again.
  */
 import { FRAME } from "../../../shared/guest-protocol.ts";
 
@@ -22,7 +22,7 @@ const ADDRESS = hex(FRAME.address, 4);
 const LENGTH = hex(FRAME.bytes, 4);
 const MAGIC = Buffer.from(FRAME.magic).toString("hex");
 
-/** r13 is the port, ebp how much of the frame has come, rbx the call in hand. */
+/** r13: the port; ebp: bytes of the frame read so far; rbx: the current call. */
 const CODE = [
   "48 8b 7c 24 10", // mov rdi, [rsp+0x10]: argv[1]
   "be 02 00 00 00", // mov esi, 0x2: O_RDWR
