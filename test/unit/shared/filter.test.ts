@@ -97,6 +97,68 @@ describe("pass-through", () => {
   });
 });
 
+describe("bytes that pass", () => {
+  /** Chunks of `size` bytes in one buffer that is filled again and again, as stdin is read. */
+  async function* refilled(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
+    const buffer = Buffer.alloc(size);
+    for (let at = 0; at < bytes.length; at += size) {
+      const n = bytes.copy(buffer, 0, at, at + size);
+      yield buffer.subarray(0, n);
+      await new Promise((done) => setImmediate(done));
+      buffer.fill("#");
+    }
+  }
+
+  test.each([7, 64, 1000, 65_536])("are not those of a later chunk: chunks of %d bytes", async (size) => {
+    const other = (i: number) => (i % 3 === 0 ? guest(`x${i}`, "there") : `{"kind":"sonnet","id":"s${i}"}`);
+    const lines = Array.from({ length: 400 }, (_, i) => (i % 7 === 0 ? guest(`g${i}`) : other(i)));
+    const handler = async () => {
+      await new Promise((done) => setTimeout(done, 3));
+      return undefined;
+    };
+    const input = Buffer.from([...lines, END].map((line) => `${line}\n`).join(""));
+    const done = await filtered({ owns: { guest: handler } }, refilled(input, size));
+    expect(done.code).toBe(0);
+    expect([...done.lines].sort()).toEqual([...lines, END].sort());
+    const here = (all: string[]) => all.filter((line) => !line.includes('"there"'));
+    expect(here(done.lines)).toEqual(here([...lines, END]));
+  });
+
+  test("of any lines, records pass as they came and all others are error records", async () => {
+    // The same numbers every run.
+    let state = 5;
+    const random = (n: number) => (state = (state * 1103515245 + 12345) % 2147483648) % n;
+    const bases = [guest("g1", "there"), '{"id":"i", "x":[1.0,{"a":"\\u00e4ü"}],"kind":"sonnet"}', " ", "{}"];
+    const letters = '{}[]",:\\019.eE+-truefalsn u\t\r\u00a0';
+    const lines = Array.from({ length: 3000 }, () => {
+      let text = bases[random(bases.length)]!;
+      for (let k = random(3); k > 0; k--) {
+        const at = random(text.length + 1);
+        text =
+          text.slice(0, at) + (random(3) ? letters[random(letters.length)] : "") + text.slice(at + random(3));
+      }
+      return text;
+    });
+    const done = await filtered({ owns: { guest: () => undefined }, open: true }, lines);
+    const reads = lines.map((text) => readRecord({ text }));
+    const came = reads.flatMap((read, i) => (read === undefined ? [] : [{ read, text: lines[i]! }]));
+    expect(done.lines).toHaveLength(came.length);
+    let errors = 0;
+    for (const [i, { read, text }] of came.entries()) {
+      const line = done.lines[i]!;
+      if ("line" in read && (read.line.kind !== "guest" || read.line.host === "there"))
+        expect(line).toBe(text);
+      else if ("why" in read) {
+        errors++;
+        expect(JSON.parse(line)).toMatchObject({ kind: "error", raw: text });
+        expect(JSON.parse(line).error.message).toContain(read.why);
+      }
+    }
+    expect(errors).toBeGreaterThan(500);
+    expect(done.code).toBe(65);
+  });
+});
+
 describe("order", () => {
   test("is kept for this host though handlers end in any order; other hosts do not wait", async () => {
     const gates = { g1: gate(), g2: gate(), g3: gate() };
