@@ -1,7 +1,7 @@
-/** What is wrong with the pages as they stand: references that lead nowhere, flags that are not told. */
+/** Errors in the pages: references to pages that are not there, flags that are not described. */
 import { argsOf, commandsOf, type ToolSpec } from "../shared/cli/spec.ts";
 
-/** Names of ours in section 1, 5 or 7: `mt-x(1)`, `**mt-x**(1)`. */
+/** References to our pages, in sections 1, 5 and 7: `mt-x(1)`, `**mt-x**(1)`. */
 const REFERENCE = /\b(mt(?:-[a-z]+)?|megatux)(?:\*\*)?\(([157])\)/g;
 
 /** @param pages text by name, as `mt-boot.1` */
@@ -17,10 +17,10 @@ export function brokenReferences(pages: ReadonlyMap<string, string>, tools: read
   return out;
 }
 
-export function untoldFlags(tool: ToolSpec, page: string): string[] {
+export function missingFlags(tool: ToolSpec, page: string): string[] {
   return commandsOf(tool).flatMap(([command, c]) =>
     Object.entries(argsOf(c))
       .filter(([flag, a]) => a.type !== "positional" && !page.includes(`\`--${flag}\``))
-      .map(([flag]) => `man/${tool.name}.1.md does not tell --${flag} of ${command}`),
+      .map(([flag]) => `man/${tool.name}.1.md does not describe --${flag} of ${command}`),
   );
 }

@@ -1,19 +1,19 @@
 /**
- * Writes what comes from the sources: the generated parts of the pages of man/, mt-records(5), schemas/.
- * With --check it writes nothing, and says what differs or is wrong: `make check`, mended by `make man`.
+ * Writes what is generated from the sources: parts of the pages of man/, mt-records(5), schemas/. With --check
+ * (`make check`) it writes nothing, and says what differs; `make man` corrects that.
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { ToolSpec } from "../shared/cli/spec.ts";
 import { KINDS, type Kind } from "../shared/records/index.ts";
 import { kindSchema } from "../shared/records/json-schema.ts";
-import { brokenReferences, untoldFlags } from "./check.ts";
+import { brokenReferences, missingFlags } from "./check.ts";
 import { recordsPage } from "./records.ts";
 import { exitTable, PARTS } from "./tables.ts";
 
 const root = join(import.meta.dirname, "..");
 const wrong: string[] = [];
-/** What files should hold, by path. */
+/** The text that each file should have, by path. */
 const files = new Map<string, string>();
 
 const tools: ToolSpec[] = [];
@@ -36,7 +36,7 @@ files.set("man/megatux.7.md", fill("man/megatux.7.md", suite, { exit: exitTable 
 for (const kind of Object.keys(KINDS) as Kind[])
   files.set(`schemas/${kind}.schema.json`, `${JSON.stringify(kindSchema(kind), undefined, 2)}\n`);
 
-/** The page with what stands between `<!-- generated: X -->` and `<!-- end -->` written anew; it has every part. */
+/** The page with the parts between `<!-- generated: X -->` and `<!-- end -->` written anew. A page must have every part. */
 function fill(path: string, page: string, parts: Readonly<Record<string, () => string>>): string {
   const found = new Set<string>();
   const text = page.replaceAll(
@@ -71,7 +71,7 @@ const pages = new Map<string, string>();
 for (const file of readdirSync(join(root, "man")).filter((f) => f.endsWith(".md")))
   pages.set(basename(file, ".md"), files.get(`man/${file}`) ?? readFileSync(join(root, "man", file), "utf8"));
 wrong.push(...brokenReferences(pages, tools));
-for (const tool of tools) wrong.push(...untoldFlags(tool, pages.get(`${tool.name}.1`) ?? ""));
+for (const tool of tools) wrong.push(...missingFlags(tool, pages.get(`${tool.name}.1`) ?? ""));
 
 for (const line of wrong) process.stderr.write(`${line}\n`);
 process.exitCode = wrong.length > 0 ? 1 : 0;

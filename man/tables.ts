@@ -1,11 +1,11 @@
-/** The parts of a tool's page that its spec.ts tells: synopsis, options, records, exit status, as Markdown. */
+/** The parts of a tool's page that come from its spec.ts: synopsis, options, records, exit status, as Markdown. */
 import { exitRows, flagRows, flagText, recordsText, usageLine } from "../shared/cli/help.ts";
 import { argsOf, commandsOf, commonArgs, type ToolSpec, twinOf } from "../shared/cli/spec.ts";
 
 /** What is left of 80 columns inside a block of a page. */
 export const WIDTH = 71;
 
-/** By name, as they stand in `<!-- generated: options -->`. */
+/** The parts by the names that `<!-- generated: options -->` uses. */
 export const PARTS: Readonly<Record<string, (tool: ToolSpec) => string>> = {
   synopsis: (tool) =>
     commandsOf(tool)
@@ -41,7 +41,7 @@ export const PARTS: Readonly<Record<string, (tool: ToolSpec) => string>> = {
   exit: (tool) => exitTable(tool),
 };
 
-/** What exit codes mean: in a tool, or where none is given in all of them. */
+/** What exit codes mean: in this tool, or, without one, in all tools. */
 export const exitTable = (tool: Pick<ToolSpec, "exits"> = {}) => block(exitRows(tool));
 
 const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
