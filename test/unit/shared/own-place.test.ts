@@ -221,7 +221,7 @@ const ELSEWHERE: Record<string, string> = {
   "shared/host/store.ts": "chmodSync: of a file that newOwnFile made",
   "tools/mt-boot/commands/copy.ts": "mkdirSync: what the user names",
   "tools/mt-boot/machine/disk.ts":
-    "chmodSync, copyFileSync: made anew in a directory of ours, or of what is saved where the user says",
+    "chmodSync, copyFile: made anew in a directory of ours, or of what is saved where the user says",
   "tools/mt-boot/guest/copy.ts": "mkdir: what the user names",
   "tools/mt-boot/machine/migrate.ts": "createWriteStream: made anew; where the user says, for save",
   "tools/mt-boot/commands/save.ts": "mkdirSync: what the user names",

@@ -1,4 +1,4 @@
-/** How many guests are worked on at a time: --jobs, or so many for each core that guests may use here. */
+/** How many guests are worked on at a time: --jobs, or a number for each core that guests may use here. */
 import { availableParallelism } from "node:os";
 import type { Host } from "../../../shared/records/index.ts";
 

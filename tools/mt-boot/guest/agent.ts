@@ -19,7 +19,7 @@ const POLL_MS_MAX = 500;
 /** The error's message where a request was lost because the agent was started anew. */
 export const STARTED_ANEW = "its agent was started anew";
 
-/** Whether the agent answers, for whoever watches it. */
+/** Whether the agent answers, as the heartbeat needs it. */
 export interface Pulse {
   /** No request is under way or queued. */
   idle: boolean;

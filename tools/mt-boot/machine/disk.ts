@@ -165,7 +165,7 @@ export class Stall {
   }
 }
 
-/** The error where nobody was connected to QEMU when it happened. */
+/** The error where no supervisor was connected to QEMU when it happened. */
 export const STOPPED_BY_DISK = mtError("io", "Cannot keep {id} running: an error of its disk has stopped it");
 
 /** The error of a guest that QEMU has stopped because of its disk; undefined for every other event. */

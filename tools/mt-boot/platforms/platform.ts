@@ -39,7 +39,7 @@ export interface Boot {
   disk?: Disk;
   cmdline?: Image["cmdline"];
   accelerator: Accelerator;
-  /** Absent: memory that is nobody else's. */
+  /** Absent: anonymous memory. */
   memory?: MemoryFile;
   /** A file with the state that it goes on from, of its devices and of memory that is no file; absent: it boots. */
   state?: string;

@@ -1,4 +1,4 @@
-/** What is told of an entry, and what the ledger keeps of it. */
+/** An entry as lines of the protocol and as a row of the ledger. */
 import type { Guest, Image } from "../../../shared/records/index.ts";
 import { keptText } from "../client/came-as.ts";
 import type { LedgerRow } from "../persist/ledger.ts";

@@ -30,9 +30,9 @@ import { platformOf } from "../platforms/platforms.ts";
 
 /** As --answer-timeout has it; for rows of a ledger that know nothing of it. */
 const ANSWER_TIMEOUT_S = 60;
-/** So often a guest may fail as a clone before it is booted cold. */
+/** How often a guest may fail as a clone before it is booted cold. */
 const FORKS_MAX = 2;
-/** A guest that has been well for so long starts its back-off from the beginning. */
+/** After this long in its wanted state a guest's back-off starts from the beginning. */
 const WELL_MS = 60_000;
 
 /** What a request says of a guest. */

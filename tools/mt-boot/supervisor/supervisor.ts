@@ -89,7 +89,7 @@ export class Supervisor {
       return startAnew();
     }
     const { status: now, running } = status.value as { status: string; running: boolean };
-    // A clone that was not given its state: nobody else will give it.
+    // A clone whose supervisor died before it gave it its state.
     if (now === "inmigrate") return startAnew();
     if (now === "io-error") entry.machine?.stall.begin(STOPPED_BY_DISK);
     const answers =
@@ -189,7 +189,7 @@ export class Supervisor {
     entry.hurry();
   }
 
-  /** Who asked has gone: what has not begun does not begin, unless somebody else has asked for it too. */
+  /** The client has gone: guests that have not begun are dropped, unless another request has asked for them since. */
   #giveUp(entries: readonly Entry[], request: UpRequest): void {
     for (const entry of entries)
       if (!entry.begun && entry.driving && this.#asked_by.get(entry) === request) this.#forget(entry);
