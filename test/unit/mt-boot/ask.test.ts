@@ -69,26 +69,57 @@ describe("a supervisor that sends nothing for too long", () => {
   });
 });
 
+/** A request for two guests of an image that QEMU refuses. */
+function requestOf(more: Partial<UpRequest>) {
+  const bytes = Buffer.from("no kernel");
+  const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+  const file = storePath(digest)._unsafeUnwrap();
+  mkdirSync(join(file, ".."), { recursive: true, mode: 0o700 });
+  writeFileSync(file, bytes);
+  const image: Image = {
+    ...{ kind: "image", id: "tux", os: "linux", fork: true },
+    files: { kernel: digest, initrd: digest },
+  };
+  const guest: Guest = {
+    ...{ kind: "guest", id: "g[0-1]", host: "h", index: 0, image: "tux", cores: 1, mem_mib: 64 },
+    interfaces: [],
+  };
+  const request: UpRequest = {
+    ...{ guest, image, paused: false, jobs: 1, retries: 0, ready_timeout_s: 20, answer_timeout_s: 0 },
+    ...{ accel: "tcg", boot_mode: "cold", reserve_mib: 0, until_full: false },
+    ...more,
+  };
+  return { file, request, guest };
+}
+
+test.skipIf(findProgram(QEMU).isErr())(
+  "a guest that is asked for while it is being given up is tried again",
+  async () => {
+    const { request } = requestOf({});
+    const ledger = { put: () => {}, drop: () => {} } as Partial<Ledger> as Ledger;
+    const supervisor = new Supervisor(EXPERIMENT, ledger, () => true);
+    const { signal } = new AbortController();
+    const one: UpRequest = { ...request, guest: { ...request.guest, id: "g0" } };
+    let given_up = 0;
+    let again: Promise<void> | undefined;
+    const lines: GuestLine[] = [];
+    supervisor.watch((entry) => {
+      if (entry.state !== "failed" || entry.wanted !== undefined) return;
+      given_up++;
+      again ??= supervisor.up(one, (line) => lines.push(line), signal);
+    });
+    await supervisor.up(one, () => {}, signal);
+    await again;
+    expect(given_up).toBe(2);
+    expect(lines).toMatchObject([{ id: "g0", state: "failed" }]);
+  },
+  60_000,
+);
+
 test.skipIf(findProgram(QEMU).isErr())(
   "guests that two have asked for are not given up when one of the two goes",
   async () => {
-    const bytes = Buffer.from("no kernel");
-    const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
-    const file = storePath(digest)._unsafeUnwrap();
-    mkdirSync(join(file, ".."), { recursive: true, mode: 0o700 });
-    writeFileSync(file, bytes);
-    const image: Image = {
-      ...{ kind: "image", id: "tux", os: "linux", fork: true },
-      files: { kernel: digest, initrd: digest },
-    };
-    const guest: Guest = {
-      ...{ kind: "guest", id: "g[0-1]", host: "h", index: 0, image: "tux", cores: 1, mem_mib: 64 },
-      interfaces: [],
-    };
-    const request: UpRequest = {
-      ...{ guest, image, paused: true, jobs: 1, retries: 0, ready_timeout_s: 20, answer_timeout_s: 0 },
-      ...{ accel: "tcg", boot_mode: "fork", reserve_mib: 0, until_full: false },
-    };
+    const { file, request, guest } = requestOf({ paused: true, boot_mode: "fork" });
     // While somebody else makes the template the first guest waits for it, and the second for its turn.
     const boot: Boot = {
       ...{ platform: linuxX86, experiment: EXPERIMENT, guest, dir: "", kernel: file, initrd: file },

@@ -57,11 +57,16 @@ export class Driver {
   /** Brings a guest to what is wanted. @param first is done before its first try */
   drive(entry: Entry, first?: () => Promise<void>): void {
     if (entry.driving) return;
-    const driving = this.#driveOn(entry, first).finally(() => {
-      entry.driveEnded();
-      // It was asked for again, or died, while this drive was ending.
-      if (entry.astray && entry.state !== "failed") this.drive(entry);
-    });
+    let threw = true;
+    const driving = this.#driveOn(entry, first)
+      .then(() => {
+        threw = false;
+      })
+      .finally(() => {
+        entry.driveEnded();
+        // It was asked for again, or died, while this drive was ending. Not after an exception, which would come again.
+        if (entry.astray && !(threw && entry.state === "failed")) this.drive(entry);
+      });
     entry.driveBegan(driving);
   }
 

@@ -121,7 +121,7 @@ export class Supervisor {
         const entry = this.#want(record, request);
         if (entry.isErr()) return each({ kind: "guest", id: record.id, state: "failed", error: entry.error });
         mine.push(entry.value);
-        await entry.value.driving;
+        await settled(entry.value);
         if (before && mtusOf(before) !== mtusOf(record)) await this.#driver.refresh(entry.value);
         // A guest without room (--until-full) does not stay here: another host may get it.
         const { dropped, state, wanted } = entry.value;
@@ -204,7 +204,7 @@ export class Supervisor {
         if (!entry?.wanted) return each(notHere(id, entry, "resume"));
         entry.resumeRequested(request.ready_timeout_s);
         this.#bring(entry, request.retries);
-        await entry.driving;
+        await settled(entry);
         each(entry.dropped ? takenDown("resume", id) : lineOf(entry));
       }),
     );
@@ -243,7 +243,7 @@ export class Supervisor {
         if (entry.driving) await discard();
         else this.#driver.drive(entry, discard);
         this.#bring(entry, request.retries);
-        await entry.driving;
+        await settled(entry);
         each(entry.dropped ? takenDown("reset", id) : lineOf(entry));
       }),
     );
@@ -296,6 +296,12 @@ export class Supervisor {
     }
     keepEnd(supervisorLog(this.#experiment));
   }
+}
+
+/** Waits for the drive; also for the next one, where the guest was asked for while an earlier drive was giving it up. */
+async function settled(entry: Entry): Promise<void> {
+  await entry.driving;
+  if (entry.astray) await entry.driving;
 }
 
 /** The line of a guest that `down` removed while it was being driven. */
