@@ -158,7 +158,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       const plan = [
         { kind: "experiment", id: "aop", version: 1, seed: 1 },
         ...digests.map((d, i) => {
-          const files = { kernel: `sha256:${d}` };
+          const files = { kernel: `sha256:${d}`, initrd: `sha256:${d}` };
           return { kind: "image", id: `i${i}`, hosts, os: "linux", fork: false, files };
         }),
         { kind: "end", id: "aop", counts: { image: 3 } },
