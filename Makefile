@@ -107,11 +107,11 @@ MISSING = $(filter-out $(NAMES),$(shell sed -n 's/^ *"\(mt-[a-z]*\)":.*/\1/p' to
 
 dist/mt: $(call sources,tools) $(SHARED)
 	@mkdir -p dist
-	$(COMPILE) $(MISSING:%=--external '*/%/main.ts') tools/mt/main.ts --outfile $@ >/dev/null
-	@$(BUN) build/entry.ts $@
+	$(COMPILE) $(MISSING:%=--external '*/%/main.ts') tools/mt/main.ts --outfile $@.new >/dev/null
+	@$(BUN) build/entry.ts $@.new && mv $@.new $@
 
 .SECONDEXPANSION:
 dist/mt-%: $$(call sources,tools/mt-$$*) $(SHARED)
 	@mkdir -p dist
-	$(COMPILE) tools/mt-$*/main.ts --outfile $@ >/dev/null
-	@$(BUN) build/entry.ts $@
+	$(COMPILE) tools/mt-$*/main.ts --outfile $@.new >/dev/null
+	@$(BUN) build/entry.ts $@.new && mv $@.new $@
