@@ -230,7 +230,7 @@ test("a reduction has every line of every host once", async () => {
   expect(lost).toEqual([]);
   const expected = Array.from({ length: 40 }, (_, i) => text(`n${i}`, 3).trimEnd().split("\n")).flat();
   expect([...out].sort()).toEqual(expected.sort());
-}, 20_000);
+});
 
 test("a reduction over a tree that loses an inner node is done again without it, and says so", async () => {
   const { out, lost } = await reduced(40, (t) => setTimeout(() => t.kill("n0"), 3));
@@ -241,7 +241,7 @@ test("a reduction over a tree that loses an inner node is done again without it,
       .split("\n"),
   ).flat();
   expect([...out].sort()).toEqual(expected.sort());
-}, 20_000);
+});
 
 test("a reducer that fails says why", async () => {
   let reducer: RunningReducer | undefined;
