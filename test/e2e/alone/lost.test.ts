@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Lab, type Rec, records, until } from "../lab.ts";
 
-const ROUNDS = Number(process.env.MT_TEST_ROUNDS) || 12;
+const ROUNDS = Number(process.env.MT_TEST_ROUNDS) || 6;
 const SEED = Number(process.env.MT_TEST_SEED) || Math.floor(Math.random() * 1e9);
 const HOSTS = ["tel1", "tel2", "tel3", "tel4"];
 const ALL = "tel[1-4]";
