@@ -227,16 +227,18 @@ async function startHead(
   const config = join(treeDir(), "head.json");
   const { name, addr, listen = addr, release } = tree.head;
   const pid = nodePid(config);
-  // A head that is frozen, in another namespace than the cluster's, without its socket, or of an earlier tree is replaced.
-  if (pid !== undefined && !anew && !isStuck(pid, way.headNamespace) && (await answers())) {
-    if (tree.via !== "ssh" || release === RELEASE) return ok(pid);
-    if (!upgrade)
+  if (pid !== undefined && !anew && !isStuck(pid, way.headNamespace)) {
+    const other = tree.via === "ssh" && release !== RELEASE;
+    // Asked before it is tried: a release with another protocol does not answer, and works all the same.
+    if (other && !upgrade && (release !== undefined || (await answers())))
       return fail(
         "data",
         `Cannot use the tree: its head is of another release than this mt-tree (${release})`,
         "mt-tree up --upgrade starts head and agents anew; what runs on them now is ended",
       );
+    if (!other && (await answers())) return ok(pid);
   }
+  // A head that is frozen, in another namespace than the cluster's, without its socket, or of an earlier tree is replaced.
   if (pid !== undefined && !(await endNode(config)))
     return fail("busy", `Cannot bring up the tree: its head does not answer and does not end (pid ${pid})`);
   // Left by an earlier head: no client is to take it for the new one's socket.
