@@ -3,11 +3,12 @@
  * shell. Also finds programs and our own tools.
  */
 import { spawn } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, readFileSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, statSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
 import { err, ok, type Result } from "neverthrow";
 import { fail, type MtError, stateOf } from "../errors.ts";
 import { openOwn } from "../own-place.ts";
+import { commandLineOf, readProc, statOf } from "./processes.ts";
 
 /** From SIGTERM to SIGKILL. */
 const KILL_AFTER_MS = 5_000;
@@ -268,12 +269,8 @@ export const netnsPath = (name: string) => (name.includes("/") ? name : `/run/ne
 
 /** Whether the process is alive and is the one that was started, not a later one with its pid: `mark` occurs in its command line. */
 export function isAlive(pid: number, mark: string): boolean {
-  try {
-    if (/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return false;
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(mark);
-  } catch {
-    return false;
-  }
+  const stat = statOf(pid);
+  return stat !== undefined && stat.state !== "Z" && commandLineOf(pid)?.includes(mark) === true;
 }
 
 /**
@@ -299,12 +296,8 @@ function inodeOf(path: string): string | undefined {
 
 /** A variable of the environment that a process was started with; undefined where it has none, or we may not look. */
 export function variableOf(pid: number, name: string): string | undefined {
-  try {
-    const entries = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
-    return entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
-  } catch {
-    return undefined;
-  }
+  const entries = readProc(pid, "environ")?.split("\0");
+  return entries?.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
 }
 
 /** Polls until `done` returns something other than undefined; undefined if the time ran out or the signal came. */

@@ -168,3 +168,10 @@ function decode(bytes: Buffer): RawLine[] {
     return lines;
   }
 }
+
+/** The lines of a stream of bytes, in order. */
+export async function* linesFrom(chunks: AsyncIterable<Buffer>): AsyncGenerator<RawLine> {
+  const splitter = new LineSplitter();
+  for await (const chunk of chunks) yield* splitter.push(chunk);
+  yield* splitter.end();
+}

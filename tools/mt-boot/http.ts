@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { ok, type Result } from "neverthrow";
 import { fail, type MtError, mtError, toMtError } from "../../shared/errors.ts";
 import { listenOwn, ownSocket } from "../../shared/own-place.ts";
-import { LineSplitter } from "../../shared/stream/lines.ts";
+import { linesFrom } from "../../shared/stream/lines.ts";
 
 /** Answers one request by `send`, a line a call. What it throws becomes an `error` line. */
 export type Handler = (body: unknown, send: (line: unknown) => void, signal: AbortSignal) => Promise<void>;
@@ -68,18 +68,13 @@ export async function askUnix(
       body: JSON.stringify(body ?? null),
       signal: options.signal,
     });
-    const splitter = new LineSplitter();
     let failure: MtError | undefined;
-    const take = (lines: { text: string }[]) => {
-      for (const { text } of lines) {
-        if (text === "") continue;
-        const line = JSON.parse(text) as { error?: MtError; kind?: string };
-        if (line.error && line.kind === undefined) failure = line.error;
-        else each(line as never);
-      }
-    };
-    for await (const chunk of response.body) take(splitter.push(chunk as Buffer));
-    take(splitter.end());
+    for await (const { text } of linesFrom(response.body)) {
+      if (text === "") continue;
+      const line = JSON.parse(text) as { error?: MtError; kind?: string };
+      if (line.error && line.kind === undefined) failure = line.error;
+      else each(line as never);
+    }
     return failure ? fail(failure.code, failure.message, failure.hint) : ok(undefined);
   } catch (thrown) {
     const code = (thrown as NodeJS.ErrnoException).code ?? "";

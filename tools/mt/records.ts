@@ -10,7 +10,7 @@ import { complain } from "../../shared/cli/start.ts";
 import { EXIT, toMtError } from "../../shared/errors.ts";
 import { foldNodes } from "../../shared/nodeset/fold.ts";
 import type { Line } from "../../shared/records/line.ts";
-import { LineSplitter } from "../../shared/stream/lines.ts";
+import { linesFrom } from "../../shared/stream/lines.ts";
 import { readRecord } from "../../shared/stream/record-line.ts";
 import { stdinChunks } from "../../shared/stream/stdin.ts";
 import { StdoutClosed, writeAll } from "../../shared/stream/writer.ts";
@@ -21,15 +21,10 @@ interface Failure {
 }
 
 async function* recordsOnStdin(): AsyncGenerator<Line> {
-  const splitter = new LineSplitter();
-  const records = function* (lines: Iterable<Parameters<typeof readRecord>[0]>) {
-    for (const line of lines) {
-      const read = readRecord(line);
-      if (read !== undefined && "line" in read) yield read.line;
-    }
-  };
-  for await (const chunk of stdinChunks()) yield* records(splitter.push(chunk));
-  yield* records(splitter.end());
+  for await (const line of linesFrom(stdinChunks())) {
+    const read = readRecord(line);
+    if (read !== undefined && "line" in read) yield read.line;
+  }
 }
 
 const print = (text: string) => writeAll(1, Buffer.from(`${text}\n`));

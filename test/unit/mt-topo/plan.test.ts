@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { Guest, Host, Router, Segment } from "../../../shared/records/index.ts";
 import { guestMembers, sliceGuest } from "../../../shared/records/members.ts";
+import { linesFrom } from "../../../shared/stream/lines.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
 import { generate } from "../../../tools/mt-topo/commands/gen.ts";
 import { addGuests } from "../../../tools/mt-topo/commands/guests.ts";
@@ -12,7 +13,6 @@ import { placeOverflow, placePlan } from "../../../tools/mt-topo/commands/place.
 import { probePlan } from "../../../tools/mt-topo/commands/probe.ts";
 import { graphOf } from "../../../tools/mt-topo/formats/gml/graph.ts";
 import { parseGml } from "../../../tools/mt-topo/formats/gml/parse.ts";
-import { linesOf } from "../../../tools/mt-topo/formats/input.ts";
 import { decodeText } from "../../../tools/mt-topo/formats/other.ts";
 import { generatorNamed } from "../../../tools/mt-topo/generators/generators.ts";
 import { checkAddresses } from "../../../tools/mt-topo/plan/addresses.ts";
@@ -28,7 +28,7 @@ async function* bytes(text: string) {
   yield Buffer.from(text);
 }
 const read = async (text: string, whole = true) => {
-  const plan = await readPlan(linesOf(bytes(text)), whole);
+  const plan = await readPlan(linesFrom(bytes(text)), whole);
   return plan.andThen((p) => complete(p).map(() => p));
 };
 const write = (plan: Plan) => {

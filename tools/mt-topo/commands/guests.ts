@@ -13,8 +13,9 @@ import { formatRange, parseRange } from "../../../shared/nodeset/ranges.ts";
 import { readOwn } from "../../../shared/own-place.ts";
 import type { Guest, Image, Router } from "../../../shared/records/index.ts";
 import { validate } from "../../../shared/records/validate.ts";
+import { linesFrom } from "../../../shared/stream/lines.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
-import { chunksOf, linesOf } from "../formats/input.ts";
+import { chunksOf } from "../formats/input.ts";
 import { complete, nextGuestIndex } from "../plan/complete.ts";
 import { GuestIds } from "../plan/guest-ids.ts";
 import { UniqueNames } from "../plan/names.ts";
@@ -30,7 +31,7 @@ export interface GuestShape {
 
 export const guests: Run<typeof spec, "guests"> = async ({ args, signal }) => {
   const { n, image, mem: mem_mib, cores } = args;
-  const plan = orThrow(await readPlan(linesOf(chunksOf("-", signal)), true));
+  const plan = orThrow(await readPlan(linesFrom(chunksOf("-", signal)), true));
   orThrow(complete(plan));
   if (n > 0) {
     orThrow(addGuests(plan, n, { image, cores, mem_mib }));

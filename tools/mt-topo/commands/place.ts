@@ -10,8 +10,9 @@ import { type MtError, orThrow } from "../../../shared/errors.ts";
 import { foldNodes } from "../../../shared/nodeset/fold.ts";
 import type { Guest, Host, Router } from "../../../shared/records/index.ts";
 import { sliceGuest } from "../../../shared/records/members.ts";
+import { linesFrom } from "../../../shared/stream/lines.ts";
 import { LineWriter } from "../../../shared/stream/writer.ts";
-import { chunksOf, linesOf } from "../formats/input.ts";
+import { chunksOf } from "../formats/input.ts";
 import { fillHosts, type Placement } from "../place/fill.ts";
 import { readHosts } from "../place/hosts.ts";
 import { setMtus } from "../place/mtu.ts";
@@ -25,7 +26,7 @@ import type { spec } from "../spec.ts";
 import { checkPorts, checkReferences } from "./check.ts";
 
 export const place: Run<typeof spec, "place"> = async ({ args, signal }) => {
-  const plan = orThrow(await readPlan(linesOf(chunksOf("-", signal)), true));
+  const plan = orThrow(await readPlan(linesFrom(chunksOf("-", signal)), true));
   orThrow(complete(plan));
   const planned = plan.hosts.map(({ record }) => record);
   const came = linesOfHosts(plan);

@@ -1,7 +1,6 @@
 /** Files and stdin as lines or as a whole, until a signal says stop. */
 import { createReadStream } from "node:fs";
 import { type ErrorCode, MtFailure, mtError } from "../../../shared/errors.ts";
-import { LineSplitter, type RawLine } from "../../../shared/stream/lines.ts";
 import { stdinChunks } from "../../../shared/stream/stdin.ts";
 
 const WHY: Readonly<Record<string, { code: ErrorCode; state: string }>> = {
@@ -32,10 +31,4 @@ export async function* chunksOf(file: string, signal: AbortSignal): AsyncGenerat
     if (next.done) return;
     yield next.value;
   }
-}
-
-export async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<RawLine> {
-  const splitter = new LineSplitter();
-  for await (const chunk of chunks) yield* splitter.push(chunk);
-  yield* splitter.end();
 }

@@ -1,9 +1,9 @@
 /** A plan as JSON lines, written by hand or by another tool: what it may leave out is filled in. */
 import { SCHEMA_VERSION } from "../../../shared/records/index.ts";
+import { linesFrom } from "../../../shared/stream/lines.ts";
 import { complete } from "../plan/complete.ts";
 import { readPlan } from "../plan/plan.ts";
 import type { Format } from "./format.ts";
-import { linesOf } from "./input.ts";
 import { misnamed } from "./misnamed.ts";
 
 export const native: Format = {
@@ -13,7 +13,7 @@ export const native: Format = {
   async read({ bytes, text, id, seed, fallback }, note) {
     // UTF-8 as it came, so that a line that is none is told; anything else as what it was decoded to.
     const utf8 = bytes.includes(0) ? Buffer.from(text) : bytes;
-    const plan = await readPlan(linesOf(asStream(utf8)), false);
+    const plan = await readPlan(linesFrom(asStream(utf8)), false);
     if (plan.isErr()) return plan;
     const given = plan.value.experiment?.record;
     if (!given || id !== undefined || seed !== undefined) {

@@ -15,8 +15,9 @@ import { namedHosts } from "../../../shared/nodeset/groups.ts";
 import { hostSchema } from "../../../shared/records/host.ts";
 import type { Host } from "../../../shared/records/index.ts";
 import type { RawLine } from "../../../shared/stream/lines.ts";
+import { linesFrom } from "../../../shared/stream/lines.ts";
 import { checkRecord, readRecord } from "../../../shared/stream/record-line.ts";
-import { chunksOf, linesOf } from "../formats/input.ts";
+import { chunksOf } from "../formats/input.ts";
 import { type Came, unknownFields } from "../plan/plan.ts";
 
 const LOCAL_NETWORK = parseIp("10.254.0.0")._unsafeUnwrap();
@@ -44,7 +45,7 @@ export async function readHosts(
 ): Promise<Result<Hosts, MtError>> {
   const isFile = existsSync(word) && !statSync(word).isDirectory();
   const hosts = isFile
-    ? await hostRecords(linesOf(chunksOf(word, signal)), word, came)
+    ? await hostRecords(linesFrom(chunksOf(word, signal)), word, came)
     : await fromSet(word, planned, signal);
   if (hosts.isErr()) return err(hosts.error);
   const failed = hosts.value.filter(({ state }) => state === "failed").map(({ id }) => id);

@@ -1,5 +1,5 @@
 /** A node of the tree as a process on this machine: it is started, found by its configuration file, and ended. */
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Result } from "neverthrow";
 import { type MtError, MtFailure } from "../../../shared/errors.ts";
@@ -11,7 +11,7 @@ import {
   startDaemon,
   toolCommand,
 } from "../../../shared/host/process.ts";
-import { allPids } from "../../../shared/host/processes.ts";
+import { allPids, commandOf, statOf } from "../../../shared/host/processes.ts";
 import { readOwn, writeOwn } from "../../../shared/own-place.ts";
 import type { NodeConfig } from "./config.ts";
 
@@ -42,17 +42,13 @@ export function nodePid(file: string): number | undefined {
 
 /** By whole arguments: a process whose command line only mentions the file is another one. */
 function isNode(pid: number, file: string): boolean {
-  try {
-    const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    return (
-      argv.includes("agent") &&
-      argv[argv.indexOf("--config") + 1] === file &&
-      isAlive(pid, file) &&
-      sharesPath(pid, dirname(file))
-    );
-  } catch {
-    return false;
-  }
+  const argv = commandOf(pid);
+  return (
+    argv?.includes("agent") === true &&
+    argv[argv.indexOf("--config") + 1] === file &&
+    isAlive(pid, file) &&
+    sharesPath(pid, dirname(file))
+  );
 }
 
 function numberIn(path: string): number {
@@ -67,7 +63,7 @@ function numberIn(path: string): number {
 /** Whether a node cannot work: its process is stopped, or it is in another network namespace than the one of this name. */
 export function isStuck(pid: number, netns: string | undefined): boolean {
   try {
-    if (/^State:\s*[Tt]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return true;
+    if (/[Tt]/.test(statOf(pid)?.state ?? "")) return true;
     return netns !== undefined && statSync(netnsPath(netns)).ino !== statSync(`/proc/${pid}/ns/net`).ino;
   } catch {
     return false;
